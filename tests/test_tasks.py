@@ -1,0 +1,174 @@
+"""Tasks: inferred from labels or a config, and their scores."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from transformers import PreTrainedConfig
+
+from thresher.errors import UserError
+from thresher.tasks import Kind, Task
+
+CLASSES = Task("single-label", ("a", "b", "c"))
+TAGS = Task("multi-label", ("a", "b", "c"))
+SCORE = Task("regression", ("score",))
+UNNAMED = Task("single-label", ("LABEL_0", "LABEL_1", "LABEL_2"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "names"),
+    [
+        (["b", "a", "b"], "single-label", ("a", "b")),
+        (["10", "9", "-1"], "single-label", ("-1", "9", "10")),
+        ([10, 9.0, 2], "single-label", ("2", "9", "10")),
+        (["1.0", "2.0"], "single-label", ("1.0", "2.0")),
+        (["1", "b", "10"], "single-label", ("1", "10", "b")),
+        (["nan", "0.5"], "single-label", ("0.5", "nan")),
+        ([True, False], "single-label", ("False", "True")),
+        ([np.int64(1), np.int64(0)], "single-label", ("0", "1")),
+        ([0.5, 1], "regression", ("score",)),
+        (["0.5", "1"], "regression", ("score",)),
+        ([["b", "a"], []], "multi-label", ("a", "b")),
+        ([[10], [9, 1]], "multi-label", ("1", "9", "10")),
+        ([np.array([1, 0]), np.array([], int)], "multi-label", ("0", "1")),
+    ],
+)
+def test_infer(labels: list, kind: Kind, names: tuple[str, ...]) -> None:
+    assert Task.infer(iter(labels)) == Task(kind, names)
+
+
+def test_infer_forced() -> None:
+    assert Task.infer(["a, b", "", "c"], "multi-label").names == ("a", "b", "c")
+    assert Task.infer(['["x, y"]', '["z"]', "[odd"], "multi-label").names == ("[odd", "x, y", "z")
+    assert Task.infer([3, 4], "multi-label").names == ("3", "4")
+    assert Task.infer([1, 2], "regression", score_name="stars") == Task("regression", ("stars",))
+    assert Task.infer([0.5, 1.0], "single-label").names == ("0.5", "1")
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "message"),
+    [
+        ([], None, "no labels"),
+        (["a", "a"], None, "every label is 'a'.*nothing to learn"),
+        ([0.5, 0.5], None, "nothing to learn"),
+        ([["a"], ["a"], []], None, "nothing to learn"),
+        (["", ""], "multi-label", "every label is empty"),
+        (["a", "b"], "ranking", "unknown kind of task 'ranking'; choose from: single-label, multi-label"),
+        (["1", "b"], "regression", "'b' is not a finite number"),
+        ([["a"], ["b"]], "single-label", r"\['a'\] is no class"),
+        ([{"a": 1}, {"b": 1}], None, "is no class"),
+        ([None, "a"], None, "is no class"),
+        ([float("nan"), "a"], None, "is no class"),
+    ],
+)
+def test_infer_refuses(labels: list, kind: str | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Task.infer(labels, kind)
+
+
+def test_encode() -> None:
+    assert [CLASSES.encode(name, "f:1") for name in "cab"] == [2, 0, 1]
+    assert TAGS.encode(["c", "a"], "f:1") == [1.0, 0.0, 1.0]
+    assert TAGS.encode("b, c", "f:1") == [0.0, 1.0, 1.0]
+    assert TAGS.encode("", "f:1") == TAGS.encode([], "f:1") == [0.0, 0.0, 0.0]
+    assert SCORE.encode("-1.5e1", "f:1") == -15.0
+    assert SCORE.encode(np.float32(0.5), "f:1") == 0.5
+
+
+@pytest.mark.parametrize("label", ["2", 2, 2.0, "2.0", "LABEL_2", np.int64(2)])
+def test_encode_ids(label: object) -> None:
+    assert UNNAMED.encode(label, "f:1") == 2
+    assert Task("single-label", ("0", "LABEL_2", "2")).encode(label, "f:1") in (1, 2)
+
+
+def test_encode_bools() -> None:
+    assert Task.infer([True, False]).encode(True, "f:1") == 1
+    assert UNNAMED.encode(True, "f:1") == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "label", "message"),
+    [
+        (CLASSES, "d", "dev.tsv:17: unknown label 'd'; the model knows 'a', 'b', 'c': mend"),
+        (CLASSES, 0, "unknown label 0"),
+        (CLASSES, ["a"], "unknown label"),
+        (TAGS, ["a", "d"], "dev.tsv:17: unknown label 'd'"),
+        (UNNAMED, 3, "unknown label 3"),
+        (UNNAMED, -1, "unknown label -1"),
+        (UNNAMED, 0.5, "unknown label 0.5"),
+        (Task("single-label", tuple(map(str, range(30)))), "x", "'19' and 10 more"),
+        *[
+            (SCORE, label, "dev.tsv:17: .* not a finite number")
+            for label in ("x", "nan", "inf", "", None, [1], True)
+        ],
+        (SCORE, 10**400, "not a finite number"),
+    ],
+)
+def test_encode_refuses(task: Task, label: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        task.encode(label, "dev.tsv:17")
+
+
+@pytest.mark.parametrize("task", [CLASSES, TAGS, SCORE, Task("regression", ("stars",))])
+def test_config_round_trip(task: Task) -> None:
+    assert Task.of(PreTrainedConfig(**task.config_kwargs())) == task
+
+
+def test_of_config() -> None:
+    def config(count: int, problem: str | None = None, **names: str) -> SimpleNamespace:
+        id2label = names or {str(i): f"LABEL_{i}" for i in range(count)}
+        return SimpleNamespace(num_labels=count, id2label=id2label, problem_type=problem)
+
+    assert Task.of(config(3)) == UNNAMED
+    assert Task.of(config(3, "multi_label_classification")).kind == "multi-label"
+    assert Task.of(config(2, None, **{"1": "b", "0": "a"})).names == ("a", "b")
+    for problem in (None, "regression", "single_label_classification", "multi_label_classification"):
+        assert Task.of(config(1, problem)) == SCORE
+    assert Task.of(config(1, None, **{"0": "relevance"})).names == ("relevance",)
+    with pytest.raises(UserError, match="predicts 3 scores; only regression with one"):
+        Task.of(config(3, "regression"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_quality_of_classes() -> None:
+    logits = np.eye(3)[[0, 1, 1, 0]]
+    found = CLASSES.quality(logits, [0, 1, 0, 0])
+    assert found == {"accuracy": 75.0, "macro_f1": pytest.approx(100 * (0.8 + 2 / 3) / 2)}
+    assert CLASSES.metric in found
+
+
+@pytest.mark.filterwarnings("error")
+def test_quality_of_tags() -> None:
+    logits = np.array([[1.0, -1.0, -1.0], [1.0, 1.0, -1.0]])
+    found = TAGS.quality(logits, [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    assert found == {
+        "micro_f1": pytest.approx(80.0),
+        "macro_f1": pytest.approx(100 / 3),
+        "exact_match": 50.0,
+    }
+    assert TAGS.metric in found
+
+
+@pytest.mark.filterwarnings("error")
+def test_quality_of_scores() -> None:
+    found = SCORE.quality(np.array([[1.0], [2.0], [9.0]]), [1.0, 2.0, 3.0])
+    assert found == {
+        "pearson": pytest.approx(100 * np.corrcoef([1, 2, 9], [1, 2, 3])[0, 1]),
+        "spearman": pytest.approx(100.0),
+    }
+    assert SCORE.metric in found
+    assert SCORE.quality(np.ones((3, 1)), [1.0, 2.0, 3.0]) == {"pearson": 0.0, "spearman": 0.0}
+    assert SCORE.quality(np.ones((1, 1)), [1.0]) == {"pearson": 0.0, "spearman": 0.0}
+
+
+def test_agreement() -> None:
+    logits = np.array([[2.0, 1.0, -1.0], [0.0, 3.0, -1.0]])
+    other = np.array([[1.0, 2.0, -1.0], [1.0, 3.0, -1.0]])
+    assert CLASSES.agreement(logits, other) == {"agreement": 50.0}
+    assert TAGS.agreement(logits, other) == {"agreement": pytest.approx(500 / 6)}
+    scores = np.array([[1.0], [2.0], [3.0]])
+    assert SCORE.agreement(scores, 5 - scores) == {"agreement": pytest.approx(-100.0)}
+    assert SCORE.agreement(np.ones((2, 1)), np.ones((2, 1))) == {"agreement": 100.0}
+    assert SCORE.agreement(np.ones((2, 1)), np.array([[1.0], [2.0]])) == {"agreement": 0.0}

@@ -1,0 +1,58 @@
+"""How a model is pruned: a dataclass with a versioned JSON form."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from thresher.errors import UserError
+
+VERSION = 1
+
+
+@dataclass
+class PruningConfig:
+    """Settings of a pruned model.
+
+    Parameters
+    ----------
+    pruner : str
+        Name of the method, one of `thresher.pruners.PRUNERS`.
+    options : dict
+        Keyword arguments of that pruner, e.g. ``{"gate": "paper"}`` for ``threshold``.
+    prefix : int
+        First tokens of every sequence that are never pruned ([CLS]).
+    prefix_only_at_end : bool
+        Drop everything but the prefix after the last layer's attention, whatever the pruner says.
+        Outputs do not change where the head reads nothing but [CLS]; refused where it reads more.
+    """
+
+    pruner: str = "threshold"
+    options: dict[str, Any] = field(default_factory=dict)
+    prefix: int = 1
+    prefix_only_at_end: bool = False
+
+    def __post_init__(self) -> None:
+        if self.prefix < 1:
+            raise UserError(f"prefix is {self.prefix}; at least the first token of a sequence must stay: 1 or more.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form, with the version of its layout."""
+        return {"version": VERSION, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, block: dict[str, Any]) -> Self:
+        """Read the JSON form.
+
+        Raises
+        ------
+        UserError
+            If it was written by another version of the layout.
+        """
+        version = block.get("version")
+        if version != VERSION:
+            raise UserError(
+                f"The model's token_pruning block has version {version}; this Thresher reads version {VERSION}. "
+                + ("Upgrade Thresher." if isinstance(version, int) and version > VERSION else "Prune the model again.")
+            )
+        return cls(**{f.name: block[f.name] for f in fields(cls) if f.name in block})

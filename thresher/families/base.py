@@ -1,0 +1,140 @@
+"""What Thresher needs to know of an architecture."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from thresher.errors import UserError
+from thresher.packed import PackedBatch
+
+
+class Family(ABC):
+    """One architecture, seen as: embed, then per layer attention and a token-by-token rest, then a head.
+
+    A family is no Module and owns no weights: it finds the live submodules of the transformers
+    model at call time and calls them as modules, so adapters, quantised linears and compiled
+    modules inside keep working.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        With a sequence-classification head.
+
+    Attributes
+    ----------
+    model_types : tuple of str
+        Values of ``config.model_type`` that this family claims.
+    feed_forward_matrices : int
+        Matrices of width x feed-forward width: 2, or 3 when gated.
+    """
+
+    model_types: ClassVar[tuple[str, ...]]
+    feed_forward_matrices: ClassVar[int] = 2
+
+    def __init__(self, model: Any):
+        self.model = model
+        self.config = model.config
+
+    # What an architecture answers -----------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def max_length(self) -> int:
+        """Most tokens a sequence can have."""
+
+    @abstractmethod
+    def layer(self, index: int) -> nn.Module:
+        """The live module of layer `index`."""
+
+    @abstractmethod
+    def embed(self, input_ids: Tensor, token_types: Tensor | None, positions: Tensor) -> Tensor:
+        """Embed packed token ids.
+
+        Parameters
+        ----------
+        input_ids, token_types, positions : int64 tensors [tokens]
+
+        Returns
+        -------
+        tensor [tokens, dim]
+        """
+
+    @abstractmethod
+    def qkv(self, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of layer `index`, each ``[tokens, heads, head_dim]``, rotated if need be."""
+
+    @abstractmethod
+    def transform(self, index: int, hidden: Tensor, context: Tensor) -> Tensor:
+        """The rest of layer `index`, token by token: output projection, residuals, norms, feed-forward.
+
+        Parameters
+        ----------
+        hidden : tensor [survivors, dim]
+            The layer's input.
+        context : tensor [survivors, heads * head_dim]
+            What attention gave.
+
+        Returns
+        -------
+        tensor [survivors, dim]
+        """
+
+    @abstractmethod
+    def attention_dropout(self, index: int) -> float:
+        """Dropout on the attention probabilities of layer `index` while training."""
+
+    @abstractmethod
+    def logits(self, hidden: Tensor, packed: PackedBatch, weight: Tensor | None = None) -> Tensor:
+        """Final norm, pooling and classification head: ``[survivors, dim]`` to ``[batch, labels]``.
+
+        `weight` ``[tokens]`` says how alive each token is (soft stage, exact gate), for mean pooling.
+        """
+
+    @property
+    def pools_prefix(self) -> bool:
+        """True if the head reads the first token alone, so that no other is needed at the end."""
+        return True
+
+    # What all of them share -----------------------------------------------------------------
+
+    def window(self, index: int) -> int | None:
+        """Largest difference of positions that layer `index` attends to; None is everything."""
+        return None
+
+    @property
+    def layers(self) -> int:
+        return self.config.num_hidden_layers
+
+    @property
+    def head_dim(self) -> int:
+        return self.config.hidden_size // self.config.num_attention_heads
+
+    def split_heads(self, values: Tensor) -> Tensor:
+        """``[tokens, heads * head_dim]`` to ``[tokens, heads, head_dim]``."""
+        return values.unflatten(-1, (-1, self.head_dim))
+
+    def check_length(self, longest: int) -> None:
+        """Refuse sequences longer than the position table."""
+        if longest > self.max_length:
+            raise UserError(
+                f"A text has {longest} tokens, but this model allows {self.max_length}; "
+                f"tokenize with truncation=True, max_length={self.max_length}."
+            )
+
+    def layer_flops(self, tokens_in: Tensor, tokens_out: Tensor, pairs_in: Tensor, pairs_out: Tensor) -> Tensor:
+        """FLOPs of one layer, two per multiply-add, matrix products only (DESIGN of the method, section 2).
+
+        Parameters
+        ----------
+        tokens_in, tokens_out : tensors [batch]
+            Tokens alive at entry, and after the drop.
+        pairs_in, pairs_out : tensors [batch]
+            (query, key) pairs attended among the tokens at entry, and those whose query survives.
+        """
+        d, f = self.config.hidden_size, self.config.intermediate_size
+        projections = 3 * d * d * tokens_in + d * d * tokens_out
+        feed_forward = self.feed_forward_matrices * d * f * tokens_out
+        return 2 * (projections + d * pairs_in + d * pairs_out + feed_forward)

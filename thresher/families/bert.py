@@ -1,0 +1,62 @@
+"""BERT and everything that shares its layer: RoBERTa, XLM-R, CamemBERT, ELECTRA."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from thresher.families.base import Family
+from thresher.packed import PackedBatch
+
+
+class Bert(Family):
+    """Post-norm layers, learned absolute positions, [CLS] head."""
+
+    model_types = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
+
+    @property
+    def encoder(self) -> Any:
+        """The model under the head (``model.bert``, ``model.roberta``, ...)."""
+        return getattr(self.model, self.model.base_model_prefix)
+
+    @property
+    def position_offset(self) -> int:
+        """RoBERTa and its kin count positions from behind the padding id."""
+        return getattr(self.encoder.embeddings, "padding_idx", -1) + 1
+
+    @property
+    def max_length(self) -> int:
+        return self.config.max_position_embeddings - self.position_offset
+
+    def layer(self, index: int) -> Any:
+        return self.encoder.encoder.layer[index]
+
+    def attention_dropout(self, index: int) -> float:
+        return self.layer(index).attention.self.dropout.p
+
+    def embed(self, input_ids: Tensor, token_types: Tensor | None, positions: Tensor) -> Tensor:
+        hidden = self.encoder.embeddings(
+            input_ids=input_ids[None],
+            token_type_ids=None if token_types is None else token_types[None],
+            position_ids=(positions + self.position_offset)[None],
+        )[0]
+        project = getattr(self.encoder, "embeddings_project", None)
+        return hidden if project is None else project(hidden)
+
+    def qkv(self, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        attention = self.layer(index).attention.self
+        query, key, value = attention.query(hidden), attention.key(hidden), attention.value(hidden)
+        return self.split_heads(query), self.split_heads(key), self.split_heads(value)
+
+    def transform(self, index: int, hidden: Tensor, context: Tensor) -> Tensor:
+        layer = self.layer(index)
+        hidden = layer.attention.output(context, hidden)
+        return layer.output(layer.intermediate(hidden), hidden)
+
+    def logits(self, hidden: Tensor, packed: PackedBatch, weight: Tensor | None = None) -> Tensor:
+        first = packed.first_tokens(hidden)[:, None]  # pooler and heads want [batch, 1, dim]
+        pooler = getattr(self.encoder, "pooler", None)
+        if pooler is None:
+            return self.model.classifier(first)
+        return self.model.classifier(self.model.dropout(pooler(first)))

@@ -1,0 +1,232 @@
+"""PrunedModel: a transformers encoder run layer by layer on a packed batch that shrinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers.loss.loss_utils import ForSequenceClassificationLoss
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from thresher import store
+from thresher.attention import attend
+from thresher.config import PruningConfig
+from thresher.errors import UserError
+from thresher.families import family_of
+from thresher.packed import PackedBatch
+from thresher.pruners import Decision, make_pruner
+from thresher.trace import Step, Trace
+
+
+def prune(model: PreTrainedModel, config: PruningConfig | None = None) -> PrunedModel:
+    """Wrap a transformers encoder so that it can drop tokens.
+
+    Parameters
+    ----------
+    model : transformers model with a sequence-classification head
+        It is used, not copied.
+    config : PruningConfig, optional
+        Default: learned thresholds. They start at 0, where outputs equal those of `model`.
+
+    Raises
+    ------
+    UserError
+        If the architecture is not supported; the message says what is.
+    """
+    return PrunedModel(model, config or PruningConfig())
+
+
+class PrunedModel(nn.Module):
+    """Has the calling convention of the transformers model that it holds.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    config : PruningConfig
+    metadata : dict, optional
+        What else belongs in the folder: base's name and quality, text columns, maximum length.
+
+    Attributes
+    ----------
+    model : PreTrainedModel
+        The transformers model inside.
+    pruner : Pruner
+    pruning : PruningConfig
+    """
+
+    def __init__(self, model: PreTrainedModel, config: PruningConfig, metadata: dict[str, Any] | None = None):
+        super().__init__()
+        self.family = family_of(model)
+        if config.prefix_only_at_end and not self.family.pools_prefix:
+            raise UserError("prefix_only_at_end is for heads that read [CLS] alone; this model's head pools all tokens.")
+        self.model = model
+        self.pruning = config
+        self.metadata = metadata or {}
+        self.pruner = make_pruner(config, self.family.layers)
+        self.pruner.to(model.device)
+        self.train(model.training)
+        self._dense = False
+
+    # What pipelines and Trainer ask of a model -----------------------------------------------
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The transformers config of the model inside."""
+        return self.model.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    def can_generate(self) -> bool:
+        return False
+
+    @contextmanager
+    def dense(self) -> Iterator[PrunedModel]:
+        """Run without pruning inside the ``with`` block: the same weights, every token kept."""
+        before, self._dense = self._dense, True
+        try:
+            yield self
+        finally:
+            self._dense = before
+
+    # The loop --------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
+        """Classify or score a padded batch.
+
+        Parameters
+        ----------
+        input_ids : int64 tensor [batch, length]
+        attention_mask : tensor [batch, length], optional
+            Default: every token is real.
+        token_type_ids : int64 tensor [batch, length], optional
+        labels : tensor, optional
+            As the transformers model takes them; the output then has a loss.
+
+        Returns
+        -------
+        SequenceClassifierOutput
+            With ``logits`` ``[batch, labels]`` and an attribute ``trace``.
+
+        Raises
+        ------
+        UserError
+            For a mask with holes, a row without tokens, or a sequence longer than the model allows.
+        """
+        if input_ids is None:
+            raise UserError("PrunedModel needs input_ids, as the tokenizer makes them.")
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        packed, ids, *types = PackedBatch.from_padded(mask, *(x for x in (input_ids, token_type_ids) if x is not None))
+        logits, trace = self.run(packed, ids, types[0] if types else None)
+        loss = None if labels is None else ForSequenceClassificationLoss(labels, logits, self.config)
+        output = SequenceClassifierOutput(loss=loss, logits=logits)
+        if return_dict is False:
+            return output.to_tuple()
+        # A plain attribute: as an item it would break pipelines and Trainer, which gather items.
+        output.trace = trace
+        return output
+
+    def run(self, packed: PackedBatch, input_ids: Tensor, token_types: Tensor | None) -> tuple[Tensor, Trace]:
+        """Logits ``[batch, labels]`` and the trace, from packed ids ``[tokens]``."""
+        family, exact = self.family, self.pruner.accumulates
+        family.check_length(int(packed.lengths.max()))
+        trace = Trace(family, packed, self.pruning.prefix)
+        hidden = family.embed(input_ids, token_types, packed.positions)
+        log_weight: Tensor | None = None  # soft stage: log of how alive each token is
+        for layer in range(family.layers):
+            context, decision = attend(
+                *family.qkv(layer, hidden, packed.positions),
+                packed,
+                scale=family.head_dim**-0.5,
+                window=family.window(layer),
+                log_weight=log_weight if exact else None,
+                dropout=family.attention_dropout(layer) if self.training else 0.0,
+                decide=self._decider(layer, hidden, packed),
+            )
+            keep, log_gate = decision or Decision()
+            entry, log_weight_in = packed, log_weight
+            if log_gate is not None:
+                log_weight_in = torch.zeros_like(log_gate) if log_weight is None else log_weight
+                log_weight = log_weight_in + log_gate
+            log_weight_out = log_weight
+            if keep is not None:
+                packed, hidden = packed.keep(keep), hidden[keep]
+                log_weight = None if log_weight is None else log_weight[keep]
+            trace.steps.append(Step(entry, packed, keep, log_weight_in, log_weight_out))
+            hidden = family.transform(layer, hidden, context)
+            if log_gate is not None and not exact:
+                hidden = hidden * log_gate.exp().to(hidden.dtype)[:, None]
+        weight = log_weight.exp() if log_weight is not None and exact else None
+        return family.logits(hidden, packed, weight), trace
+
+    def _decider(self, layer: int, hidden: Tensor, packed: PackedBatch) -> Callable[[Tensor], Decision] | None:
+        """The pruner's answer with the prefix put back, or None where this layer drops nothing."""
+        end = self.pruning.prefix_only_at_end and layer == self.family.layers - 1
+        if self._dense or not (end or self.pruner.prunes(layer)):
+            return None
+
+        def decide(importance: Tensor) -> Decision:
+            prefix = packed.positions < self.pruning.prefix
+            if end:
+                return Decision(keep=prefix)
+            keep, log_gate = self.pruner(layer, importance, hidden, packed)
+            return Decision(
+                None if keep is None else keep | prefix,
+                None if log_gate is None else log_gate.masked_fill(prefix, 0.0),
+            )
+
+        return decide
+
+    # Save and load ---------------------------------------------------------------------------
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write a folder that `from_pretrained` opens pruned, and stock transformers opens dense.
+
+        Parameters
+        ----------
+        path : str or Path
+            Created if need be. The tokenizer is saved beside by ``tokenizer.save_pretrained(path)``.
+        """
+        block = self.pruning.to_dict() | {"metadata": self.metadata}
+        store.save(self.model, self.pruner.state_dict(), block, path)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> Self:
+        """Open a folder, or a hub repository, that `save_pretrained` wrote.
+
+        Raises
+        ------
+        UserError
+            If there is no such folder, it holds no pruned model, or another version wrote it.
+        """
+        model, state, block = store.load(path)
+        pruned = cls(model, PruningConfig.from_dict(block), block.get("metadata"))
+        pruned.pruner.load_state_dict(state)
+        return pruned.eval()
+
+
+class _PipelineEntry(PreTrainedConfig):
+    """Never used as a config: it is how transformers' registry learns the name PrunedModel, so that
+    pipelines accept it without complaint."""
+
+    model_type = "thresher-pruned-model"
+
+
+AutoModelForSequenceClassification.register(_PipelineEntry, PrunedModel)

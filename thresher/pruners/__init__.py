@@ -1,0 +1,42 @@
+"""Ways to choose the tokens that stay. One method is one file and one line in this list."""
+
+from __future__ import annotations
+
+import inspect
+
+from thresher.config import PruningConfig
+from thresher.errors import UserError
+from thresher.pruners.base import Decision, Pruner
+from thresher.pruners.last_layer import LastLayer
+from thresher.pruners.none import NoPruning
+from thresher.pruners.threshold import Threshold
+from thresher.pruners.topk import TopK
+
+PRUNERS: dict[str, type[Pruner]] = {
+    "threshold": Threshold,
+    "topk": TopK,
+    "last-layer": LastLayer,
+    "none": NoPruning,
+}
+
+
+def make_pruner(config: PruningConfig, layers: int) -> Pruner:
+    """Build the pruner that `config` names, for a model of `layers` layers.
+
+    Raises
+    ------
+    UserError
+        If there is no such pruner, or it has no such option.
+    """
+    if config.pruner not in PRUNERS:
+        raise UserError(f"There is no pruner '{config.pruner}'; choose one of: {', '.join(PRUNERS)}.")
+    kind = PRUNERS[config.pruner]
+    known = [name for name in inspect.signature(kind).parameters if name != "layers"]
+    if unknown := sorted(set(config.options) - set(known)):
+        raise UserError(
+            f"Pruner '{config.pruner}' has no option '{unknown[0]}'; its options are: {', '.join(known) or 'none'}."
+        )
+    return kind(layers, **config.options)
+
+
+__all__ = ["PRUNERS", "Decision", "Pruner", "make_pruner"]

@@ -1,0 +1,93 @@
+"""The contract of a pruner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from thresher.packed import PackedBatch
+
+
+class Decision(NamedTuple):
+    """What a pruner answers for one layer.
+
+    Attributes
+    ----------
+    keep : bool tensor [tokens], or None
+        False drops the token for good. None keeps all.
+    log_gate : float tensor [tokens], or None
+        Log of the gate, the differentiable stand-in for keep, while the soft stage runs.
+    """
+
+    keep: Tensor | None = None
+    log_gate: Tensor | None = None
+
+
+class Pruner(nn.Module):
+    """Chooses, layer by layer, the tokens that stay. The prefix stays whatever a pruner answers.
+
+    Parameters
+    ----------
+    layers : int
+        Layers of the model. Further keyword arguments of a subclass are its options: they come
+        from ``PruningConfig.options`` and must be JSON values.
+
+    Attributes
+    ----------
+    adjustable : bool
+        True if `rescale` makes it prune harder or milder, which is what holds a budget.
+    learns : bool
+        True if it has parameters to learn in a soft stage, with gates.
+    accumulates : bool
+        How the model uses gates in the soft stage. True is the exact form: they multiply up over
+        the layers, weigh the token as key and as voter, and tend to the hard model. False is the
+        paper's form: each layer's output is multiplied by that layer's gate.
+    soft : bool
+        Set by training while the soft stage runs.
+    temperature : float
+        Width of the gate, set by training.
+    """
+
+    adjustable: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
+
+    def __init__(self, layers: int):
+        super().__init__()
+        self.layers = layers
+        self.accumulates = True
+        self.soft = False
+        self.temperature = 1.0
+
+    def forward(self, layer: int, importance: Tensor, hidden: Tensor, packed: PackedBatch) -> Decision:
+        """Decide for one layer, between its attention and the rest of it.
+
+        Parameters
+        ----------
+        layer : int
+            From 0.
+        importance : float tensor [tokens]
+            Attention received, in fair shares: mean 1 over each sequence's alive tokens.
+        hidden : tensor [tokens, dim]
+            The layer's input.
+        packed : PackedBatch
+            Where the tokens lie. Choose by sequence, never by batch, and draw no random numbers
+            that depend on a token's place in the batch.
+        """
+        raise NotImplementedError
+
+    def prunes(self, layer: int) -> bool:
+        """False where nothing can be dropped, so that the layer's importance need not be computed."""
+        return True
+
+    def rescale(self, factor: float) -> None:
+        """Prune harder (`factor` above 1) or milder (below 1), in place. Factor 0 prunes nothing."""
+        raise NotImplementedError(f"{type(self).__name__} is not adjustable")
+
+    def clamp(self) -> None:
+        """Bring learned parameters back into their range, after each optimiser step."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # .to(bfloat16) moves the model, but thresholds stay float32: rounded, they flip decisions.
+        return super()._apply(lambda t: t.to(fn(t).device) if t.is_floating_point() else fn(t), recurse)

@@ -1,0 +1,15 @@
+"""The free baseline: after the last attention only the prefix is needed by a [CLS] head."""
+
+import torch
+
+from thresher.pruners.base import Decision, Pruner
+
+
+class LastLayer(Pruner):
+    """Drops everything but the prefix in the last layer. Outputs of a [CLS] head do not change."""
+
+    def prunes(self, layer):
+        return layer == self.layers - 1
+
+    def forward(self, layer, importance, hidden, packed):
+        return Decision(torch.zeros_like(importance, dtype=torch.bool) if self.prunes(layer) else None)

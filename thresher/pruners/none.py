@@ -1,0 +1,13 @@
+"""Keeps every token: the packed dense model."""
+
+from thresher.pruners.base import Decision, Pruner
+
+
+class NoPruning(Pruner):
+    """Prunes nothing."""
+
+    def prunes(self, layer):
+        return False
+
+    def forward(self, layer, importance, hidden, packed):
+        return Decision()

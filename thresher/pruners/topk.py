@@ -1,0 +1,52 @@
+"""Top-k by attention received, after SpAtten (Wang et al., HPCA 2021)."""
+
+import math
+
+import torch
+from torch import nn
+
+from thresher.errors import UserError
+from thresher.pruners.base import Decision, Pruner
+
+
+class TopK(Pruner):
+    """Each layer keeps a fixed share of the sequence's original tokens: those of highest importance.
+
+    Parameters
+    ----------
+    layers : int
+    dense_layers : int, optional
+        First layers that drop nothing. Default: max(3, 15 % of the layers), as SpAtten has it.
+    slope : float
+        Share of the original tokens that every layer behind them drops: the kept share falls
+        linearly. Default: half of the tokens are left after the last layer.
+    """
+
+    adjustable = True
+
+    def __init__(self, layers: int, dense_layers: int | None = None, slope: float | None = None):
+        super().__init__(layers)
+        self.dense_layers = max(3, math.ceil(0.15 * layers)) if dense_layers is None else dense_layers
+        if not 0 <= self.dense_layers < layers:
+            raise UserError(
+                f"topk leaves the first {self.dense_layers} of {layers} layers dense, so there is none to prune; "
+                "set the option dense_layers lower."
+            )
+        steps = layers - self.dense_layers
+        self.slope = nn.Buffer(torch.tensor(0.5 / steps if slope is None else slope))
+
+    def prunes(self, layer):
+        return layer >= self.dense_layers
+
+    def rescale(self, factor):
+        self.slope.mul_(factor)
+
+    def forward(self, layer, importance, hidden, packed):
+        share = 1 - self.slope * (layer + 1 - self.dense_layers)
+        # Rounded up, less a hair: 0.7 * 10 in float32 is a little over 7.
+        wanted = (share * packed.original_lengths - 1e-4).ceil()
+        order = torch.argsort(importance, descending=True, stable=True)
+        order = order[torch.argsort(packed.sequence[order], stable=True)]  # by sequence, then importance
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(packed.tokens, device=order.device) - packed.cu_seqlens[packed.sequence]
+        return Decision(rank < wanted[packed.sequence])

@@ -1,0 +1,78 @@
+"""The folder of a pruned model: a transformers folder with a block in config.json and a few tensors more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import transformers
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoConfig, PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+
+from thresher.errors import UserError
+
+BLOCK = PREFIX = "token_pruning"
+
+
+def save(model: PreTrainedModel, pruner_state: dict[str, Tensor], block: dict[str, Any], path: str | Path) -> None:
+    """Write `model` with the pruner's tensors beside its own, and `block` in its config."""
+    named = {f"{PREFIX}.{name}": tensor.detach().cpu() for name, tensor in pruner_state.items()}
+    setattr(model.config, BLOCK, block)
+    try:
+        model.save_pretrained(path, state_dict=model.state_dict() | named)
+    finally:
+        delattr(model.config, BLOCK)
+
+
+def load(path: str | Path) -> tuple[PreTrainedModel, dict[str, Tensor], dict[str, Any]]:
+    """Read the dense model, the pruner's tensors and the block.
+
+    Raises
+    ------
+    UserError
+        If nothing is there, or it holds no pruned model.
+    """
+    config = load_config(path)
+    block = getattr(config, BLOCK, None)
+    if block is None:
+        raise UserError(f"{path} holds a model that is not pruned (its config.json has no '{BLOCK}'). Run `thresher prune`.")
+    delattr(config, BLOCK)
+    tensors: dict[str, Tensor] = {}
+    for file in _weight_files(path):
+        tensors |= load_file(file)
+    state = {name.removeprefix(f"{PREFIX}."): tensors.pop(name) for name in list(tensors) if name.startswith(f"{PREFIX}.")}
+    # Weights are handed over, so that transformers does not report the pruner's as unexpected.
+    kind = getattr(transformers, config.architectures[0])
+    model = kind.from_pretrained(None, config=config, state_dict=tensors)
+    return model, state, block
+
+
+def load_config(path: str | Path) -> Any:
+    """The transformers config of a folder or hub name.
+
+    Raises
+    ------
+    UserError
+        If there is none, or transformers does not know its architecture.
+    """
+    try:
+        return AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"No model could be opened at '{path}': {reason}") from error
+
+
+def _weight_files(path: str | Path) -> list[str]:
+    """One safetensors file, or the shards that the index names."""
+    index = cached_file(str(path), SAFE_WEIGHTS_INDEX_NAME, _raise_exceptions_for_missing_entries=False)
+    if index is None:
+        names = {SAFE_WEIGHTS_NAME}
+    else:
+        names = set(json.loads(Path(index).read_text())["weight_map"].values())
+    try:
+        return [cached_file(str(path), name) for name in sorted(names)]
+    except OSError as error:
+        raise UserError(f"{path} has no safetensors weights: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,249 @@
+"""What labels mean: one class of several, any number of classes, or a score."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from thresher.errors import UserError
+
+Kind = Literal["single-label", "multi-label", "regression"]
+
+_KINDS = {  # transformers' problem type, and the main metric
+    "single-label": ("single_label_classification", "accuracy"),
+    "multi-label": ("multi_label_classification", "micro_f1"),
+    "regression": ("regression", "pearson"),
+}
+_SHOWN = 20  # label names in an error message
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model predicts, and how that is scored.
+
+    Attributes
+    ----------
+    kind : {"single-label", "multi-label", "regression"}
+        One class a text, any number of classes a text, or a number.
+    names : tuple of str
+        Label names in the order of their ids; for regression the one name of the score.
+    """
+
+    kind: Kind
+    names: tuple[str, ...]
+
+    @staticmethod
+    def infer(labels: Iterable[Any], kind: str | None = None, score_name: str = "score") -> Task:
+        """Find the task that raw training labels stand for; sort names by value if all are integers.
+
+        Parameters
+        ----------
+        labels : iterable
+            Strings, numbers, bools, or lists of them.
+        kind : str, optional
+            By default lists are multi-label, numbers that are not all whole are regression, and all
+            else is single-label. If "multi-label", strings hold names with commas between.
+        score_name : str
+            Name of the score in regression.
+
+        Raises
+        ------
+        UserError
+            Unknown kind; no labels; fewer than two different ones; labels that do not fit the kind.
+        """
+        labels = [_plain(label) for label in labels]
+        if not labels:
+            raise UserError("there are no labels; give at least one labelled row")
+        kind = _guess(labels) if kind is None else kind
+        if kind not in _KINDS:
+            raise UserError(f"unknown kind of task {kind!r}; choose from: {', '.join(_KINDS)}")
+        if kind == "regression":
+            found: set[Any] = {_score(label, "in the labels") for label in labels}
+        elif kind == "multi-label":
+            found = {_name(item) for label in labels for item in _items(label)}
+        else:
+            found = {_name(label) for label in labels}
+        if len(found) < 2:
+            only = f"is {found.pop()!r}" if found else "is empty"
+            raise UserError(f"every label {only}: there is nothing to learn; give rows with other labels")
+        names = [score_name] if kind == "regression" else sorted(found)
+        if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
+            names.sort(key=int)
+        return Task(cast(Kind, kind), tuple(names))
+
+    @staticmethod
+    def of(config: Any) -> Task:
+        """Read the task from a transformers config; one output is regression, whatever its problem type.
+
+        Raises
+        ------
+        UserError
+            Regression with several outputs.
+        """
+        count, problem = config.num_labels, getattr(config, "problem_type", None)
+        by_id = {int(key): str(name) for key, name in config.id2label.items()}
+        names = tuple(by_id.get(i, f"LABEL_{i}") for i in range(count))
+        if count == 1:
+            return Task("regression", ("score",) if names == ("LABEL_0",) else names)
+        if problem == "regression":
+            raise UserError(f"the model predicts {count} scores; only regression with one is supported")
+        return Task("multi-label" if problem == "multi_label_classification" else "single-label", names)
+
+    def config_kwargs(self) -> dict[str, Any]:
+        """Give the keyword arguments that make `from_pretrained` build a model for this task."""
+        return {
+            "num_labels": len(self.names),
+            "id2label": dict(enumerate(self.names)),
+            "label2id": {name: i for i, name in enumerate(self.names)},
+            "problem_type": _KINDS[self.kind][0],
+        }
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        ids = {name: i for i, name in enumerate(self.names)}
+        if all(name == f"LABEL_{i}" for i, name in enumerate(self.names)):  # nobody has named them
+            ids |= {str(i): i for i in range(len(self.names))}
+        return ids
+
+    def encode(self, label: Any, where: str) -> int | list[float] | float:
+        """Turn a raw label into its id, a list of 0.0 or 1.0 for each name (multi-label), or a number.
+
+        3, 3.0 and "3" all mean the label "3", or id 3 where names are transformers' defaults. `where`
+        is the label's file and line, for the error message.
+
+        Raises
+        ------
+        UserError
+            Unknown label; in regression, not a finite number.
+        """
+        label = _plain(label)
+        if self.kind == "regression":
+            return _score(label, where)
+        if self.kind == "single-label":
+            return self._id(label, where)
+        ids = {self._id(item, where) for item in _items(label)}
+        return [float(i in ids) for i in range(len(self.names))]
+
+    def _id(self, label: Any, where: str) -> int:
+        for spelling in _spellings(label):
+            if spelling in self._ids:
+                return self._ids[spelling]
+        known = ", ".join(map(repr, self.names[:_SHOWN]))
+        more = f" and {len(self.names) - _SHOWN} more" if len(self.names) > _SHOWN else ""
+        raise UserError(f"{where}: unknown label {label!r}; the model knows {known}{more}: mend the label")
+
+    @property
+    def metric(self) -> str:
+        """Key of the main figure in `quality`: "accuracy", "micro_f1" or "pearson"."""
+        return _KINDS[self.kind][1]
+
+    def quality(self, predictions: np.ndarray, encoded_labels: Sequence[Any]) -> dict[str, float]:
+        """Score logits, of shape (texts, names), against what `encode` gave for each text.
+
+        Returns
+        -------
+        dict of str to float
+            In percent: accuracy and macro_f1; micro_f1, macro_f1 and exact_match; or pearson and
+            spearman (correlations times 100, and 0.0 where one side is constant).
+        """
+        labels = np.asarray(encoded_labels)
+        if self.kind == "regression":
+            from scipy.stats import rankdata
+
+            scores = predictions.reshape(-1)
+            ranks = rankdata(scores), rankdata(labels)
+            return {"pearson": _pearson(scores, labels), "spearman": _pearson(*ranks)}
+        from sklearn.metrics import f1_score
+
+        decided = self._decide(predictions)
+        right = decided == labels
+
+        def f1(average: str) -> float:
+            return 100.0 * float(f1_score(labels, decided, average=average, zero_division=0.0))
+
+        if self.kind == "single-label":
+            return {"accuracy": 100.0 * float(right.mean()), "macro_f1": f1("macro")}
+        exact = 100.0 * float(right.all(axis=1).mean())
+        return {"micro_f1": f1("micro"), "macro_f1": f1("macro"), "exact_match": exact}
+
+    def agreement(self, logits: np.ndarray, reference_logits: np.ndarray) -> dict[str, float]:
+        """Compare two models' logits on the same texts: "agreement" is the percent of equal decisions.
+
+        For regression it is Pearson's r times 100 (100.0 for equal scores, even constant ones).
+        """
+        if self.kind != "regression":
+            same = self._decide(logits) == self._decide(reference_logits)
+            return {"agreement": 100.0 * float(same.mean())}
+        scores, reference = logits.reshape(-1), reference_logits.reshape(-1)
+        return {"agreement": 100.0 if np.array_equal(scores, reference) else _pearson(scores, reference)}
+
+    def _decide(self, logits: np.ndarray) -> np.ndarray:
+        return logits.argmax(axis=-1) if self.kind == "single-label" else (logits > 0).astype(int)
+
+
+def _plain(label: Any) -> Any:
+    return label.tolist() if hasattr(label, "tolist") else label  # NumPy and PyTorch to Python
+
+
+def _number(label: Any) -> float | None:
+    """The finite number that a label is or spells, if any."""
+    try:
+        number = math.nan if isinstance(label, bool) else float(label)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _score(label: Any, where: str) -> float:
+    if (number := _number(label)) is None:
+        raise UserError(f"{where}: label {label!r} is not a finite number, as regression needs; mend it")
+    return number
+
+
+def _spellings(label: Any) -> list[str]:
+    """The names a label may go by: as written and, for a whole number, in digits alone."""
+    number = float(label) if isinstance(label, bool) else _number(label)
+    return [str(label)] + ([str(int(number))] if number is not None and number.is_integer() else [])
+
+
+def _name(label: Any) -> str:
+    if not isinstance(label, (str, int, float)) or label != label:
+        raise UserError(f"label {label!r} is no class; use a string, number or bool, or in all rows a list")
+    return _spellings(label)[-1] if isinstance(label, float) else str(label)  # 3.0 is "3"
+
+
+def _items(label: Any) -> Sequence[Any]:
+    """The labels in a multi-label value: a list, such a list in JSON, or names with commas between."""
+    if isinstance(label, (list, tuple)):
+        return label
+    if not isinstance(label, str):
+        return [label]
+    if label.lstrip().startswith("["):
+        with suppress(ValueError):
+            return cast(list[Any], json.loads(label))
+    return [item.strip() for item in label.split(",") if item.strip()]
+
+
+def _guess(labels: list[Any]) -> str:
+    if any(isinstance(label, (list, tuple)) for label in labels):
+        return "multi-label"
+    numbers = [_number(label) for label in labels]
+    scores = all(n is not None for n in numbers) and not all(n.is_integer() for n in numbers if n is not None)
+    return "regression" if scores else "single-label"
+
+
+def _pearson(left: np.ndarray, right: np.ndarray) -> float:
+    """Pearson's r times 100; 0.0 where it has no value because one side is constant."""
+    if np.ptp(left) == 0 or np.ptp(right) == 0:
+        return 0.0
+    from scipy.stats import pearsonr
+
+    return 100.0 * float(pearsonr(left, right).statistic)

@@ -1,0 +1,109 @@
+"""What a forward pass kept, layer by layer, and the FLOPs that it took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from thresher.attention import weight_in_reach
+from thresher.families import Family
+from thresher.packed import PackedBatch
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer: the tokens at its entry and what became of them.
+
+    Attributes
+    ----------
+    entry, exit : PackedBatch
+        Before and after the drop.
+    keep : bool tensor [tokens at entry], or None
+        None where nothing was dropped.
+    log_weight_in, log_weight_out : float tensors [tokens at entry], or None
+        Soft stage: log of how alive each token is, before and after this layer's gate.
+    """
+
+    entry: PackedBatch
+    exit: PackedBatch
+    keep: Tensor | None = None
+    log_weight_in: Tensor | None = None
+    log_weight_out: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Record of one forward pass. Everything here is computed when it is asked for.
+
+    Parameters
+    ----------
+    family : Family
+    start : PackedBatch
+        All tokens, before the first layer.
+    prefix : int
+        First tokens of every sequence that are never pruned.
+    steps : list of Step
+        One per layer.
+    """
+
+    family: Family
+    start: PackedBatch
+    prefix: int = 1
+    steps: list[Step] = field(default_factory=list)
+
+    @cached_property
+    def kept(self) -> Tensor:
+        """int64 [layers, batch]: tokens alive after each layer's drop."""
+        return torch.stack([step.exit.lengths for step in self.steps])
+
+    @cached_property
+    def flops(self) -> Tensor:
+        """float64 [batch]: FLOPs of the layers on real tokens; in the soft stage their expectation,
+        differentiable through the gates."""
+        total = torch.zeros(self.start.batch, dtype=torch.float64, device=self.start.positions.device)
+        for index, step in enumerate(self.steps):
+            weight_in = self._weight(step, step.log_weight_in)
+            weight_out = self._weight(step, step.log_weight_out)
+            if step.keep is not None:
+                weight_out = weight_out * step.keep
+            total = total + self._layer(index, step.entry, weight_in, weight_out)
+        return total
+
+    @cached_property
+    def dense_flops(self) -> Tensor:
+        """float64 [batch]: the same with nothing dropped."""
+        ones = torch.ones(self.start.tokens, dtype=torch.float64, device=self.start.positions.device)
+        windows = [self.family.window(index) for index in range(self.family.layers)]
+        cost = {w: self._layer(windows.index(w), self.start, ones, ones) for w in set(windows)}
+        return torch.stack([cost[w] for w in windows]).sum(0)
+
+    @property
+    def mean_gate(self) -> Tensor:
+        """Scalar: mean gate over layers and real tokens outside the prefix (the paper's regulariser).
+        Needs the soft stage."""
+        gated = [s for s in self.steps if s.log_weight_out is not s.log_weight_in]
+        free = self.start.positions >= self.prefix
+        return torch.stack([(s.log_weight_out - s.log_weight_in).exp()[free].mean() for s in gated]).mean()
+
+    def positions(self, row: int) -> list[list[int]]:
+        """Original positions of the survivors of sequence `row`, after each layer."""
+        out = []
+        for step in self.steps:
+            start, end = step.exit.cu_seqlens[row : row + 2].tolist()
+            out.append(step.exit.positions[start:end].tolist())
+        return out
+
+    def _layer(self, index: int, entry: PackedBatch, weight_in: Tensor, weight_out: Tensor) -> Tensor:
+        reach = weight_in_reach(entry, self.family.window(index), weight_in)
+        return self.family.layer_flops(
+            entry.sum(weight_in), entry.sum(weight_out), entry.sum(weight_in * reach), entry.sum(weight_out * reach)
+        )
+
+    @staticmethod
+    def _weight(step: Step, log_weight: Tensor | None) -> Tensor:
+        if log_weight is None:
+            return torch.ones(step.entry.tokens, dtype=torch.float64, device=step.entry.positions.device)
+        return log_weight.double().exp()
