@@ -121,7 +121,8 @@ class _Bucket:
 
     def _heads(self, values: Tensor) -> Tensor:
         """``[tokens, heads, head_dim]`` to ``[b, heads, n, head_dim]``."""
-        return values[self.index].transpose(1, 2)
+        # index_select, since the backward pass of plain indexing runs on one core.
+        return values.index_select(0, self.index.flatten()).unflatten(0, self.index.shape).transpose(1, 2)
 
     def _reachable(self, window: int | None) -> Tensor | None:
         """Bool mask that broadcasts to ``[b, 1, n, n]``, or None where every key is reached."""
