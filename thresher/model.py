@@ -62,12 +62,13 @@ class PrunedModel(nn.Module):
     def __init__(self, model: PreTrainedModel, config: PruningConfig, metadata: dict[str, Any] | None = None):
         super().__init__()
         self.family = family_of(model)
-        if config.prefix_only_at_end and not self.family.pools_prefix:
-            raise UserError("prefix_only_at_end is for heads that read [CLS] alone; this model's head pools all tokens.")
         self.model = model
         self.pruning = config
         self.metadata = metadata or {}
         self.pruner = make_pruner(config, self.family.layers)
+        if (config.prefix_only_at_end or self.pruner.leaves_prefix) and not self.family.pools_prefix:
+            what = "prefix_only_at_end" if config.prefix_only_at_end else f"Pruner '{config.pruner}'"
+            raise UserError(f"{what} is for heads that read [CLS] alone; this model's head pools all tokens.")
         self.pruner.to(model.device)
         self.train(model.training)
         self._dense = False

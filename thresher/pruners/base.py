@@ -40,6 +40,8 @@ class Pruner(nn.Module):
         True if `rescale` makes it prune harder or milder, which is what holds a budget.
     learns : bool
         True if it has parameters to learn in a soft stage, with gates.
+    leaves_prefix : bool
+        True if it leaves nothing but the prefix at the end: refused where the head reads more.
     accumulates : bool
         How the model uses gates in the soft stage. True is the exact form: they multiply up over
         the layers, weigh the token as key and as voter, and tend to the hard model. False is the
@@ -52,6 +54,7 @@ class Pruner(nn.Module):
 
     adjustable: ClassVar[bool] = False
     learns: ClassVar[bool] = False
+    leaves_prefix: ClassVar[bool] = False
 
     def __init__(self, layers: int):
         super().__init__()

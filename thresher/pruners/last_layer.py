@@ -8,6 +8,8 @@ from thresher.pruners.base import Decision, Pruner
 class LastLayer(Pruner):
     """Drops everything but the prefix in the last layer. Outputs of a [CLS] head do not change."""
 
+    leaves_prefix = True
+
     def prunes(self, layer):
         return layer == self.layers - 1
 

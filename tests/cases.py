@@ -1,0 +1,158 @@
+"""Every family with every pruner: how the conformance suites build them, and an independent word on each rule.
+
+A pruner that is new in `PRUNERS` takes part at once, with its default options; a class in ``RULES`` that says
+in other words who must stay makes its test sharper.
+"""
+
+from itertools import product
+from math import ceil, inf
+
+import pytest
+import torch
+
+from thresher import PrunedModel, PruningConfig, prune
+from thresher.pruners import PRUNERS
+
+from .reference import Reference, masked_reference
+from .tiny import FAMILIES, random_inputs
+
+LENGTHS = [26, 1, 9, 20, 2, 9]
+THRESHOLDS = (0.5, 0.625, 0.75, 0.625)  # exact in float32; about half of the tokens are left at the end
+SLOPE = 0.1875
+OPTIONS = {"topk": {"dense_layers": 1, "slope": SLOPE}}
+
+# A head that pools all tokens cannot be left with one: that pair is refused.
+PAIRS = [pair for pair in product(FAMILIES, PRUNERS) if pair != ("modernbert-mean", "last-layer")]
+
+
+def _pairs(chosen: list[tuple[str, str]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(("family", "pruner"), chosen)
+
+
+every_family = pytest.mark.parametrize("family", FAMILIES)
+every_pair = _pairs(PAIRS)
+every_adjustable = _pairs([(family, pruner) for family, pruner in PAIRS if PRUNERS[pruner].adjustable])
+every_learner = _pairs([(family, pruner) for family, pruner in PAIRS if PRUNERS[pruner].learns])
+
+
+def config(pruner: str, options: dict | None = None, **settings) -> PruningConfig:
+    return PruningConfig(pruner, {**OPTIONS.get(pruner, {}), **(options or {})}, **settings)
+
+
+def build(
+    family: str,
+    pruner: str = "threshold",
+    *,
+    dtype: torch.dtype = torch.float64,
+    options: dict | None = None,
+    prefix: int = 1,
+    prefix_only_at_end: bool = False,
+    thresholds: tuple[float, ...] = THRESHOLDS,
+    **overrides,
+) -> PrunedModel:
+    """A tiny pruned model in eval mode, which prunes about half."""
+    settings = {"prefix": prefix, "prefix_only_at_end": prefix_only_at_end}
+    pruned = prune(FAMILIES[family](dtype=dtype, **overrides), config(pruner, options, **settings))
+    if pruner == "threshold":
+        pruned.pruner.thresholds.copy_(torch.tensor(thresholds))
+    return pruned
+
+
+def soften(pruned: PrunedModel, temperature: float) -> PrunedModel:
+    """Soft stage without dropout: the pruner trains, the model does not."""
+    pruned.eval()
+    pruned.pruner.train()
+    pruned.pruner.soft, pruned.pruner.temperature = True, temperature
+    return pruned
+
+
+def tolerance(family: str) -> dict[str, float]:
+    # transformers' ModernBERT rounds q and k to float32 to rotate them; the reference does not.
+    return {"atol": 3e-5 if family.startswith("modernbert") else 1e-9, "rtol": 0}
+
+
+def rows(inputs: dict[str, torch.Tensor]):
+    """Each text of a batch alone, without its padding."""
+    for row, mask in enumerate(inputs["attention_mask"].bool()):
+        yield {key: value[row, mask][None] for key, value in inputs.items()}
+
+
+class ThresholdRule:
+    """importance >= threshold. ``margin``: how near to it any score came."""
+
+    def __init__(self):
+        self.margin = inf
+
+    def __call__(self, layer, importance, alive, lengths):
+        distance = (importance - THRESHOLDS[layer]).abs()[alive]
+        self.margin = min(self.margin, float(distance.min()))
+        return importance >= THRESHOLDS[layer]
+
+
+class TopKRule:
+    """The best ``ceil(share * length)``. ``margin``: between the last one in and the first one out."""
+
+    def __init__(self):
+        self.margin = inf
+
+    def __call__(self, layer, importance, alive, lengths):
+        keep = torch.zeros_like(alive)
+        for row, length in enumerate(lengths.tolist()):
+            wanted = ceil((1 - SLOPE * layer) * length)  # dense_layers = 1: layer 0 keeps all
+            best = sorted(alive[row].nonzero().flatten().tolist(), key=lambda i: -importance[row, i])
+            keep[row, best[:wanted]] = True
+            if wanted < len(best):
+                gap = importance[row, best[wanted - 1]] - importance[row, best[wanted]]
+                self.margin = min(self.margin, float(gap))
+        return keep
+
+
+class LastLayerRule:
+    margin = inf
+
+    def __call__(self, layer, importance, alive, lengths):
+        return alive if layer < 3 else torch.zeros_like(alive)
+
+
+class KeepAll:
+    margin = inf
+
+    def __call__(self, layer, importance, alive, lengths):
+        return alive
+
+
+RULES = {"threshold": ThresholdRule, "topk": TopKRule, "last-layer": LastLayerRule, "none": KeepAll}
+
+
+def replay(trace, inputs):
+    """A rule that lets live whom the trace says lived: for pruners without an independent word on theirs."""
+    first = inputs["attention_mask"].int().argmax(1).tolist()
+
+    def rule(layer, importance, alive, lengths):
+        keep = torch.zeros_like(alive)
+        for row in range(len(keep)):
+            keep[row, [first[row] + p for p in trace.positions(row)[layer]]] = True
+        return keep
+
+    return rule
+
+
+def clear_case(
+    pruned: PrunedModel, family: str, pruner: str, prefix: int = 1, lengths: list[int] = LENGTHS, **padding
+) -> tuple[dict[str, torch.Tensor], Reference, int]:
+    """Inputs on which no score is within rounding of a decision, the masked reference of them, their seed."""
+    margin = 2e-4 if family.startswith("modernbert") else 1e-6
+    for seed in range(30):
+        inputs = random_inputs(pruned.model, lengths, seed=seed, **padding)
+        with torch.no_grad():
+            rule = RULES[pruner]() if pruner in RULES else replay(pruned(**inputs).trace, inputs)
+            reference = masked_reference(pruned.model, inputs, rule, prefix=prefix)
+        if getattr(rule, "margin", inf) > margin:
+            return inputs, reference, seed
+    raise AssertionError("every one of 30 batches has a score within rounding of its threshold")
+
+
+def positions(alive: torch.Tensor, inputs: dict[str, torch.Tensor], row: int) -> list[int]:
+    """Original positions of the tokens alive in a row of the reference."""
+    first = int(inputs["attention_mask"][row].int().argmax())
+    return [i - first for i in alive[row].nonzero().flatten().tolist()]

@@ -1,0 +1,32 @@
+"""Shared by all tests: one thread, a quiet transformers, reproducible hypothesis."""
+
+import os
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+import transformers
+from hypothesis import HealthCheck, settings
+
+# The tensors here are tiny: on a busy machine threads cost ten times what they save.
+torch.set_num_threads(1)
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+settings.register_profile(
+    "thresher", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("thresher")
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    """Every test draws the same numbers, whichever tests ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def no_grad():
+    with torch.no_grad():
+        yield

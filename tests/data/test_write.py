@@ -1,0 +1,146 @@
+"""Writing rows: what is written can be read again, and what cannot be written is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thresher.data import RowWriter, iter_rows
+from thresher.errors import UserError
+
+texts = st.text(max_size=20)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+few = settings(max_examples=25, deadline=None)
+
+
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with RowWriter(path) as writer:
+        for row in rows:
+            writer.write(row)
+
+
+def round_trip(suffix: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"new/rows{suffix}"
+        write(path, rows)
+        return [row.values for row in iter_rows(path, list(rows[0]))]
+
+
+@few
+@given(st.lists(st.fixed_dictionaries({"a": texts, "b": texts}), min_size=1), st.sampled_from(["", ".gz"]))
+def test_round_trip_text(rows: list[dict[str, str]], packed: str) -> None:
+    assert round_trip(".csv" + packed, rows) == rows
+    squeezed = [{k: re.sub(r"[\t\r\n]+", " ", v) for k, v in row.items()} for row in rows]
+    assert round_trip(".tsv" + packed, rows) == squeezed
+
+
+@few
+@given(st.lists(st.fixed_dictionaries({"a": texts}), min_size=1))
+def test_round_trip_one_column(rows: list[dict[str, str]]) -> None:
+    assert round_trip(".csv", rows) == rows
+    assert round_trip(".tsv", rows) == [{"a": re.sub(r"[\t\r\n]+", " ", row["a"])} for row in rows]
+
+
+@few
+@given(st.lists(st.fixed_dictionaries({"a": json_values, "b": json_values}), min_size=1))
+def test_round_trip_jsonl(rows: list[dict[str, Any]]) -> None:
+    assert round_trip(".jsonl", rows) == round_trip(".ndjson.gz", rows) == rows
+
+
+@few
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "a": texts,
+                "b": st.integers(-(2**63), 2**63 - 1),
+                "c": st.floats(allow_nan=False),
+                "d": st.lists(texts, min_size=1),
+            }
+        ),
+        min_size=1,
+    )
+)
+def test_round_trip_parquet(rows: list[dict[str, Any]]) -> None:
+    assert round_trip(".parquet", rows) == rows
+
+
+def test_writer_cells(tmp_path: Path) -> None:
+    row = {
+        "a": None,
+        "b": ["é", 1],
+        "c": {"k": np.float32(0.5)},
+        "d": "x\t\r\ny",
+        "e": np.int64(3),
+        "f": True,
+    }
+    with RowWriter(tmp_path / "a.tsv") as writer:
+        writer.write(row)
+        writer.write({"f": "last"})
+    content = (tmp_path / "a.tsv").read_text(encoding="utf-8")
+    assert content == 'a\tb\tc\td\te\tf\n\t["é", 1]\t{"k": 0.5}\tx y\t3\tTrue\n\t\t\t\t\tlast\n'
+    with RowWriter(tmp_path / "a.jsonl") as writer:
+        writer.write(row | {"g": np.arange(2)})
+        writer.write({"h": "\ud800"})
+    lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(lines[0]) == {**row, "b": ["é", 1], "c": {"k": 0.5}, "g": [0, 1]}
+    assert json.loads(lines[1]) == {"h": "\ud800"}
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet"])
+def test_writer_keeps_rows_when_interrupted(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+
+    def rows() -> Iterator[dict[str, str]]:
+        yield from ({"n": str(i)} for i in range(5000))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(path, rows())
+    assert [row.values["n"] for row in iter_rows(path)] == [str(i) for i in range(5000)]
+
+
+def test_writer_refuses(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"out\.txt: unknown file type"):
+        RowWriter(tmp_path / "out.txt")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot be written .*choose another path"):
+        RowWriter(tmp_path / "file/out.tsv").__enter__()
+    for suffix in (".tsv", ".csv", ".parquet"):
+        path = tmp_path / f"a{suffix}"
+        with pytest.raises(UserError, match=r"the first row has no column 'y'; write \.jsonl"):
+            write(path, [{"x": "1"}, {"x": "2", "y": "3"}])
+        assert [row.values for row in iter_rows(path)] == [{"x": "1"}]
+
+
+def test_writer_parquet_types(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    first = [{"i": i, "null": None, "mixed": "a" if i else 1, "dict": {"i": i}} for i in range(4096)]
+    with pytest.raises(UserError, match=r"1\.5 does not fit column 'i' of type int64; write \.jsonl"):
+        write(path, [*first, {"i": 4096, "null": 0.5, "mixed": [1]}, {"i": 1.5}])
+    rows = [row.values for row in iter_rows(path)]
+    assert rows[0] == {"i": 0, "null": None, "mixed": "1", "dict": '{"i": 0}'}
+    assert rows[4096:] == [{"i": 4096, "null": "0.5", "mixed": "[1]", "dict": None}]
+    assert pq.ParquetFile(path).num_row_groups == 2
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".parquet"])
+def test_writer_without_rows(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write(path, [])
+    with pytest.raises(UserError, match="no rows"):
+        iter_rows(path)

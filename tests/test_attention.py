@@ -1,0 +1,185 @@
+"""attend() and weight_in_reach() against loops over one sequence at a time, in float64."""
+
+from unittest.mock import patch
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thresher.attention import attend, matrix, weight_in_reach
+from thresher.packed import PackedBatch
+from thresher.pruners import Decision
+
+# One bucket for all, the product's own choice, and a bucket for every sequence.
+PLANS = {
+    "one": {"CELLS": 1 << 40, "SLACK": 1000.0, "SPARE": 1000},
+    "own": {},
+    "cells": {"CELLS": 60, "SLACK": 2.0, "SPARE": 2},
+    "each": {"CELLS": 1, "SLACK": 1.0, "SPARE": 0},
+}
+HEADS, DIM = 2, 3
+SCALE = 0.9
+
+
+def ragged(lengths, gaps=None):
+    """A packed batch; with `gaps` (a seed) about a third of the tokens are gone already, never the first."""
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    (packed,) = PackedBatch.from_padded(mask)
+    if gaps is None:
+        return packed
+    draw = torch.rand(packed.tokens, generator=torch.Generator().manual_seed(gaps))
+    return packed.keep((draw > 0.3) | (packed.positions == 0))
+
+
+def tensors(packed, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (3, packed.tokens, HEADS, DIM)
+    return tuple(torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype))
+
+
+def by_hand(query, key, value, packed, window, log_weight):
+    """Context of every token [tokens, heads * dim] and importance [tokens], a sequence and a head at a time."""
+    query, key, value = query.double(), key.double(), value.double()
+    log_weight = torch.zeros(packed.tokens) if log_weight is None else log_weight
+    log_weight = log_weight.double()
+    contexts, importances = [], []
+    for start, end in zip(packed.cu_seqlens[:-1].tolist(), packed.cu_seqlens[1:].tolist(), strict=True):
+        at = packed.positions[start:end]
+        far = torch.zeros(end - start, end - start, dtype=torch.bool)
+        if window is not None:
+            far = (at[:, None] - at[None, :]).abs() > window
+        heads, importance = [], torch.zeros(end - start, dtype=torch.float64)
+        for h in range(HEADS):
+            scores = SCALE * query[start:end, h] @ key[start:end, h].T + log_weight[None, start:end]
+            weights = scores.masked_fill(far, -torch.inf).softmax(1)
+            heads.append(weights @ value[start:end, h])
+            importance += log_weight[start:end].exp() @ weights / HEADS
+        contexts.append(torch.cat(heads, 1))
+        importances.append(importance)
+    return torch.cat(contexts), torch.cat(importances)
+
+
+def run(packed, qkv, window=None, log_weight=None, keep=None, decide=True):
+    """attend(), and the importance that it showed."""
+    seen = []
+
+    def answer(importance):
+        seen.append(importance)
+        return Decision(keep)
+
+    arguments = {"scale": SCALE, "window": window, "log_weight": log_weight, "decide": answer if decide else None}
+    context, decision = attend(*qkv, packed, **arguments)
+    assert (decision is None) == (not decide)
+    return context, seen[0] if seen else None
+
+
+lengths_of_batches = st.lists(st.integers(1, 14), min_size=1, max_size=6)
+windows = st.sampled_from([None, 0, 1, 3, 50])
+seeds = st.integers(0, 1000)
+
+
+@given(lengths_of_batches, windows, seeds, st.sampled_from(list(PLANS)), st.booleans(), st.booleans(), st.data())
+def test_attend_equals_brute_force(lengths, window, seed, plan, gaps, weighed, data):
+    packed = ragged(lengths, seed if gaps else None)
+    qkv = tensors(packed, seed)
+    generator = torch.Generator().manual_seed(seed)
+    log_weight = -3 * torch.rand(packed.tokens, generator=generator).double() if weighed else None
+    share = data.draw(st.sampled_from([None, 0.0, 0.2, 0.5, 0.9, 1.0]))
+    keep = None
+    if share is not None:
+        keep = torch.rand(packed.tokens, generator=generator) < share
+        keep[packed.cu_seqlens[:-1].long()] = True
+    expected, importance = by_hand(*qkv, packed, window, log_weight)
+    with patch.dict(vars(matrix), PLANS[plan]):
+        context, seen = run(packed, qkv, window, log_weight, keep)
+        undecided, _ = run(packed, qkv, window, log_weight, decide=False)
+    close = {"atol": 1e-12, "rtol": 0}
+    torch.testing.assert_close(context, expected if keep is None else expected[keep], **close)
+    torch.testing.assert_close(seen, importance, **close)
+    torch.testing.assert_close(undecided, expected, **close)
+    if not weighed:
+        ones = torch.ones(packed.batch, dtype=torch.float64)
+        torch.testing.assert_close(packed.mean(seen[:, None])[:, 0], ones, **close)
+
+
+@pytest.mark.parametrize(("plan", "buckets"), [("one", 1), ("each", 5), ("cells", 3)])
+def test_plans_make_the_buckets_they_are_meant_to(plan, buckets):
+    """So that the test above runs one bucket, some and many."""
+    with patch.dict(vars(matrix), PLANS[plan]):
+        assert len(list(matrix._plan(ragged([14, 9, 4, 4, 1])))) == buckets
+
+
+@given(lengths_of_batches, st.sampled_from(list(PLANS)))
+def test_buckets_hold_every_sequence_once(lengths, plan):
+    with patch.dict(vars(matrix), PLANS[plan]):
+        buckets = list(matrix._plan(ragged(lengths)))
+    rows = [torch.arange(len(lengths))[rows].tolist() for rows, _ in buckets]
+    assert sorted(sum(rows, [])) == list(range(len(lengths)))
+    for rows, (_, longest) in zip(rows, buckets, strict=True):
+        assert longest == max(lengths[row] for row in rows)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_importance_is_float32_whatever_the_inputs_and_autocast(dtype, autocast):
+    packed = ragged([30, 7, 1, 12])
+    qkv = tensors(packed, dtype=dtype)
+    expected, importance = by_hand(*qkv, packed, None, None)
+    keep = packed.positions < 5
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        context, seen = run(packed, qkv, keep=keep)
+    assert seen.dtype == torch.float32
+    torch.testing.assert_close(seen, importance.float(), atol=3e-6, rtol=0)  # bfloat16 moves it by 3e-3
+    torch.testing.assert_close(packed.mean(seen[:, None])[:, 0], torch.ones(4), atol=1e-6, rtol=0)
+    assert context.dtype == dtype
+    rounding = 1e-5 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(context, expected[keep].to(dtype), atol=rounding, rtol=0)
+
+
+def test_dropout_is_taken_after_importance():
+    packed = ragged([9, 4])
+    qkv = tensors(packed)
+    seen = []
+    for dropout in (0.0, 0.5):
+        context, _ = attend(
+            *qkv, packed, scale=SCALE, dropout=dropout, decide=lambda i: seen.append(i) or Decision()
+        )
+    assert torch.equal(*seen)
+    assert not torch.allclose(context, by_hand(*qkv, packed, None, None)[0])
+
+
+@given(lengths_of_batches, windows, seeds, st.booleans())
+def test_weight_in_reach(lengths, window, seed, gaps):
+    packed = ragged(lengths, seed if gaps else None)
+    weight = torch.rand(packed.tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    expected = []
+    for i in range(packed.tokens):
+        near = packed.sequence == packed.sequence[i]
+        if window is not None:
+            near &= (packed.positions - packed.positions[i]).abs() <= window
+        expected.append(weight[near].sum())
+    torch.testing.assert_close(weight_in_reach(packed, window, weight), torch.stack(expected), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("window", [None, 2])
+def test_gradients(window):
+    """Through context and importance, kept tokens and dropped ones, and the gates."""
+    packed = ragged([5, 1, 4], gaps=0)
+    keep = packed.positions % 2 == 0
+    log_weight = -torch.rand(packed.tokens, dtype=torch.float64)
+    inputs = [x.requires_grad_() for x in (*tensors(packed), log_weight)]
+
+    def decided(query, key, value, log_weight):
+        return run(packed, (query, key, value), window, log_weight, keep)
+
+    def few(query, key, value, log_weight):  # the branch that gathers the survivors' rows first
+        return run(packed, (query, key, value), window, log_weight, packed.positions == 0)
+
+    def fused(query, key, value):
+        return run(packed, (query, key, value), window, decide=False)[0]
+
+    assert torch.autograd.gradcheck(decided, inputs)
+    assert torch.autograd.gradcheck(few, inputs)
+    assert torch.autograd.gradcheck(fused, inputs[:3])
+    assert torch.autograd.gradcheck(lambda w: weight_in_reach(packed, window, w.exp()), inputs[3:])

@@ -1,0 +1,235 @@
+"""What must always hold, over every family and every pruner: outputs, batches, drops and nesting."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from thresher import UserError, prune
+from thresher.pruners import PRUNERS
+
+from .cases import (
+    LENGTHS,
+    RULES,
+    build,
+    clear_case,
+    config,
+    every_adjustable,
+    every_family,
+    every_pair,
+    positions,
+    rows,
+    tolerance,
+)
+from .reference import masked_reference
+from .tiny import FAMILIES, random_inputs
+
+pytestmark = pytest.mark.usefixtures("no_grad")
+
+
+def drop_nothing(pruned):
+    if pruned.pruner.adjustable:
+        pruned.pruner.rescale(0)
+    return pruned
+
+
+def drop_all(pruned):
+    pruned.pruner.rescale(1e6)
+    return pruned
+
+
+def spy(pruned):
+    """A dict that the next forward fills: layer -> importance and packed batch, as the pruner gets them."""
+    seen = {}
+
+    def note(pruner, arguments):
+        layer, importance, _, packed = arguments
+        seen[layer] = importance, packed
+
+    pruned.pruner.register_forward_pre_hook(note)
+    return seen
+
+
+def kept_shares(reference):
+    return (reference.kept.sum(1) / sum(LENGTHS)).tolist()
+
+
+# 1. Nothing dropped = the transformers model ---------------------------------------------------------------
+
+
+@every_pair
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_nothing_dropped_is_the_transformers_model(family, pruner, dtype):
+    pruned = drop_nothing(build(family, pruner, dtype=dtype))
+    inputs = random_inputs(pruned.model, LENGTHS, extra_padding=3)
+    expected = pruned.model(**inputs).logits
+    atol = 1e-5 if dtype == torch.float32 else 1e-6 if family.startswith("modernbert") else 1e-9
+    output = pruned(**inputs)
+    torch.testing.assert_close(output.logits, expected, atol=atol, rtol=0)
+    if pruner != "last-layer":
+        assert torch.equal(output.trace.kept, torch.tensor(LENGTHS).expand(4, -1))
+        assert torch.equal(output.trace.flops, output.trace.dense_flops)
+    with build(family, pruner, dtype=dtype).dense() as dense:
+        torch.testing.assert_close(dense(**inputs).logits, expected, atol=atol, rtol=0)
+    left = random_inputs(pruned.model, LENGTHS, padding_side="left", extra_padding=3)
+    alone = torch.cat([pruned.model(**text).logits for text in rows(left)])
+    torch.testing.assert_close(pruned(**left).logits, alone, atol=atol, rtol=0)
+
+
+@every_family
+def test_no_mask_means_that_every_token_is_real(family):
+    pruned = build(family)
+    (text,) = rows(random_inputs(pruned.model, [12]))
+    expected = pruned(**text).logits
+    del text["attention_mask"]
+    assert torch.equal(pruned(**text).logits, expected)
+
+
+# 2. A row does not depend on its batch ---------------------------------------------------------------------
+
+
+@every_pair
+def test_batch_mates_order_and_padding_change_nothing(family, pruner):
+    pruned = build(family, pruner)
+    inputs, _, seed = clear_case(pruned, family, pruner)
+    whole = pruned(**inputs)
+    atol = 1e-6 if family.startswith("modernbert") else 1e-9  # its rotation in float32 amplifies rounding
+
+    def same(other, inside, outside):
+        torch.testing.assert_close(other.logits[inside], whole.logits[outside], atol=atol, rtol=0)
+        assert torch.equal(other.trace.kept[:, inside], whole.trace.kept[:, outside])
+        assert other.trace.positions(inside) == whole.trace.positions(outside)
+        assert torch.equal(other.trace.flops[inside], whole.trace.flops[outside])
+
+    for row, text in enumerate(rows(inputs)):
+        same(pruned(**text), 0, row)
+    order = [3, 5, 0, 4, 1]
+    shuffled = pruned(**{name: values[order] for name, values in inputs.items()})
+    for place, row in enumerate(order):
+        same(shuffled, place, row)
+    for padding in ({"extra_padding": 9}, {"padding_side": "left"}, {"padding_side": "left", "extra_padding": 2}):
+        other = pruned(**random_inputs(pruned.model, LENGTHS, seed, **padding))
+        for row in range(len(LENGTHS)):
+            same(other, row, row)
+
+
+# 3. Dropping = masking -------------------------------------------------------------------------------------
+
+
+@every_pair
+@pytest.mark.parametrize(("prefix", "side"), [(1, "right"), (2, "left")])
+def test_dropping_equals_the_masked_reference(family, pruner, prefix, side):
+    pruned = build(family, pruner, prefix=prefix)
+    inputs, reference, _ = clear_case(pruned, family, pruner, prefix, padding_side=side, extra_padding=2)
+    output = pruned(**inputs)
+    torch.testing.assert_close(output.logits, reference.logits, **tolerance(family))
+    assert torch.equal(output.trace.kept, reference.kept)
+    for row in range(len(LENGTHS)):
+        assert output.trace.positions(row) == [positions(alive, inputs, row) for alive in reference.alive]
+
+    shares = kept_shares(reference)
+    if pruner == "none":
+        assert shares == [1, 1, 1, 1]
+    elif pruner == "last-layer":
+        assert shares[2] == 1
+        assert shares[3] < 0.3
+    else:  # so that the test says something: the drops are spread over the layers
+        assert 0.15 < shares[-1] < 0.8
+        assert sum(before - after > 0.02 for before, after in pairwise([1, *shares])) >= 2
+
+
+@every_pair
+def test_importance_equals_the_reference_with_mean_one(family, pruner):
+    pruned = build(family, pruner)
+    inputs, reference, _ = clear_case(pruned, family, pruner)
+    seen = spy(pruned)
+    pruned(**inputs)
+    assert len(seen) == {"none": 0, "last-layer": 1, "topk": 3}.get(pruner, 4)
+    entering = [inputs["attention_mask"].bool(), *reference.alive]
+    for layer, (importance, packed) in seen.items():
+        assert importance.dtype == torch.float64
+        torch.testing.assert_close(importance, reference.importance[layer][entering[layer]], **tolerance(family))
+        torch.testing.assert_close(packed.mean(importance[:, None]), torch.ones(len(LENGTHS), 1).double())
+
+
+@every_family
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_importance_is_float32_under_autocast(family, dtype):
+    pruned = build(family, dtype=dtype)
+    seen = spy(pruned)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = pruned(**random_inputs(pruned.model, LENGTHS)).logits
+    assert logits.isfinite().all()
+    assert len(seen) == 4
+    for importance, packed in seen.values():
+        assert importance.dtype == torch.float32
+        torch.testing.assert_close(packed.mean(importance[:, None]), torch.ones(len(LENGTHS), 1), atol=1e-5, rtol=0)
+
+
+# 4. Nested, and the prefix survives ------------------------------------------------------------------------
+
+
+@every_pair
+@pytest.mark.parametrize("prefix", [1, 2])
+def test_alive_sets_are_nested_and_hold_the_prefix(family, pruner, prefix):
+    pruned = build(family, pruner, prefix=prefix)
+    trace = pruned(**random_inputs(pruned.model, LENGTHS, seed=5)).trace
+    for row, length in enumerate(LENGTHS):
+        alive = [list(range(length)), *trace.positions(row)]
+        assert all(set(after) <= set(before) for before, after in pairwise(alive))
+        assert all(layer == sorted(layer) for layer in alive)
+        assert set(range(min(prefix, length))) <= set(alive[-1])
+
+
+@every_adjustable
+@pytest.mark.parametrize("prefix", [1, 2])
+def test_only_the_prefix_is_left_when_every_score_is_too_low(family, pruner, prefix):
+    pruned = drop_all(build(family, pruner, prefix=prefix))
+    inputs = random_inputs(pruned.model, LENGTHS)
+    output = pruned(**inputs)
+    first = next(layer for layer in range(4) if pruned.pruner.prunes(layer))
+    assert torch.equal(output.trace.kept[first:], torch.tensor(LENGTHS).clamp(max=prefix).expand(4 - first, -1))
+    none = lambda layer, importance, alive, lengths: alive if layer < first else alive & False  # noqa: E731
+    reference = masked_reference(pruned.model, inputs, none, prefix=prefix)
+    torch.testing.assert_close(output.logits, reference.logits, **tolerance(family))
+
+
+def test_a_head_that_pools_all_tokens_is_not_left_with_one():
+    with pytest.raises(UserError, match="pools all tokens"):
+        prune(FAMILIES["modernbert-mean"](), config("last-layer"))
+
+
+@every_pair
+def test_one_token_sequences(family, pruner):
+    pruned = build(family, pruner)
+    for lengths in ([1], [1, 1, 1]):
+        inputs = random_inputs(pruned.model, lengths)
+        output = pruned(**inputs)
+        torch.testing.assert_close(output.logits, pruned.model(**inputs).logits, atol=1e-6, rtol=0)
+        assert torch.equal(output.trace.kept, torch.ones(4, len(lengths), dtype=torch.long))
+        assert torch.equal(output.trace.flops, output.trace.dense_flops)
+
+
+@every_pair
+def test_prefix_only_at_end(family, pruner):
+    if family == "modernbert-mean":
+        with pytest.raises(UserError, match="pools all tokens"):
+            prune(FAMILIES[family](), config(pruner, prefix_only_at_end=True))
+        return
+    without, pruned = build(family, pruner), build(family, pruner, prefix_only_at_end=True)
+    inputs, _, _ = clear_case(without, family, pruner)
+    before, after = without(**inputs), pruned(**inputs)
+    torch.testing.assert_close(after.logits, before.logits, atol=1e-6, rtol=0)
+    assert torch.equal(after.trace.kept[:-1], before.trace.kept[:-1])
+    assert (after.trace.kept[-1] == 1).all()
+
+
+def test_every_pruner_has_its_rule_said_twice():
+    """Not needed to take part; needed for the drops themselves to be checked, not only what follows of them."""
+    assert set(RULES) == set(PRUNERS)
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_configs_of_all_pruners_survive_json(pruner):
+    before = config(pruner, prefix=3)
+    assert type(before).from_dict(before.to_dict()) == before

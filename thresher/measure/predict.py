@@ -1,0 +1,99 @@
+"""Predictions of a model for many encoded texts, in the order given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from thresher.text import TextEncoder
+
+KEYS = ("input_ids", "token_type_ids")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said of n texts.
+
+    Attributes
+    ----------
+    logits : float32 array [n, labels]
+    lengths : int64 array [n]
+        Tokens of each text.
+    flops, dense_flops : float64 arrays [n], or None
+        With and without pruning; None for a plain transformers model.
+    kept : int64 array [layers, n], or None
+        Tokens alive after each layer.
+    """
+
+    logits: np.ndarray
+    lengths: np.ndarray
+    flops: np.ndarray | None = None
+    dense_flops: np.ndarray | None = None
+    kept: np.ndarray | None = None
+
+    @property
+    def flops_ratio(self) -> float | None:
+        """FLOPs over dense FLOPs, sum over sum."""
+        if self.flops is None or self.dense_flops is None:
+            return None
+        return float(self.flops.sum() / self.dense_flops.sum())
+
+    @property
+    def kept_share(self) -> list[float] | None:
+        """Share of all tokens alive after each layer."""
+        return None if self.kept is None else (self.kept.sum(1) / self.lengths.sum()).tolist()
+
+
+@torch.inference_mode()
+def predict(
+    model: Any,
+    encoder: TextEncoder,
+    rows: Any,
+    *,
+    autocast: torch.dtype | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Predictions:
+    """Run `model` in evaluation mode.
+
+    Parameters
+    ----------
+    model : PrunedModel or transformers model
+    encoder : TextEncoder
+    rows : dict of lists, or datasets.Dataset
+        Encoded texts.
+    autocast : torch.dtype, optional
+        Run under autocast to this dtype.
+    advance : callable, optional
+        Told the number of texts done, after every batch: for a progress bar.
+    """
+    columns = {key: rows[key][:] for key in KEYS if key in (getattr(rows, "column_names", None) or rows)}
+    n = len(columns["input_ids"])
+    found: dict[str, np.ndarray] = {}
+
+    def put(name: str, index: list[int], values: torch.Tensor) -> None:
+        array = values.float().cpu().numpy() if name == "logits" else values.cpu().numpy()
+        found.setdefault(name, np.zeros((n, *array.shape[1:]), array.dtype))[index] = array
+
+    training = model.training
+    model.eval()
+    try:
+        for index, batch in encoder.batches(columns):
+            batch = {key: value.to(model.device) for key, value in batch.items()}
+            with torch.autocast(model.device.type, autocast, enabled=autocast is not None):
+                output = model(**batch)
+            put("logits", index, output.logits)
+            if (trace := getattr(output, "trace", None)) is not None:
+                put("flops", index, trace.flops)
+                put("dense_flops", index, trace.dense_flops)
+                put("kept", index, trace.kept.T)
+            if advance:
+                advance(len(index))
+    finally:
+        model.train(training)
+    lengths = np.array([len(ids) for ids in columns["input_ids"]])
+    kept = found.pop("kept").T if "kept" in found else None
+    return Predictions(lengths=lengths, kept=kept, **found)

@@ -1,0 +1,71 @@
+"""Texts to token ids: truncation that is counted, padding, tensors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+from torch import Tensor
+
+from thresher.batches import token_batches
+
+log = logging.getLogger(__name__)
+
+
+class TextEncoder:
+    """Tokenises texts or text pairs as one model wants them.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+    max_length : int
+        Texts of more tokens are truncated, counted, and warned of once.
+
+    Attributes
+    ----------
+    truncated, seen : int
+        Texts cut so far, and texts encoded so far.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int):
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.truncated = self.seen = 0
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, list[list[int]]]:
+        """Token ids of each text, not padded, with what else the tokenizer gives (token types)."""
+        encoded = self.tokenizer(
+            list(texts),
+            None if pairs is None else list(pairs),
+            truncation=True,
+            max_length=self.max_length,
+            return_attention_mask=False,
+        )
+        if encoded.is_fast:
+            cut = sum(bool(e.overflowing) for e in encoded.encodings)
+        else:
+            cut = sum(len(ids) >= self.max_length for ids in encoded["input_ids"])
+        if cut and not self.truncated:
+            log.warning("Some texts have more than %d tokens: they are truncated.", self.max_length)
+        self.truncated += cut
+        self.seen += len(texts)
+        return dict(encoded)
+
+    def encode_examples(self, examples: datasets.Dataset) -> datasets.Dataset:
+        """Columns ``text`` (and ``text_pair``) become token ids; other columns stay out."""
+
+        def encode(batch: dict[str, list]) -> dict[str, list]:
+            return self.encode(batch["text"], batch.get("text_pair"))
+
+        return examples.map(encode, batched=True, remove_columns=examples.column_names, load_from_cache_file=False)
+
+    def pad(self, rows: dict[str, list]) -> dict[str, Tensor]:
+        """Rows of token ids to a padded batch of tensors with its attention mask."""
+        return dict(self.tokenizer.pad(rows, return_tensors="pt"))
+
+    def batches(self, rows: dict[str, list], **limits: int) -> list[tuple[list[int], dict[str, Tensor]]]:
+        """Padded batches of near lengths, each with the indices of its rows."""
+        groups = token_batches([len(ids) for ids in rows["input_ids"]], **limits)
+        return [(group, self.pad({k: [v[i] for i in group] for k, v in rows.items()})) for group in groups]

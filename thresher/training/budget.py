@@ -1,0 +1,174 @@
+"""Steering to a budget: the soft stage is pulled to it, the hard stage holds it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+from thresher.errors import UserError
+from thresher.pruners import Pruner
+
+# Soft stage: an augmented Lagrangian. The multiplier rises by ASCENT times the miss in every step;
+# STIFFNESS adds a pull in proportion to the miss, which damps it.
+ASCENT, STIFFNESS = 0.1, 4.0
+# Hard stage: all thresholds are multiplied by exp(HOLD * miss) in every step; the miss is smoothed.
+HOLD, SMOOTHING = 0.1, 0.9
+
+
+class BudgetController(TrainerCallback, ExportableState):
+    """Moves the training from stage to stage and keeps its FLOPs on target.
+
+    Soft stage: the temperature falls geometrically, the target falls linearly from 1 to the budget
+    over the first third, and the expected FLOPs ratio of the gated model, which is differentiable,
+    is pulled to it by a penalty whose weight adapts. Hard stage: one common factor on all
+    thresholds follows the measured ratio.
+
+    Parameters
+    ----------
+    soft_share : float
+        Share of all steps that are soft.
+    budget : float or None
+    regularizer : float
+        Weight of the mean gate where there is no budget.
+    temperatures : tuple of float
+        At the start and at the end of the soft stage.
+    """
+
+    def __init__(
+        self, soft_share: float, budget: float | None, regularizer: float, temperatures: tuple[float, float]
+    ):
+        self.soft_share = soft_share
+        self.budget = budget
+        self.regularizer = regularizer
+        self.temperatures = temperatures
+        self.multiplier = 0.0
+        self.smoothed: float | None = None
+        self.progress = 0.0  # through the soft stage
+        self.stage = "hard"
+        self._ratios: list[float] = []
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must remember."""
+        return {
+            "args": {
+                "soft_share": self.soft_share,
+                "budget": self.budget,
+                "regularizer": self.regularizer,
+                "temperatures": self.temperatures,
+            },
+            "attributes": {"multiplier": self.multiplier, "smoothed": self.smoothed},
+        }
+
+    @property
+    def target(self) -> float | None:
+        """The FLOPs ratio wanted now."""
+        if self.budget is None or self.stage == "hard":
+            return self.budget
+        return 1 - (1 - self.budget) * min(1.0, 3 * self.progress)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        pruner: Pruner = kwargs["model"].pruner
+        soft_steps = round(self.soft_share * state.max_steps)
+        stage = "soft" if state.global_step < soft_steps else "hard"
+        if stage != self.stage:
+            self.stage, self.smoothed = stage, None if state.global_step == soft_steps else self.smoothed
+        pruner.soft = stage == "soft"
+        if pruner.soft:
+            self.progress = state.global_step / max(1, soft_steps - 1)
+            start, end = self.temperatures
+            pruner.temperature = start * (end / start) ** self.progress
+
+    def penalty(self, trace: Any) -> Tensor | float:
+        """Added to the loss of a training batch; the FLOPs ratio is noted on the way."""
+        ratio = trace.flops.sum() / trace.dense_flops.sum()
+        self._ratios.append(float(ratio))
+        if self.stage == "hard":
+            return 0.0
+        if self.target is None:
+            return self.regularizer * trace.mean_gate
+        miss = ratio - self.target
+        return self.multiplier * miss + STIFFNESS / 2 * miss**2
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        pruner: Pruner = kwargs["model"].pruner
+        pruner.clamp()
+        ratio = sum(self._ratios) / len(self._ratios)
+        self._ratios.clear()
+        self.smoothed = ratio if self.smoothed is None else SMOOTHING * self.smoothed + (1 - SMOOTHING) * ratio
+        if self.target is None:
+            return
+        miss = self.smoothed - self.target
+        if self.stage == "soft":
+            self.multiplier += ASCENT * miss
+        elif pruner.adjustable:
+            pruner.rescale(math.exp(HOLD * miss))
+
+    def log(self) -> dict[str, Any]:
+        """For the history: stage, FLOPs ratio, target."""
+        found: dict[str, Any] = {"stage": self.stage}
+        if self.smoothed is not None:
+            found["flops_ratio"] = round(self.smoothed, 4)
+        if self.target is not None:
+            found["target"] = round(self.target, 4)
+        return found
+
+
+def fit_budget(
+    pruner: Pruner, measure: Callable[[], float], budget: float, tolerance: float = 0.004, tries: int = 16
+) -> float:
+    """Rescale a pruner so that the measured FLOPs ratio is at the budget, or a little under it.
+
+    Parameters
+    ----------
+    pruner : Pruner
+        Adjustable. Changed in place.
+    measure : callable
+        Gives the FLOPs ratio of the model as it stands.
+    budget : float
+    tolerance : float
+        How far under the budget is near enough.
+    tries : int
+        Most measurements.
+
+    Returns
+    -------
+    float
+        The ratio reached.
+
+    Raises
+    ------
+    UserError
+        If the pruner cannot prune that much.
+    """
+    start = {name: tensor.clone() for name, tensor in pruner.state_dict().items()}
+
+    def at(factor: float) -> float:
+        pruner.load_state_dict(start)
+        pruner.rescale(factor)
+        return measure()
+
+    low, high, factor, ratio = 0.0, math.inf, 1.0, measure()
+    for _ in range(tries):
+        if budget - tolerance <= ratio <= budget:
+            return ratio
+        if ratio > budget:
+            low = factor
+        else:
+            high = factor
+        # Double or halve until the budget is bracketed, then bisect.
+        factor = 2 * low if high == math.inf else high / 2 if low == 0 else (low + high) / 2
+        ratio = at(factor)
+    if ratio > budget and high < math.inf:
+        ratio = at(high)
+    if ratio > budget:
+        raise UserError(
+            f"The budget {budget:.2f} is out of reach: as hard as this pruner prunes, the FLOPs ratio is {ratio:.2f}. "
+            "Ask for a larger budget"
+            + (", or set the option dense_layers lower." if hasattr(pruner, "dense_layers") else ".")
+        )
+    return ratio

@@ -1,0 +1,83 @@
+"""A progress bar with what matters, and Ctrl-C that leaves a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by Ctrl-C after a checkpoint was written."""
+
+
+def progress_bar() -> Progress:
+    """The bar that every long command shows, on the error stream."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+    )
+
+
+class RichProgress(TrainerCallback):
+    """Shows stage, loss, FLOPs ratio and held-out quality while Trainer runs."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, str] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar = progress_bar()
+        self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step, note="")
+        self.bar.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == state.max_steps:
+            control.should_evaluate = True
+        self.bar.update(self.task, completed=state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        names = {"loss": "loss {:.3f}", "flops_ratio": "FLOPs {:.2f}", "target": "target {:.2f}", "eval_quality": "held out {:.1f}"}
+        for key, text in names.items():
+            if key in (logs or {}):
+                self.notes[key] = text.format(logs[key])  # type: ignore[index]
+        stage = (logs or {}).get("stage")
+        self.bar.update(self.task, note=", ".join(self.notes.values()), **({"description": f"{stage} stage"} if stage else {}))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.stop()
+
+
+class InterruptHandler(TrainerCallback):
+    """Turns the first Ctrl-C into: finish the step, write a checkpoint, stop. The second is immediate."""
+
+    def __init__(self) -> None:
+        self.raised = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle Ctrl-C inside the ``with`` block."""
+
+        def handle(number: int, frame: Any) -> None:
+            if self.raised:
+                raise KeyboardInterrupt
+            self.raised = True
+
+        before = signal.signal(signal.SIGINT, handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.raised:
+            control.should_save = control.should_training_stop = True

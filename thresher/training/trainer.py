@@ -1,0 +1,312 @@
+"""One training run on transformers.Trainer: soft stage, hard stage, checkpoints, resume."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import ProgressCallback, Trainer, TrainingArguments
+from transformers.loss.loss_utils import ForSequenceClassificationLoss
+from transformers.trainer_callback import PrinterCallback
+
+from thresher.errors import UserError
+from thresher.measure.predict import Predictions, predict
+from thresher.model import PrunedModel
+from thresher.tasks import Task
+from thresher.text import TextEncoder
+from thresher.training.budget import BudgetController, fit_budget
+from thresher.training.progress import Interrupted, InterruptHandler, RichProgress
+from thresher.training.settings import TrainingSettings
+
+log = logging.getLogger(__name__)
+
+TEMPERATURE = 2.0  # of distillation: softens both sides, so that more than the top class teaches
+FIT_TEXTS = 512  # on which thresholds are fitted to the budget
+OVERSHOOT = 0.02  # FLOPs ratio above the budget at which a checkpoint may still be chosen
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass
+class Examples:
+    """Encoded texts with what there is to learn from them.
+
+    Attributes
+    ----------
+    rows : datasets.Dataset
+        Token ids.
+    labels : list, or None
+        Encoded labels.
+    base : float32 array [n, labels], or None
+        Base's outputs.
+    """
+
+    rows: datasets.Dataset
+    labels: list[Any] | None = None
+    base: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def select(self, index: Any) -> Examples:
+        """Some of the examples."""
+        labels = None if self.labels is None else [self.labels[i] for i in index]
+        return Examples(self.rows.select(index), labels, None if self.base is None else self.base[index])
+
+    def table(self) -> datasets.Dataset:
+        """All of it as one data set, for Trainer."""
+        table = self.rows
+        if self.labels is not None:
+            table = table.add_column("labels", self.labels)
+        if self.base is not None:
+            table = table.add_column("base", list(self.base))
+        return table
+
+    def quality(self, task: Task, predictions: Predictions) -> dict[str, float]:
+        """Against the labels, or where there are none against base's outputs."""
+        if self.labels is not None:
+            return task.quality(predictions.logits, self.labels)
+        assert self.base is not None
+        return task.agreement(predictions.logits, self.base)
+
+
+def train(
+    model: PrunedModel,
+    encoder: TextEncoder,
+    task: Task,
+    examples: Examples,
+    held_out: Examples,
+    settings: TrainingSettings,
+    folder: Path,
+    resume: bool = False,
+) -> list[dict[str, Any]]:
+    """Train in place: thresholds and weights in the soft stage, weights in the hard stage.
+
+    Parameters
+    ----------
+    model : PrunedModel
+    encoder : TextEncoder
+    task : Task
+    examples, held_out : Examples
+        To learn from, and the part of train on which checkpoint and thresholds are chosen.
+    settings : TrainingSettings
+    folder : Path
+        Checkpoints are written under it.
+    resume : bool
+        Go on from the newest checkpoint in `folder`, if there is one.
+
+    Returns
+    -------
+    list of dict
+        The history: loss, FLOPs ratio, temperature and the like over the steps.
+
+    Raises
+    ------
+    UserError
+        If the pruner cannot reach the budget.
+    TrainingDiverged
+        If the loss is no number; the last checkpoint stays.
+    Interrupted
+        After Ctrl-C, with a checkpoint written.
+    """
+    torch.manual_seed(settings.seed)
+    sample = held_out.select(range(min(len(held_out), FIT_TEXTS)))
+    adjustable = model.pruner.adjustable and settings.budget is not None
+
+    def ratio() -> float:
+        return predict(model, encoder, sample.rows, autocast=settings.autocast).flops_ratio or 1.0
+
+    soft_epochs = settings.soft_epochs if model.pruner.learns else 0.0
+    epochs = settings.soft_epochs + settings.hard_epochs
+    checkpoint = last_checkpoint(folder) if resume else None
+    if adjustable and not soft_epochs and checkpoint is None:
+        fit_budget(model.pruner, ratio, settings.budget)
+    steps = math.ceil(math.ceil(len(examples) / settings.batch_size) / settings.accumulation * epochs)
+    every = max(1, math.ceil(steps / settings.evaluations))
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation,
+        max_steps=steps,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup_steps=round(settings.warmup * steps),
+        lr_scheduler_type="linear",
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_score",
+        greater_is_better=True,
+        logging_steps=max(1, min(20, steps // 20)),
+        logging_nan_inf_filter=False,
+        restore_callback_states_from_checkpoint=True,
+        seed=settings.seed,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = PruningTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=examples.table(),
+        eval_dataset=held_out.rows,
+        data_collator=Collator(encoder, task),
+        encoder=encoder,
+        task=task,
+        settings=settings,
+        held_out=held_out,
+        callbacks=[
+            BudgetController(
+                soft_share=soft_epochs / epochs,
+                budget=settings.budget if model.pruner.adjustable else None,
+                regularizer=settings.regularizer,
+                temperatures=(settings.temperature_start, settings.temperature_end),
+            ),
+            RichProgress(),
+            interrupts := InterruptHandler(),
+        ],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    with interrupts.listening():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if interrupts.raised:
+        raise Interrupted(f"Stopped at step {trainer.state.global_step} of {steps}; a checkpoint is in {folder}.")
+    model.pruner.soft = False
+    model.eval()
+    if adjustable:
+        fit_budget(model.pruner, ratio, settings.budget)
+    return trainer.state.log_history
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end."""
+    complete = []
+    for state in folder.glob("checkpoint-*/trainer_state.json"):
+        try:
+            complete.append((json.loads(state.read_text())["global_step"], state.parent))
+        except (ValueError, KeyError):
+            continue  # killed while writing
+    return max(complete)[1] if complete else None
+
+
+class Collator:
+    """Encoded rows to a padded batch."""
+
+    def __init__(self, encoder: TextEncoder, task: Task):
+        self.encoder = encoder
+        self.label_type = torch.long if task.kind == "single-label" else torch.float32
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        extra = {}
+        if "labels" in rows[0]:
+            extra["labels"] = torch.tensor([row["labels"] for row in rows], dtype=self.label_type)
+        if "base" in rows[0]:
+            extra["base"] = torch.tensor([row["base"] for row in rows], dtype=torch.float32)
+        tokens = {key: [row[key] for row in rows] for key in rows[0] if key not in ("labels", "base")}
+        return self.encoder.pad(tokens) | extra
+
+
+class PruningTrainer(Trainer):
+    """Trainer whose loss asks for labels, base's outputs and the budget."""
+
+    def __init__(self, *, encoder: TextEncoder, task: Task, settings: TrainingSettings, held_out: Examples, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.encoder, self.task, self.settings, self.held_out = encoder, task, settings, held_out
+
+    @property
+    def controller(self) -> BudgetController:
+        # Looked up each time: Trainer replaces the callback by a restored one when it resumes.
+        return next(c for c in self.callback_handler.callbacks if isinstance(c, BudgetController))
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Thresholds get a group of their own: their own learning rate, no weight decay."""
+        optimizer = super().create_optimizer(model)
+        own = {id(p) for p in self.model.pruner.parameters()}
+        if own and not any(group.get("thresholds") for group in optimizer.param_groups):
+            for group in optimizer.param_groups:
+                group["params"] = [p for p in group["params"] if id(p) not in own]
+            optimizer.add_param_group(
+                {
+                    "params": list(self.model.pruner.parameters()),
+                    "lr": self.settings.threshold_learning_rate,
+                    "weight_decay": 0.0,
+                    "thresholds": True,
+                }
+            )
+        return optimizer
+
+    def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        labels, base = inputs.pop("labels", None), inputs.pop("base", None)
+        with torch.autocast(model.device.type, self.settings.autocast, enabled=self.settings.autocast is not None):
+            output = model(**inputs)
+        logits = output.logits.float()
+        loss = distillation_loss(self.task, logits, base) if base is not None else logits.new_zeros(())
+        if labels is not None:
+            share = self.settings.distill if base is not None else 0.0
+            loss = share * loss + (1 - share) * ForSequenceClassificationLoss(labels, logits, model.config)
+        loss = loss + self.controller.penalty(output.trace)
+        if not torch.isfinite(loss):
+            raise TrainingDiverged(f"The loss became {float(loss)} at step {self.state.global_step}.")
+        return loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Measure on the held-out part of train."""
+        found = predict(self.model, self.encoder, self.held_out.rows, autocast=self.settings.autocast)
+        quality = next(iter(self.held_out.quality(self.task, found).values()))
+        ratio = found.flops_ratio or 1.0
+        budget = self.settings.budget if self.model.pruner.adjustable else None
+        # A checkpoint counts only if it is a hard model within the budget.
+        usable = self.controller.stage == "hard" and (budget is None or ratio <= budget + OVERSHOOT)
+        metrics = {
+            "eval_score": quality if usable else quality - 1000,
+            "eval_quality": round(quality, 3),
+            "eval_flops_ratio": round(ratio, 4),
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        super().log(logs | self.controller.log() if "loss" in logs else logs, *args, **kwargs)
+
+
+def distillation_loss(task: Task, logits: Tensor, base: Tensor) -> Tensor:
+    """How far outputs ``[batch, labels]`` are from base's: divergence of classes, or squared error of scores."""
+    if task.kind == "regression":
+        return F.mse_loss(logits, base)
+    if task.kind == "multi-label":
+        return F.binary_cross_entropy_with_logits(logits, base.sigmoid())
+    wanted = (base / TEMPERATURE).log_softmax(-1)
+    given = (logits / TEMPERATURE).log_softmax(-1)
+    return F.kl_div(given, wanted, reduction="batchmean", log_target=True) * TEMPERATURE**2
+
+
+def base_outputs(model: PrunedModel, encoder: TextEncoder, rows: datasets.Dataset, file: Path, advance: Any = None) -> np.ndarray:
+    """Outputs of the unpruned model for every text, kept in `file` for a resumed run."""
+    if file.exists():
+        outputs = np.load(file)
+        if len(outputs) == len(rows):
+            return outputs
+        raise UserError(f"{file} was made from other texts; use --force to start anew.")
+    with model.dense():
+        outputs = predict(model, encoder, rows, advance=advance).logits
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial.npy")
+    np.save(partial, outputs)
+    partial.replace(file)
+    return outputs
