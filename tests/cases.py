@@ -1,4 +1,4 @@
-"""Every family with every pruner: how the conformance suites build them, and an independent word on each rule.
+"""Every family with every pruner: how the conformance suites build them, and a second word on each rule.
 
 A pruner that is new in `PRUNERS` takes part at once, with its default options; a class in ``RULES`` that says
 in other words who must stay makes its test sharper.

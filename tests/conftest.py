@@ -30,3 +30,14 @@ def _fixed_seed():
 def no_grad():
     with torch.no_grad():
         yield
+
+
+@pytest.fixture
+def transformers_log(caplog):
+    """What transformers says from warnings up, as ``transformers_log.text``."""
+    transformers.logging.set_verbosity_warning()
+    transformers.logging.enable_propagation()
+    with caplog.at_level("WARNING", logger="transformers"):
+        yield caplog
+    transformers.logging.disable_propagation()
+    transformers.logging.set_verbosity_error()

@@ -1,5 +1,6 @@
 """attend() and weight_in_reach() against loops over one sequence at a time, in float64."""
 
+from itertools import chain
 from unittest.mock import patch
 
 import pytest
@@ -39,7 +40,7 @@ def tensors(packed, seed=0, dtype=torch.float64):
 
 
 def by_hand(query, key, value, packed, window, log_weight):
-    """Context of every token [tokens, heads * dim] and importance [tokens], a sequence and a head at a time."""
+    """Context of every token [tokens, heads * dim] and importance [tokens], a head at a time."""
     query, key, value = query.double(), key.double(), value.double()
     log_weight = torch.zeros(packed.tokens) if log_weight is None else log_weight
     log_weight = log_weight.double()
@@ -68,7 +69,12 @@ def run(packed, qkv, window=None, log_weight=None, keep=None, decide=True):
         seen.append(importance)
         return Decision(keep)
 
-    arguments = {"scale": SCALE, "window": window, "log_weight": log_weight, "decide": answer if decide else None}
+    arguments = {
+        "scale": SCALE,
+        "window": window,
+        "log_weight": log_weight,
+        "decide": answer if decide else None,
+    }
     context, decision = attend(*qkv, packed, **arguments)
     assert (decision is None) == (not decide)
     return context, seen[0] if seen else None
@@ -79,7 +85,9 @@ windows = st.sampled_from([None, 0, 1, 3, 50])
 seeds = st.integers(0, 1000)
 
 
-@given(lengths_of_batches, windows, seeds, st.sampled_from(list(PLANS)), st.booleans(), st.booleans(), st.data())
+@given(
+    lengths_of_batches, windows, seeds, st.sampled_from(list(PLANS)), st.booleans(), st.booleans(), st.data()
+)
 def test_attend_equals_brute_force(lengths, window, seed, plan, gaps, weighed, data):
     packed = ragged(lengths, seed if gaps else None)
     qkv = tensors(packed, seed)
@@ -115,9 +123,9 @@ def test_buckets_hold_every_sequence_once(lengths, plan):
     with patch.dict(vars(matrix), PLANS[plan]):
         buckets = list(matrix._plan(ragged(lengths)))
     rows = [torch.arange(len(lengths))[rows].tolist() for rows, _ in buckets]
-    assert sorted(sum(rows, [])) == list(range(len(lengths)))
-    for rows, (_, longest) in zip(rows, buckets, strict=True):
-        assert longest == max(lengths[row] for row in rows)
+    assert sorted(chain(*rows)) == list(range(len(lengths)))
+    for members, (_, longest) in zip(rows, buckets, strict=True):
+        assert longest == max(lengths[row] for row in members)
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -159,7 +167,9 @@ def test_weight_in_reach(lengths, window, seed, gaps):
         if window is not None:
             near &= (packed.positions - packed.positions[i]).abs() <= window
         expected.append(weight[near].sum())
-    torch.testing.assert_close(weight_in_reach(packed, window, weight), torch.stack(expected), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        weight_in_reach(packed, window, weight), torch.stack(expected), atol=1e-12, rtol=0
+    )
 
 
 @pytest.mark.parametrize("window", [None, 2])

@@ -107,7 +107,11 @@ def test_batch_mates_order_and_padding_change_nothing(family, pruner):
     shuffled = pruned(**{name: values[order] for name, values in inputs.items()})
     for place, row in enumerate(order):
         same(shuffled, place, row)
-    for padding in ({"extra_padding": 9}, {"padding_side": "left"}, {"padding_side": "left", "extra_padding": 2}):
+    for padding in (
+        {"extra_padding": 9},
+        {"padding_side": "left"},
+        {"padding_side": "left", "extra_padding": 2},
+    ):
         other = pruned(**random_inputs(pruned.model, LENGTHS, seed, **padding))
         for row in range(len(LENGTHS)):
             same(other, row, row)
@@ -148,7 +152,9 @@ def test_importance_equals_the_reference_with_mean_one(family, pruner):
     entering = [inputs["attention_mask"].bool(), *reference.alive]
     for layer, (importance, packed) in seen.items():
         assert importance.dtype == torch.float64
-        torch.testing.assert_close(importance, reference.importance[layer][entering[layer]], **tolerance(family))
+        torch.testing.assert_close(
+            importance, reference.importance[layer][entering[layer]], **tolerance(family)
+        )
         torch.testing.assert_close(packed.mean(importance[:, None]), torch.ones(len(LENGTHS), 1).double())
 
 
@@ -163,7 +169,9 @@ def test_importance_is_float32_under_autocast(family, dtype):
     assert len(seen) == 4
     for importance, packed in seen.values():
         assert importance.dtype == torch.float32
-        torch.testing.assert_close(packed.mean(importance[:, None]), torch.ones(len(LENGTHS), 1), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            packed.mean(importance[:, None]), torch.ones(len(LENGTHS), 1), atol=1e-5, rtol=0
+        )
 
 
 # 4. Nested, and the prefix survives ------------------------------------------------------------------------
@@ -188,7 +196,9 @@ def test_only_the_prefix_is_left_when_every_score_is_too_low(family, pruner, pre
     inputs = random_inputs(pruned.model, LENGTHS)
     output = pruned(**inputs)
     first = next(layer for layer in range(4) if pruned.pruner.prunes(layer))
-    assert torch.equal(output.trace.kept[first:], torch.tensor(LENGTHS).clamp(max=prefix).expand(4 - first, -1))
+    assert torch.equal(
+        output.trace.kept[first:], torch.tensor(LENGTHS).clamp(max=prefix).expand(4 - first, -1)
+    )
     none = lambda layer, importance, alive, lengths: alive if layer < first else alive & False  # noqa: E731
     reference = masked_reference(pruned.model, inputs, none, prefix=prefix)
     torch.testing.assert_close(output.logits, reference.logits, **tolerance(family))
@@ -225,7 +235,7 @@ def test_prefix_only_at_end(family, pruner):
 
 
 def test_every_pruner_has_its_rule_said_twice():
-    """Not needed to take part; needed for the drops themselves to be checked, not only what follows of them."""
+    """Not needed to take part; needed for the drops to be checked, not only what follows of them."""
     assert set(RULES) == set(PRUNERS)
 
 

@@ -1,5 +1,7 @@
 """PackedBatch against plain Python lists."""
 
+from itertools import chain
+
 import pytest
 import torch
 from hypothesis import given
@@ -39,7 +41,9 @@ def drawn_keep(data, lengths):
 @given(lengths_of_batches, st.sampled_from(["right", "left"]), st.integers(0, 3), st.booleans())
 def test_from_padded(lengths, side, extra, as_bool):
     mask, values = padded(lengths, side, extra)
-    packed, flat, wide = PackedBatch.from_padded(mask.bool() if as_bool else mask, values, values[..., None] * 2)
+    packed, flat, wide = PackedBatch.from_padded(
+        mask.bool() if as_bool else mask, values, values[..., None] * 2
+    )
     assert split(packed, flat) == listed(lengths)
     assert torch.equal(wide, flat[:, None] * 2)
     assert packed.positions.tolist() == [i for n in lengths for i in range(n)]
@@ -58,7 +62,7 @@ def test_keep_and_keep_again(lengths, data):
     for _ in range(3):
         keep = drawn_keep(data, [len(row) for row in expected])
         expected = [[v for v, k in zip(*pair, strict=True) if k] for pair in zip(expected, keep, strict=True)]
-        keep = torch.tensor(sum(keep, []))
+        keep = torch.tensor(list(chain(*keep)))
         packed, flat = packed.keep(keep), flat[keep]
         assert split(packed, flat) == expected
         assert packed.positions.tolist() == [v % 100 for row in expected for v in row]
@@ -80,7 +84,7 @@ def test_keep_may_leave_a_sequence_empty(lengths, data):
 @given(lengths_of_batches, st.data())
 def test_sum_mean_and_to_padded(lengths, data):
     packed, _ = PackedBatch.from_padded(*padded(lengths))
-    keep = torch.tensor(sum(drawn_keep(data, lengths), []))
+    keep = torch.tensor(list(chain(*drawn_keep(data, lengths))))
     packed = packed.keep(keep)
     values = torch.randn(packed.tokens, 3, dtype=torch.float64)
     weight = torch.rand(packed.tokens, dtype=torch.float64) + 0.1

@@ -1,4 +1,4 @@
-"""Gates: against the masked reference with gates, towards the hard model, and the gradients that they carry."""
+"""Gates: against the masked reference, towards the hard model, and the gradients that they carry."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def reach(pruned, inputs, layer):
 
 
 def expected_flops(pruned, inputs, gates):
-    """By hand: every token counts as much as it is alive. q, k, v and scores at entry, the rest behind the gate."""
+    """By hand: every token counts as much as it is alive: q, k, v and scores at entry, the rest after."""
     d, f = pruned.config.hidden_size, pruned.config.intermediate_size
     matrices = 3 if pruned.config.model_type == "modernbert" else 2
     before, total = inputs["attention_mask"].double(), 0.0
@@ -71,6 +71,15 @@ def test_gates_equal_the_reference(family, form, prefix):
     assert 0.2 < mean < 0.9
 
 
+def test_mean_gate_of_texts_that_are_all_prefix():
+    """A batch of empty texts must not turn the loss into NaN."""
+    pruned = soften(build("bert", prefix=2), TEMPERATURE)
+    mean = pruned(**random_inputs(pruned.model, [1, 2])).trace.mean_gate
+    assert mean == 0
+    mean.backward()
+    assert (pruned.pruner.table.grad == 0).all()
+
+
 @every_learner
 @pytest.mark.usefixtures("no_grad")
 def test_temperature_to_zero_is_the_hard_model(family, pruner):
@@ -107,7 +116,7 @@ def test_gates_are_between_0_and_1_with_a_half_at_the_threshold(family, pruner):
     pruned.pruner.register_forward_hook(lambda module, args, decision: seen.append((args, decision)))
     pruned(**random_inputs(pruned.model, LENGTHS))
     assert len(seen) == 4
-    for (layer, importance, hidden, packed), decision in list(seen):
+    for (layer, _, hidden, packed), decision in list(seen):
         assert decision.keep is None
         scores = torch.linspace(-1e4, 1e4, packed.tokens).double()
         scores[packed.tokens // 2] = THRESHOLDS[layer]

@@ -94,11 +94,11 @@ def split(dataset: datasets.Dataset, seed: int = 0) -> tuple[datasets.Dataset, d
     Returns
     -------
     tuple of two datasets.Dataset
-        For training, and held out: 1,000 texts of a corpus of 5,000 or more, else a fifth. Copies of
+        For training, and held out: 1,000 texts of a corpus of 4,000 or more, else a fifth. Copies of
         a held-out text are left out of the training part.
     """
     order = np.random.default_rng(seed).permutation(len(dataset)).tolist()
-    size = min(1000, len(dataset) // 5)
+    size = 1000 if len(dataset) >= 4000 else len(dataset) // 5
     texts = dataset["text"][:]
     held_out = {texts[i] for i in order[:size]}
     train = [i for i in order[size:] if texts[i] not in held_out]

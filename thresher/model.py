@@ -70,7 +70,9 @@ class PrunedModel(nn.Module):
             what = "prefix_only_at_end" if config.prefix_only_at_end else f"Pruner '{config.pruner}'"
             raise UserError(f"{what} is for heads that read [CLS] alone; this model's head pools all tokens.")
         self.pruner.to(model.device)
-        self.train(model.training)
+        # Not self.train(): a wrapper may claim another mode than the model in it, which is left as it is.
+        self.training = self.family.model.training
+        self.pruner.train(self.training)
         self._dense = False
 
     # What pipelines and Trainer ask of a model -----------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import datasets
@@ -65,7 +65,7 @@ class TextEncoder:
         """Rows of token ids to a padded batch of tensors with its attention mask."""
         return dict(self.tokenizer.pad(rows, return_tensors="pt"))
 
-    def batches(self, rows: dict[str, list], **limits: int) -> list[tuple[list[int], dict[str, Tensor]]]:
-        """Padded batches of near lengths, each with the indices of its rows."""
-        groups = token_batches([len(ids) for ids in rows["input_ids"]], **limits)
-        return [(group, self.pad({k: [v[i] for i in group] for k, v in rows.items()})) for group in groups]
+    def batches(self, columns: dict[str, list], **limits: int) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+        """Padded batches of near lengths, each with the indices of its rows; `limits` as in `token_batches`."""
+        for group in token_batches([len(ids) for ids in columns["input_ids"]], **limits):
+            yield group, self.pad({key: [values[i] for i in group] for key, values in columns.items()})

@@ -83,10 +83,11 @@ class Trace:
     @property
     def mean_gate(self) -> Tensor:
         """Scalar: mean gate over layers and real tokens outside the prefix (the paper's regulariser).
-        Needs the soft stage."""
+        Needs the soft stage. 0 where every token is prefix."""
         gated = [s for s in self.steps if s.log_weight_out is not s.log_weight_in]
         free = self.start.positions >= self.prefix
-        return torch.stack([(s.log_weight_out - s.log_weight_in).exp()[free].mean() for s in gated]).mean()
+        gates = torch.stack([(s.log_weight_out - s.log_weight_in).exp()[free] for s in gated])
+        return gates.sum() / max(gates.numel(), 1)
 
     def positions(self, row: int) -> list[list[int]]:
         """Original positions of the survivors of sequence `row`, after each layer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from thresher.errors import UserError
@@ -22,21 +24,31 @@ def family_of(model: nn.Module) -> Family:
         sequence-classification head.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    config = getattr(inner, "config", None)
-    supported = ", ".join(name for family in FAMILIES for name in family.model_types)
-    model_type = getattr(config, "model_type", type(inner).__name__)
+    family = family_for(getattr(inner, "config", None) or type(inner).__name__)
+    if not type(inner).__name__.endswith("ForSequenceClassification"):
+        raise UserError(
+            f"{type(inner).__name__} has no sequence-classification head. Load the model with "
+            "AutoModelForSequenceClassification; if its head is not trained yet, run `thresher finetune`."
+        )
+    return family(inner)
+
+
+def family_for(config: Any) -> type[Family]:
+    """The family that claims a transformers config, before any weights are loaded.
+
+    Raises
+    ------
+    UserError
+        For an architecture that no family claims, or a decoder.
+    """
+    model_type = getattr(config, "model_type", config)
+    if getattr(config, "is_decoder", False):
+        raise UserError(f"This {model_type} is configured as a decoder; only encoders can be pruned.")
     for family in FAMILIES:
-        if model_type not in family.model_types:
-            continue
-        if getattr(config, "is_decoder", False):
-            raise UserError(f"This {model_type} is configured as a decoder; only encoders can be pruned.")
-        if not type(inner).__name__.endswith("ForSequenceClassification"):
-            raise UserError(
-                f"{type(inner).__name__} has no sequence-classification head. Load the model with "
-                "AutoModelForSequenceClassification; if its head is not trained yet, run `thresher finetune`."
-            )
-        return family(inner)
+        if model_type in family.model_types:
+            return family
+    supported = ", ".join(name for family in FAMILIES for name in family.model_types)
     raise UserError(f"Architecture '{model_type}' is not supported. Supported encoders: {supported}.")
 
 
-__all__ = ["FAMILIES", "Family", "family_of"]
+__all__ = ["FAMILIES", "Family", "family_for", "family_of"]

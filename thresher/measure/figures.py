@@ -1,4 +1,4 @@
-"""Figures of a training run and of what a model keeps. The file's suffix names the format: .png, .svg, .pdf."""
+"""Figures of a training run and of what a model keeps. The file suffix (.png, .svg, .pdf) is the format."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # not pyplot, which keeps global state and may look for a display
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -43,21 +44,25 @@ def training_figure(
     for stage, start, end in _stages(history):
         _above(quality, (start + end) / 2, f"{stage} stage")
 
-    quality.plot(*_curve(history, "eval_quality"), color=AMBER, marker="o", markersize=4, label="held out")
+    held_out: dict[str, Any] = {"marker": "o", "markersize": 4, "label": "held out"}
+    quality.plot(*_curve(history, "eval_quality"), color=AMBER, **held_out)
     if base_quality is not None:
         quality.axhline(base_quality, color=QUIET, linewidth=1, linestyle="--", label="base")
     quality.set_ylabel(metric)
 
     ratio.plot(*_curve(history, "flops_ratio"), color=TEAL, linewidth=1, alpha=0.5, label="training batches")
-    ratio.plot(*_curve(history, "eval_flops_ratio"), color=TEAL, marker="o", markersize=4, label="held out")
+    ratio.plot(*_curve(history, "eval_flops_ratio"), color=TEAL, **held_out)
     ratio.plot(*_curve(history, "target"), color=QUIET, linewidth=1, linestyle="--", label="target")
     ratio.set_ylabel("FLOPs, % of base")
     ratio.set_xlabel("step")
     ratio.set_ylim(0, 1.05)
     ratio.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
     ratio.xaxis.set_major_locator(MaxNLocator(integer=True))
+    steps = [entry["step"] for entry in history if entry.get("step") is not None]
+    ratio.set_xlim(0, 1.01 * max(steps, default=1))  # room for the last marker
     for axes in (quality, ratio):
         _legend(axes)
+    figure.align_ylabels()
     _save(figure, path)
 
 
@@ -83,21 +88,30 @@ def kept_figure(
     figure = Figure(figsize=(max(5.0, 0.55 * len(kept_share) + 1.2), 3.4), layout="constrained")
     axes = figure.subplots()
     _plain(axes)
-    axes.bar(layers, [1.0] * len(kept_share), width=0.8, color=PALE)
+    axes.bar(layers, [1.0] * len(kept_share), width=0.8, color=PALE)  # what there was to keep
     axes.bar(layers, kept_share, width=0.8, color=AMBER)
     for layer, share in zip(layers, kept_share, strict=True):
         axes.annotate(
-            f"{share:.0%}", (layer, share), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=8
+            f"{share:.0%}",
+            (layer, share),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            color=INK,
         )
     names = [str(layer) for layer in layers]
     if thresholds is not None:
         names = [f"{name}\n{value:.2f}" for name, value in zip(names, thresholds, strict=True)]
     axes.set_xticks(list(layers), names)
     axes.set_xlabel("layer" if thresholds is None else "layer, and its threshold in fair shares")
-    axes.set_ylabel("tokens kept, %")
+    axes.set_ylabel("share of tokens kept")
+    axes.set_xlim(0.4, max(1, len(kept_share)) + 0.6)
     axes.set_ylim(0, 1.08)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
-    axes.grid(visible=False)
+    # Every bar has its number, so there is no scale to read.
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="x", length=0)
     if title:
         axes.set_title(title, fontsize=10, color=INK, loc="left")
     _save(figure, path)
@@ -148,10 +162,13 @@ def _above(axes: Axes, x: float, text: str) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    """Name the curves that have points."""
-    lines = [line for line in axes.get_lines() if len(line.get_xdata())]  # type: ignore[arg-type]
+    """Name the curves that have points; where none has, say so."""
+    lines = [line for line in axes.get_lines() if np.size(line.get_xdata())]
     if lines:
-        axes.legend(handles=lines, loc="best", fontsize=9, frameon=False)
+        axes.legend(handles=lines, loc="best", fontsize=9, frameon=False, labelcolor=INK)
+    else:
+        axes.text(0.5, 0.5, "nothing measured", transform=axes.transAxes, ha="center", color=QUIET)
+        axes.set_yticks([])
 
 
 def _save(figure: Figure, path: str | Path) -> None:

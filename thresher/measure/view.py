@@ -195,7 +195,7 @@ class _View:
         below, share = divmod(last / layers * (len(RAMP) - 1), 1)
         low, high = RAMP[int(below)], RAMP[min(int(below) + 1, len(RAMP) - 1)]
         color = Color.from_rgb(*(round(a + (b - a) * share) for a, b in zip(low, high, strict=True)))
-        return Style(color=color, bold=last == layers or None, dim=last == 0 or None)
+        return Style(color=color, bold=last == layers)
 
     def _text(self, stretches: Stretches, numbers: bool, ascii_only: bool) -> Text:
         text = Text()

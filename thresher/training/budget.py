@@ -86,7 +86,7 @@ class BudgetController(TrainerCallback, ExportableState):
     def penalty(self, trace: Any) -> Tensor | float:
         """Added to the loss of a training batch; the FLOPs ratio is noted on the way."""
         ratio = trace.flops.sum() / trace.dense_flops.sum()
-        self._ratios.append(float(ratio))
+        self._ratios.append(float(ratio.detach()))
         if self.stage == "hard":
             return 0.0
         if self.target is None:

@@ -34,7 +34,7 @@ FIT_TEXTS = 512  # on which thresholds are fitted to the budget
 OVERSHOOT = 0.02  # FLOPs ratio above the budget at which a checkpoint may still be chosen
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDiverged(ArithmeticError):
     """The loss became NaN or infinite."""
 
 
@@ -121,14 +121,16 @@ def train(
         After Ctrl-C, with a checkpoint written.
     """
     torch.manual_seed(settings.seed)
-    sample = held_out.select(range(min(len(held_out), FIT_TEXTS)))
+    few = range(min(len(examples), max(0, FIT_TEXTS - len(held_out))))
+    sample = datasets.concatenate_datasets([held_out.rows, examples.rows.select(few)])
+    sample = sample.select(range(min(len(sample), FIT_TEXTS)))
     adjustable = model.pruner.adjustable and settings.budget is not None
 
     def ratio() -> float:
-        return predict(model, encoder, sample.rows, autocast=settings.autocast).flops_ratio or 1.0
+        return predict(model, encoder, sample, autocast=settings.autocast).flops_ratio or 1.0
 
     soft_epochs = settings.soft_epochs if model.pruner.learns else 0.0
-    epochs = settings.soft_epochs + settings.hard_epochs
+    epochs = settings.soft_epochs + settings.hard_epochs  # without a soft stage, all of them are hard
     checkpoint = last_checkpoint(folder) if resume else None
     if adjustable and not soft_epochs and checkpoint is None:
         fit_budget(model.pruner, ratio, settings.budget)
@@ -156,6 +158,7 @@ def train(
         restore_callback_states_from_checkpoint=True,
         seed=settings.seed,
         remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
         report_to="none",
         disable_tqdm=True,
     )

@@ -1,0 +1,43 @@
+# `make demo` and `make test` do all their own set-up, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint format clean
+
+help:  ## Say what there is to make
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+
+venv: .venv/dev.stamp  ## Set up .venv with all that development needs
+
+demo: .venv/demo.stamp  ## Run the demonstration
+	$(BIN)/thresher demo
+
+test: lint  ## Check style and types, and run all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/dev.stamp  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/dev.stamp  ## Sort imports and lay out the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove .venv, caches and build leftovers; runs/ and demo/ stay
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+# The stamps are redone when the dependencies change. What development needs holds what the demo needs.
+.venv/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e ".[demo]"
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e ".[demo,dev]"
+	@touch .venv/demo.stamp $@

@@ -1,0 +1,159 @@
+"""Save and load: bit for bit, in every precision, open to stock transformers, and versioned."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
+
+from thresher import PrunedModel, PruningConfig, UserError
+from thresher.config import VERSION
+
+from .cases import LENGTHS, THRESHOLDS, build, every_family, every_pair
+from .tiny import FAMILIES, random_inputs
+
+pytestmark = pytest.mark.usefixtures("no_grad")
+# Not exact in bfloat16, which would round them to 0.6016, 0.7031, ...
+FINE = (0.6001, 0.7001, 0.8001, 0.7003)
+
+
+def edit_config(folder, change):
+    file = folder / "config.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+@every_pair
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_save_and_load_is_bit_for_bit(family, pruner, dtype, tmp_path):
+    pruned = build(family, pruner, dtype=dtype, prefix=2, thresholds=FINE)
+    pruned.metadata = {"base": "somewhere", "quality": 0.9}
+    inputs = random_inputs(pruned.model, LENGTHS)
+    before = pruned(**inputs)
+    pruned.save_pretrained(tmp_path / "new" / "folder")
+    loaded = PrunedModel.from_pretrained(tmp_path / "new" / "folder")
+    after = loaded(**inputs)
+    assert not loaded.training
+    assert loaded.dtype == dtype
+    assert torch.equal(after.logits, before.logits)
+    assert torch.equal(after.trace.kept, before.trace.kept)
+    if pruner != "none":
+        assert (after.trace.kept[-1] < torch.tensor(LENGTHS)).any()
+    assert (loaded.pruning, loaded.metadata) == (pruned.pruning, pruned.metadata)
+    assert loaded.state_dict().keys() == pruned.state_dict().keys()
+    for name, tensor in pruned.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+        assert tensor.dtype == loaded.state_dict()[name].dtype, name
+    # again, from the loaded one
+    loaded.save_pretrained(tmp_path / "again")
+    assert torch.equal(PrunedModel.from_pretrained(tmp_path / "again")(**inputs).logits, before.logits)
+
+
+@every_pair
+def test_stock_transformers_opens_the_folder_dense(family, pruner, tmp_path):
+    pruned = build(family, pruner, dtype=torch.float32)
+    inputs = random_inputs(pruned.model, LENGTHS)
+    expected = pruned.model(**inputs).logits
+    pruned.save_pretrained(tmp_path)
+    assert not hasattr(pruned.config, "token_pruning")
+    stock, report = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert type(stock) is type(pruned.model)
+    assert torch.equal(stock.eval()(**inputs).logits, expected)
+    assert not report["missing_keys"]
+    assert {name.split(".")[0] for name in report["unexpected_keys"]} <= {"token_pruning"}
+
+
+@every_family
+@pytest.mark.parametrize(
+    "move", [lambda m: m.to(torch.bfloat16), lambda m: m.bfloat16(), lambda m: m.half().float()]
+)
+def test_thresholds_stay_float32_and_exact(family, move):
+    pruned = build(family, dtype=torch.float32, thresholds=FINE)
+    before = pruned.pruner.table.clone()
+    parameter = pruned.pruner.table
+    move(pruned)
+    assert pruned.pruner.table is parameter
+    assert pruned.pruner.table.dtype == torch.float32
+    assert torch.equal(pruned.pruner.table, before)
+
+
+@every_family
+def test_bfloat16_runs_and_prunes(family):
+    """And the gap to float32 is rounding, not something else."""
+    pruned = build(family, dtype=torch.float32, thresholds=(0.0,) * 4)
+    inputs = random_inputs(pruned.model, LENGTHS)
+    expected = pruned(**inputs).logits
+    pruned.to(torch.bfloat16)
+    assert pruned.dtype == torch.bfloat16
+    logits = pruned(**inputs).logits
+    assert logits.dtype == torch.bfloat16
+    torch.testing.assert_close(logits.float(), expected, atol=0.15, rtol=0)
+    pruned.pruner.thresholds.copy_(torch.tensor(THRESHOLDS))
+    trace = pruned(**inputs).trace
+    assert trace.flops.sum() < 0.9 * trace.dense_flops.sum()
+
+
+def test_tensors_lie_under_token_pruning(tmp_path):
+    build("bert", dtype=torch.bfloat16, thresholds=FINE).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert tensors["token_pruning.table"].tolist() == torch.tensor([FINE]).tolist()
+    assert tensors["token_pruning.table"].dtype == torch.float32
+    assert tensors["classifier.weight"].dtype == torch.bfloat16
+    assert json.loads((tmp_path / "config.json").read_text())["token_pruning"]["version"] == VERSION
+
+
+def test_loading_says_nothing_of_unexpected_or_missing_weights(tmp_path, transformers_log):
+    build("bert", dtype=torch.float32).save_pretrained(tmp_path)
+    PrunedModel.from_pretrained(tmp_path)
+    assert not transformers_log.text
+    AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert "token_pruning" in transformers_log.text  # the log does hear it, of stock transformers
+
+
+@pytest.mark.parametrize(
+    ("version", "message"), [(VERSION + 1, "Upgrade Thresher"), (0, "again"), (None, "again"), ("x", "again")]
+)
+def test_other_versions_of_the_block_are_refused(version, message, tmp_path):
+    build("bert").save_pretrained(tmp_path)
+    edit_config(tmp_path, lambda content: content["token_pruning"].update(version=version))
+    with pytest.raises(UserError, match=f"version {version}.*{message}"):
+        PrunedModel.from_pretrained(tmp_path)
+
+
+def test_a_block_with_unknown_pruner_or_option_is_refused(tmp_path):
+    build("bert").save_pretrained(tmp_path)
+    edit_config(tmp_path, lambda content: content["token_pruning"].update(pruner="better"))
+    with pytest.raises(UserError, match="no pruner 'better'; choose one of: threshold"):
+        PrunedModel.from_pretrained(tmp_path)
+    edit_config(tmp_path, lambda content: content["token_pruning"].update(pruner="topk", options={"k": 3}))
+    with pytest.raises(UserError, match="no option 'k'; its options are: dense_layers, slope"):
+        PrunedModel.from_pretrained(tmp_path)
+
+
+def test_folders_that_hold_no_pruned_model(tmp_path):
+    with pytest.raises(UserError, match="nowhere"):
+        PrunedModel.from_pretrained(tmp_path / "nowhere")
+    FAMILIES["bert"]().save_pretrained(tmp_path / "dense")
+    with pytest.raises(UserError, match="thresher prune"):
+        PrunedModel.from_pretrained(tmp_path / "dense")
+    build("bert").save_pretrained(tmp_path / "cut")
+    (tmp_path / "cut" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="no safetensors weights"):
+        PrunedModel.from_pretrained(tmp_path / "cut")
+
+
+def test_shards_are_read(tmp_path):
+    pruned = build("bert", dtype=torch.float32)
+    state = pruned.model.state_dict() | {"token_pruning.table": pruned.pruner.table}
+    pruned.model.config.token_pruning = pruned.pruning.to_dict()
+    pruned.model.save_pretrained(tmp_path, state_dict=state, max_shard_size="40KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    inputs = random_inputs(pruned.model, LENGTHS)
+    assert torch.equal(PrunedModel.from_pretrained(tmp_path)(**inputs).logits, pruned(**inputs).logits)
+
+
+def test_prefix_must_be_positive():
+    with pytest.raises(UserError, match="1 or more"):
+        PruningConfig(prefix=0)

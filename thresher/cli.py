@@ -1,0 +1,292 @@
+"""The command line: parse, call, print. No logic."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from thresher.errors import UserError
+from thresher.version import __version__
+
+app = typer.Typer(
+    help="Make transformer encoders faster: learn which tokens can be dropped, and run without them.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+out = Console()
+err = Console(stderr=True)
+
+
+def _command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command whose errors end in a message and an exit code."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        _quiet()
+        try:
+            function(*args, **kwargs)
+        except UserError as error:
+            err.print(f"[bold red]Error:[/] {_escape(error)}", highlight=False)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            hint = str(error) or "Nothing was trained yet."
+            if "--resume" not in sys.argv and "heckpoint" in hint:
+                hint += " Run the same command with --resume to go on."
+            err.print(f"[bold yellow]Interrupted.[/] {_escape(hint)}", highlight=False)
+            raise typer.Exit(130) from error
+        except ArithmeticError as error:
+            err.print(f"[bold red]Failed:[/] {_escape(error)}", highlight=False)
+            raise typer.Exit(1) from error
+
+    return app.command()(run)
+
+
+def _escape(message: object) -> str:
+    return str(message).replace("[", r"\[")
+
+
+def _quiet() -> None:
+    """Our own words only: transformers' load reports and bars say nothing a user can act on."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err, show_path=False)])
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"thresher {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+Model = Annotated[str, typer.Argument(help="Folder of a transformers model, or its Hugging Face hub name.")]
+Folder = Annotated[str, typer.Argument(help="Folder that `thresher prune` wrote, or its hub name.")]
+Train = Annotated[str, typer.Option(help="Training texts: .tsv, .csv, .jsonl (also .gz), .parquet, or a hub data set.")]
+Eval = Annotated[str | None, typer.Option("--eval", help="Texts to report quality on. Default: a held-out part of --train.")]
+Text = Annotated[str, typer.Option(help="Column with the text; two with a comma between for pairs.")]
+KnownText = Annotated[str, typer.Option("--text", help="As for prune. Default: the columns the model was trained on.")]
+Out = Annotated[Path, typer.Option(help="Folder to write.")]
+MaxLength = Annotated[int | None, typer.Option(help="Most tokens of a text. Default: what the model allows.")]
+Batch = Annotated[int, typer.Option("--batch-size", help="Texts in a forward pass.")]
+Accumulation = Annotated[int, typer.Option(help="Forward passes in a step.")]
+Rate = Annotated[float, typer.Option("--learning-rate", help="Learning rate of the weights.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16, for training.")]
+Force = Annotated[bool, typer.Option("--force", help="Write over what is there.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+
+
+@_command
+def finetune(
+    model: Model,
+    train: Train,
+    text: Text,
+    label: Annotated[str, typer.Option(help="Label column.")],
+    out: Out,
+    eval_: Eval = None,
+    task: Annotated[str | None, typer.Option(help="single-label, multi-label or regression. Default: as labels look.")] = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the training texts.")] = 3.0,
+    learning_rate: Rate = 5e-5,
+    batch_size: Batch = 32,
+    accumulation: Accumulation = 1,
+    max_length: MaxLength = None,
+    seed: Seed = 42,
+    precision: Precision = "auto",
+    force: Force = False,
+    resume: Resume = False,
+) -> None:
+    """Train a dense classifier or scorer from an encoder: the base to prune."""
+    from thresher.measure.tables import training_table
+    from thresher.training.recipes import Data, Job, TrainingSettings
+    from thresher.training.recipes import finetune as run
+
+    settings = TrainingSettings(
+        hard_epochs=epochs,
+        soft_epochs=0.0,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        accumulation=accumulation,
+        seed=seed,
+        precision=precision,
+    )
+    data = Data(train, _columns(text), eval_, label)
+    report = run(Job(model, data, out, settings, max_length, force, resume), task)
+    _print(training_table(report))
+    _wrote(out)
+
+
+@_command
+def prune(
+    model: Model,
+    train: Train,
+    text: Text,
+    out: Out,
+    eval_: Eval = None,
+    label: Annotated[str | None, typer.Option(help="Label column. Without: learn to reproduce the model's own outputs.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Wanted FLOPs as a share of the unpruned model's.")] = 0.5,
+    pruner: Annotated[str, typer.Option(help="Method: threshold, topk, last-layer or none.")] = "threshold",
+    option: Annotated[list[str] | None, typer.Option(help="Option of the method, NAME=VALUE; may be repeated.")] = None,
+    soft_epochs: Annotated[float, typer.Option(help="Passes that learn thresholds, with gates.")] = 1.0,
+    hard_epochs: Annotated[float, typer.Option(help="Passes that recover quality, with real drops.")] = 1.0,
+    learning_rate: Rate = 5e-5,
+    threshold_learning_rate: Annotated[float, typer.Option(help="Learning rate of the thresholds.")] = 0.02,
+    distill: Annotated[float, typer.Option(help="Share of the loss on base's outputs, the rest on labels.")] = 0.5,
+    batch_size: Batch = 32,
+    accumulation: Accumulation = 1,
+    max_length: MaxLength = None,
+    seed: Seed = 42,
+    precision: Precision = "auto",
+    force: Force = False,
+    resume: Resume = False,
+) -> None:
+    """Learn which tokens a fine-tuned model can drop."""
+    from thresher.config import PruningConfig
+    from thresher.measure.tables import training_table
+    from thresher.training.recipes import Data, Job, TrainingSettings
+    from thresher.training.recipes import prune as run
+
+    settings = TrainingSettings(
+        soft_epochs=soft_epochs,
+        hard_epochs=hard_epochs,
+        budget=budget,
+        learning_rate=learning_rate,
+        threshold_learning_rate=threshold_learning_rate,
+        distill=distill,
+        batch_size=batch_size,
+        accumulation=accumulation,
+        seed=seed,
+        precision=precision,
+    )
+    data = Data(train, _columns(text), eval_, label)
+    report = run(Job(model, data, out, settings, max_length, force, resume), PruningConfig(pruner, _options(option or [])))
+    _print(training_table(report))
+    _wrote(out)
+
+
+@_command
+def evaluate(
+    folder: Folder,
+    eval_: Annotated[str, typer.Option("--eval", help="Texts to measure on.")],
+    text: KnownText = "",
+    label: Annotated[str | None, typer.Option(help="Label column. Without: agreement with the dense model.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the report here. Default: FOLDER/evaluation.json.")] = None,
+    speed: Annotated[bool, typer.Option(help="Time transformers and the pruned model.")] = True,
+) -> None:
+    """Quality of base, dense and pruned; FLOPs; tokens kept per layer; speed beside transformers."""
+    from thresher.measure.evaluate import evaluate as run
+    from thresher.measure.report import write_json
+    from thresher.measure.tables import evaluation_table
+    from thresher.training.progress import progress_bar
+
+    with progress_bar() as bar:
+
+        def stage(name: str, total: int) -> Callable[[int], None]:
+            task = bar.add_task(name, total=total, note="")
+            return lambda done: bar.advance(task, done)
+
+        report = run(folder, eval_, _columns(text), label, speed=speed, stage=stage)
+    file = write_json(report, json or Path(folder) / "evaluation.json")
+    _print(evaluation_table(report))
+    out.print(f"Report: {file}", highlight=False, soft_wrap=True)
+
+
+@_command
+def predict(
+    folder: Folder,
+    input_: Annotated[Path, typer.Option("--input", help="File to read.")],
+    output: Annotated[Path, typer.Option(help="File to write; its suffix is the format.")],
+    text: KnownText = "",
+    force: Force = False,
+    resume: Resume = False,
+) -> None:
+    """Classify or score every row of a file of any size."""
+    from thresher.measure.stream import predict_file
+    from thresher.training.progress import progress_bar
+
+    with progress_bar() as bar:
+        task = bar.add_task("rows", total=None, note=f"to {output}")
+        try:
+            rows = predict_file(
+                folder, input_, output, _columns(text), force=force, resume=resume, advance=lambda n: bar.advance(task, n)
+            )
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(f"The rows done are in {output}. Run the same command with --resume to go on.") from error
+    out.print(f"{rows} rows in {output}", highlight=False, soft_wrap=True)
+
+
+@_command
+def show(
+    folder: Folder,
+    text: Annotated[str, typer.Argument(help="The text to look at.")],
+    pair: Annotated[str | None, typer.Option(help="Second text of a pair.")] = None,
+) -> None:
+    """Show which tokens of a text survive to which layer."""
+    from thresher.measure.evaluate import open_model
+    from thresher.measure.view import render, survival
+
+    model, encoder, _ = open_model(folder)
+    _print(render(survival(model, encoder.tokenizer, text, pair, encoder.max_length)))
+
+
+@_command
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("demo"),
+    seed: Seed = 42,
+) -> None:
+    """Fine-tune and prune a real encoder, on the docstrings of this very Python."""
+    from thresher.demo import run
+
+    run(out, seed, _print)
+
+
+def _columns(text: str) -> list[str]:
+    return [column.strip() for column in text.split(",") if column.strip()]
+
+
+def _options(given: list[str]) -> dict[str, Any]:
+    """``["gate=paper", "dense_layers=1"]`` to a dict, values read as JSON where they are."""
+    import json
+
+    options: dict[str, Any] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise UserError(f"--option {item}: write NAME=VALUE.")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def _print(renderable: Any) -> None:
+    out.print(renderable)
+
+
+def _wrote(folder: Path) -> None:
+    out.print(f"Model and report: {folder}", highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point."""
+    app()

@@ -1,0 +1,116 @@
+"""Quality, FLOPs and speed of a saved model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from transformers import AutoTokenizer
+
+from thresher.data import load_examples
+from thresher.errors import UserError
+from thresher.measure.predict import predict
+from thresher.measure.report import kept_report, versions
+from thresher.measure.speed import speeds
+from thresher.model import PrunedModel
+from thresher.tasks import Task
+from thresher.text import TextEncoder
+
+SPEED_TEXTS = 512  # spread evenly over the file
+
+
+def open_model(folder: str | Path) -> tuple[PrunedModel, TextEncoder, Task]:
+    """A saved pruned model with its tokenizer and task."""
+    model = PrunedModel.from_pretrained(folder)
+    limit = model.metadata.get("max_length") or model.family.max_length
+    return model, TextEncoder(AutoTokenizer.from_pretrained(folder), limit), Task.of(model.config)
+
+
+def text_columns(model: PrunedModel, given: list[str]) -> list[str]:
+    """The columns asked for, else those the model was trained on."""
+    if columns := given or model.metadata.get("text"):
+        return list(columns)
+    raise UserError("This folder does not say which column holds the text: name it with --text.")
+
+
+def encode_labels(examples: datasets.Dataset, task: Task, source: str) -> list[Any]:
+    """Label column to ids or numbers, with errors that name the line."""
+    return [
+        task.encode(label, f"{source}:{line}")
+        for label, line in zip(examples["label"][:], examples["line"][:], strict=True)
+    ]
+
+
+def evaluate(
+    folder: str,
+    source: str,
+    text: list[str],
+    label: str | None,
+    *,
+    speed: bool = True,
+    stage: Callable[[str, int], Callable[[int], None]] | None = None,
+) -> dict[str, Any]:
+    """Measure a saved model on a file.
+
+    Parameters
+    ----------
+    folder : str
+        What `PrunedModel.save_pretrained` wrote.
+    source : str
+        File, or hub data set.
+    text : list of str
+        Text columns; empty for those the model was trained on.
+    label : str or None
+        None: the column it was trained on, if the file has it. Without labels, quality is the
+        agreement with the dense model.
+    speed : bool
+        Time transformers and the pruned model as well.
+    stage : callable, optional
+        Told what begins and how many texts it has; gives what to call as they are done.
+
+    Returns
+    -------
+    dict
+        The report.
+    """
+    start = time.time()
+    model, encoder, task = open_model(folder)
+    text = text_columns(model, text)
+    examples = load_examples(source, text, label, split="test")
+    rows = encoder.encode_examples(examples)
+    begin = stage or (lambda name, total: lambda done: None)
+    pruned = predict(model, encoder, rows, advance=begin("pruned", len(rows)))
+    with model.dense():
+        dense = predict(model, encoder, rows, advance=begin("dense", len(rows)))
+    quality: dict[str, Any] = {"base": model.metadata.get("base_quality")}
+    if label is None:
+        quality |= {"dense": {"agreement": 100.0}, "pruned": task.agreement(pruned.logits, dense.logits)}
+    else:
+        labels = encode_labels(examples, task, source)
+        quality |= {name: task.quality(p.logits, labels) for name, p in (("dense", dense), ("pruned", pruned))}
+    report = {
+        "command": "evaluate",
+        "model": str(folder),
+        "base": model.metadata.get("base"),
+        "data": {"eval": source, "text": text, "label": label, "texts": len(rows), "truncated": encoder.truncated},
+        "quality": quality,
+        **kept_report(pruned, thresholds_of(model)),
+        "versions": versions(),
+    }
+    if speed:
+        some = np.unique(np.linspace(0, len(rows) - 1, SPEED_TEXTS).astype(int)).tolist()
+        sample = examples.select(some)
+        pairs = sample["text_pair"][:] if "text_pair" in sample.column_names else None
+        report["speed"] = speeds(model, encoder, sample["text"][:], pairs, advance=begin("timing", 12))
+    report["seconds"] = round(time.time() - start, 1)
+    return report
+
+
+def thresholds_of(model: PrunedModel) -> list[float] | None:
+    """The thresholds, where the pruner has any."""
+    thresholds = getattr(model.pruner, "thresholds", None)
+    return None if thresholds is None else thresholds.tolist()

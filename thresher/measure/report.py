@@ -1,0 +1,40 @@
+"""report.json: what was run, with which versions, and what came out."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from thresher.measure.predict import Predictions
+from thresher.version import __version__
+
+PACKAGES = ("torch", "transformers", "datasets", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that shapes a result."""
+    found = {name: version(name) for name in PACKAGES}
+    return {"thresher": __version__, "python": platform.python_version(), **found, "machine": platform.machine()}
+
+
+def kept_report(predictions: Predictions, thresholds: list[float] | None = None) -> dict[str, Any]:
+    """FLOPs ratio, tokens kept per layer (share of all, and mean number), and thresholds."""
+    kept = None if predictions.kept is None else predictions.kept.mean(1).round(2).tolist()
+    return {
+        "flops_ratio": predictions.flops_ratio,
+        "kept_share": predictions.kept_share,
+        "kept_tokens": kept,
+        "mean_tokens": float(predictions.lengths.mean()),
+        "thresholds": thresholds,
+    }
+
+
+def write_json(values: dict[str, Any], path: Path) -> Path:
+    """Write a report, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(values, indent=2, default=str) + "\n")
+    return partial.replace(path)

@@ -1,0 +1,97 @@
+"""Predictions for a file of any size, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thresher.data import Row, RowWriter, iter_rows
+from thresher.errors import UserError
+from thresher.measure.evaluate import open_model, text_columns
+from thresher.measure.predict import predict
+from thresher.tasks import Task
+
+CHUNK = 2048  # rows read, sorted by length, run and written at a time
+
+
+def predict_file(
+    folder: str,
+    source: Path,
+    output: Path,
+    text: list[str],
+    *,
+    force: bool = False,
+    resume: bool = False,
+    advance: Callable[[int], None] | None = None,
+) -> int:
+    """Write every row of `source` with its prediction to `output`, in the same order.
+
+    Parameters
+    ----------
+    folder : str
+        A saved pruned model.
+    source, output : Path
+        Any of the file formats; they may differ.
+    text : list of str
+        Text columns; empty for those the model was trained on.
+    force : bool
+        Write over an existing output.
+    resume : bool
+        Keep the rows that an interrupted run wrote to `output`, and go on behind them.
+
+    Returns
+    -------
+    int
+        Rows written.
+    """
+    if output.exists() and not (force or resume):
+        raise UserError(f"{output} exists already. Use --force to write over it, or --resume to go on behind its last row.")
+    if output.exists() and output.samefile(source):
+        raise UserError(f"{output} is the input as well; name another output file.")
+    model, encoder, task = open_model(folder)
+    columns = text_columns(model, text)
+    rows = iter_rows(source, columns)
+    written = 0
+    done: Iterator[Row] = iter(())
+    before = output.with_name("before-" + output.name)  # rows of an interrupted run, until they are copied
+    if resume and (output.exists() or before.exists()):
+        if not before.exists():
+            output.replace(before)
+        done = iter_rows(before)
+    with RowWriter(output) as writer:
+        for row in done:
+            writer.write(row.values)
+            written += 1
+        before.unlink(missing_ok=True)
+        rows = islice(rows, written, None)
+        while chunk := list(islice(rows, CHUNK)):
+            texts = [[_text(row, column, source) for row in chunk] for column in columns]
+            encoded = encoder.encode(*texts)
+            for row, logits in zip(chunk, predict(model, encoder, encoded).logits, strict=True):
+                writer.write(row.values | answer(task, logits))
+            written += len(chunk)
+            if advance:
+                advance(len(chunk))
+    return written
+
+
+def answer(task: Task, logits: np.ndarray) -> dict[str, Any]:
+    """One text's outputs ``[labels]`` as columns: ``prediction``, and ``score`` for a class."""
+    if task.kind == "regression":
+        return {"prediction": float(logits[0])}
+    if task.kind == "multi-label":
+        return {"prediction": [name for name, logit in zip(task.names, logits, strict=True) if logit > 0]}
+    best = int(logits.argmax())
+    shifted = np.exp(logits - logits.max())
+    return {"prediction": task.names[best], "score": float(shifted[best] / shifted.sum())}
+
+
+def _text(row: Row, column: str, source: Path) -> str:
+    value = row.values.get(column)
+    if value is None:
+        raise UserError(f"{source}:{row.line}: column '{column}' has no text.")
+    return str(value)

@@ -1,0 +1,54 @@
+"""Reports as tables for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+
+def training_table(report: dict[str, Any]) -> Table:
+    """Quality of base, dense and pruned, and what was saved."""
+    metric = report["metric"]
+    table = Table(title=f"{report['out']}: {metric} on {report['data']['eval_texts']} texts")
+    table.add_column("model")
+    table.add_column(metric, justify="right")
+    table.add_column("FLOPs ratio", justify="right")
+    for name, quality in report["quality"].items():
+        ratio = report["flops_ratio"] if name == "pruned" else 1.0
+        table.add_row(name, f"{quality[metric]:.2f}", f"{ratio:.3f}")
+    return table
+
+
+def evaluation_table(report: dict[str, Any]) -> Table:
+    """Quality, FLOPs and speed, one model a row; tokens kept per layer below."""
+    quality, speed = report["quality"], report.get("speed")
+    metric = next(iter(quality["pruned"]))
+    table = Table(title=f"{report['model']}: {metric} on {report['data']['texts']} texts")
+    table.add_column("model")
+    table.add_column(metric, justify="right")
+    table.add_column("FLOPs ratio", justify="right")
+    columns = {"dense": "transformers", "pruned": "thresher"} if speed else {}
+    if speed:
+        table.add_column("texts/s", justify="right")
+        table.add_column("with tokenizing", justify="right")
+        table.add_column("speed-up", justify="right")
+    for name in ("base", "dense", "pruned"):
+        value = (quality[name] or {}).get(metric)
+        row = [name + (" (recorded)" if name == "base" else ""), "-" if value is None else f"{value:.2f}"]
+        row.append(f"{report['flops_ratio'] if name == 'pruned' else 1.0:.3f}")
+        if speed and name in columns:
+            timed = speed[columns[name]]
+            row += [f"{timed['texts_per_second']:.0f}", f"{timed['with_tokenizing']:.0f}"]
+            row.append(f"{speed['ratio']:.2f} x" if name == "pruned" else "1.00 x")
+        table.add_row(*row)
+    kept = ", ".join(f"{share:.0%}" for share in report["kept_share"])
+    table.caption = f"Tokens kept after each layer: {kept}"
+    if speed:
+        low, high = speed["ratio_spread"]
+        table.caption += (
+            f"\nSpeed: {speed['texts']} texts, batches of {speed['batch']} sorted by length, {speed['dtype']}, "
+            f"{speed['threads']} threads; median of {speed['repeats']} paired runs ({low:.2f} to {high:.2f} x). "
+            "dense is timed as transformers runs it."
+        )
+    return table

@@ -1,0 +1,278 @@
+"""The two training jobs from files to a finished folder: fine-tune a dense model, prune a fine-tuned one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+
+from thresher.config import PruningConfig
+from thresher.data import load_examples
+from thresher.errors import UserError
+from thresher.families import family_for
+from thresher.measure.evaluate import encode_labels, thresholds_of
+from thresher.measure.figures import kept_figure, training_figure
+from thresher.measure.predict import predict
+from thresher.measure.report import kept_report, versions, write_json
+from thresher.model import PrunedModel
+from thresher.store import load_config
+from thresher.tasks import Task
+from thresher.text import TextEncoder
+from thresher.training.progress import progress_bar
+from thresher.training.settings import TrainingSettings
+from thresher.training.trainer import Examples, base_outputs, train
+
+log = logging.getLogger(__name__)
+
+HELD_OUT = 1000  # most texts of train that choose thresholds and checkpoint
+HELD_OUT_SHARE = 0.1
+
+
+@dataclass
+class Data:
+    """Where the texts are.
+
+    Attributes
+    ----------
+    train : str
+        File, or hub data set.
+    text : list of str
+        One or two text columns.
+    eval : str, optional
+        What quality is reported on. None: the held-out part of train.
+    label : str, optional
+        Label column. None: the pruned model learns to reproduce base's outputs.
+    """
+
+    train: str
+    text: list[str]
+    eval: str | None = None
+    label: str | None = None
+
+
+@dataclass
+class Job:
+    """What `finetune` and `prune` share.
+
+    Attributes
+    ----------
+    model : str
+        Folder or hub name of the transformers model to start from.
+    data : Data
+    out : Path
+        The finished folder; checkpoints are under it while the job runs.
+    max_length : int, optional
+        Most tokens of a text. None: what the model allows.
+    force, resume : bool
+        Write over what is there; go on where an interrupted run stopped.
+    """
+
+    model: str
+    data: Data
+    out: Path
+    settings: TrainingSettings
+    max_length: int | None = None
+    force: bool = False
+    resume: bool = False
+
+
+def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
+    """Train a dense classifier or scorer, packed, and save it as a plain transformers folder.
+
+    Parameters
+    ----------
+    job : Job
+        With labels. Only ``hard_epochs`` of its settings count.
+    kind : str, optional
+        "single-label", "multi-label" or "regression". None: what the labels look like.
+
+    Returns
+    -------
+    dict
+        The report, also written to ``report.json``.
+    """
+    start = time.time()
+    if job.data.label is None:
+        raise UserError("finetune needs labels: name their column with --label.")
+    family_for(load_config(job.model))
+    _check_folder(job)
+    set_seed(job.settings.seed)
+    examples = load_examples(job.data.train, job.data.text, job.data.label)
+    task = Task.infer(examples["label"][:], kind, score_name=job.data.label)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        job.model, dtype=torch.float32, ignore_mismatched_sizes=True, **task.config_kwargs()
+    )
+    dense = PrunedModel(model, PruningConfig("none"))
+    settings = replace(job.settings, soft_epochs=0.0, budget=None, distill=0.0)
+    run = _Run(job, dense, task, examples)
+    _begin(job, {"kind": kind})
+    run.train(settings)
+    model.save_pretrained(job.out)
+    report = run.report("finetune", settings, start, {"dense": run.quality(dense)})
+    return run.finish(report)
+
+
+def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
+    """Learn what to drop, and save a folder that `PrunedModel.from_pretrained` opens.
+
+    Returns
+    -------
+    dict
+        The report, also written to ``report.json``, with two figures beside it.
+    """
+    start = time.time()
+    config = load_config(job.model)
+    family = family_for(config)
+    _check_folder(job)
+    set_seed(job.settings.seed)
+    model, loading = AutoModelForSequenceClassification.from_pretrained(
+        job.model, dtype=torch.float32, output_loading_info=True
+    )
+    if missing := loading["missing_keys"]:
+        raise UserError(
+            f"{job.model} has no trained head ({', '.join(sorted(missing)[:2])} are missing). "
+            "Run `thresher finetune` first, and prune what it writes."
+        )
+    task = Task.of(config)
+    examples = load_examples(job.data.train, job.data.text, job.data.label)
+    # Tokens that a [CLS] head will never read go after the last attention, whatever the method.
+    pruning = replace(pruning, prefix_only_at_end=family(model).pools_prefix and pruning.pruner != "none")
+    pruned = PrunedModel(model, pruning, {"base": job.model, "text": job.data.text, "label": job.data.label})
+    run = _Run(job, pruned, task, examples)
+    pruned.metadata["max_length"] = run.encoder.max_length
+    _begin(job, pruning.to_dict())
+    run.distil()
+    with pruned.dense():
+        base = run.quality(pruned)
+    pruned.metadata["base_quality"] = base
+    history = run.train(job.settings)
+    with pruned.dense():
+        dense = run.quality(pruned)
+    quality = {"base": base, "dense": dense, "pruned": run.quality(pruned)}
+    pruned.save_pretrained(job.out)
+    found = run.measured
+    report = run.report("prune", job.settings, start, quality) | {"pruning": pruning.to_dict()}
+    report |= kept_report(found, thresholds_of(pruned)) | {"history": history}
+    training_figure(history, job.out / "training.png", run.held_out_base, f"{task.metric}, held out")
+    kept_figure(found.kept_share or [], job.out / "kept.png", thresholds_of(pruned))
+    return run.finish(report)
+
+
+class _Run:
+    """One job with its data encoded: a part of train to learn from, a part to choose on, and eval."""
+
+    def __init__(self, job: Job, model: PrunedModel, task: Task, examples: Any):
+        self.job, self.model, self.task = job, model, task
+        tokenizer = AutoTokenizer.from_pretrained(job.model)
+        limit = model.family.max_length
+        if job.max_length and job.max_length > limit:
+            raise UserError(f"--max-length is {job.max_length}, but this model allows {limit} tokens.")
+        self.encoder = TextEncoder(tokenizer, min(job.max_length or limit, limit))
+        data = job.data
+        everything = self._examples(examples, data.train)
+        order = np.random.default_rng(job.settings.seed).permutation(len(everything))
+        cut = min(HELD_OUT, round(HELD_OUT_SHARE * len(order)))
+        if cut < 1:
+            raise UserError(f"{data.train} has {len(order)} rows: too few to train on and to choose a checkpoint on.")
+        self.held_out, self.examples = everything.select(order[:cut]), everything.select(order[cut:])
+        self.eval = self.held_out
+        if data.eval:
+            self.eval = self._examples(load_examples(data.eval, data.text, data.label, split="test"), data.eval)
+        self.held_out_base: float | None = None
+
+    def _examples(self, examples: Any, source: str) -> Examples:
+        labels = encode_labels(examples, self.task, source) if "label" in examples.column_names else None
+        return Examples(self.encoder.encode_examples(examples), labels)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.job.out / "checkpoints"
+
+    def distil(self) -> None:
+        """Ask base once for its outputs, on all that is learned or measured against them."""
+        parts = {"train": self.examples, "held out": self.held_out}
+        if self.eval.labels is None and self.eval is not self.held_out:
+            parts["eval"] = self.eval
+        with progress_bar() as bar:
+            for name, part in parts.items():
+                task = bar.add_task(f"base's outputs, {name}", total=len(part), note="")
+                file = self.checkpoints / f"base-{name.replace(' ', '-')}.npy"
+                part.base = base_outputs(self.model, self.encoder, part.rows, file, lambda n, t=task: bar.advance(t, n))
+        if self.held_out.labels is not None:
+            self.held_out_base = self.task.quality(self.held_out.base, self.held_out.labels)[self.task.metric]
+
+    def train(self, settings: TrainingSettings) -> list[dict[str, Any]]:
+        return train(
+            self.model, self.encoder, self.task, self.examples, self.held_out, settings, self.checkpoints, self.job.resume
+        )
+
+    def quality(self, model: PrunedModel) -> dict[str, float]:
+        """Quality of a model, as it stands, on eval."""
+        self.measured = predict(model, self.encoder, self.eval.rows)
+        return self.eval.quality(self.task, self.measured)
+
+    def report(self, command: str, settings: TrainingSettings, start: float, quality: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "command": command,
+            "model": self.job.model,
+            "out": str(self.job.out),
+            "task": self.task.kind,
+            "metric": self.task.metric if self.eval.labels is not None else "agreement",
+            "data": asdict(self.job.data)
+            | {"train_texts": len(self.examples), "held_out_texts": len(self.held_out), "eval_texts": len(self.eval)}
+            | {"max_length": self.encoder.max_length, "truncated": self.encoder.truncated},
+            "settings": asdict(settings),
+            "quality": quality,
+            "versions": versions(),
+            "seconds": round(time.time() - start, 1),
+        }
+
+    def finish(self, report: dict[str, Any]) -> dict[str, Any]:
+        """Everything is written: the folder is complete, and the checkpoints can go."""
+        self.encoder.tokenizer.save_pretrained(self.job.out)
+        write_json(report, self.job.out / "report.json")
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        return report
+
+
+def _check_folder(job: Job) -> None:
+    """Refuse a folder with a model in it, or with an unfinished run that nobody asked to go on with."""
+    unfinished = _note(job).exists()
+    if job.out.is_file():
+        raise UserError(f"{job.out} is a file; name a folder.")
+    if job.resume and not unfinished:
+        raise UserError(f"There is no interrupted run in {job.out} to resume.")
+    if job.resume or job.force:
+        return
+    if (job.out / "config.json").exists():
+        raise UserError(f"{job.out} already holds a model. Use --force to write over it, or another --out.")
+    if unfinished:
+        raise UserError(f"{job.out} holds an interrupted run. Use --resume to go on, or --force to start anew.")
+
+
+def _begin(job: Job, how: dict[str, Any]) -> None:
+    """Note what is being run, all input being well; a resumed run must be the same."""
+    what = {"model": job.model, "data": asdict(job.data), "settings": asdict(job.settings), "how": how}
+    what = json.loads(json.dumps(what | {"max_length": job.max_length}))
+    if not job.resume:
+        shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
+        write_json(what, _note(job))
+        return
+    before = json.loads(_note(job).read_text())
+    if changed := [key for key in what if before.get(key) != what[key]]:
+        raise UserError(
+            f"The run in {job.out} was started with another {changed[0]}: {before.get(changed[0])}, now "
+            f"{what[changed[0]]}. Resume with the same, or use --force to start anew."
+        )
+
+
+def _note(job: Job) -> Path:
+    return job.out / "checkpoints" / "job.json"
