@@ -106,6 +106,17 @@ def _scatter(size: int, places: list[Tensor], parts: list[Tensor]) -> Tensor:
     return rows.new_empty(size, *rows.shape[1:]).index_copy(0, torch.cat(places), rows)
 
 
+def _dropout(values: Tensor, share: float) -> Tensor:
+    """Dropout, its share rounded to 1/256. On a CPU torch draws 64 random bits for every number, on one
+    core, and longer texts' training spends most of its time there; a byte will do."""
+    if values.device.type != "cpu":
+        return F.dropout(values, share)
+    bits = torch.empty(-(-values.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    level = round(256 * share)
+    keep = bits.view(torch.uint8)[: values.numel()].view(values.shape) >= level
+    return torch.where(keep, values, 0.0) * (256 / (256 - level))
+
+
 class _Bucket:
     """Sequences of near lengths, padded to the longest of them: ``index [b, n]`` into the tokens."""
 
@@ -166,7 +177,7 @@ class _Bucket:
     def context(self, probabilities: Tensor, value: Tensor, keep: Tensor | None, dropout: float) -> Tensor:
         """Context rows ``[survivors of the bucket, heads, head_dim]``."""
         if dropout:
-            probabilities = F.dropout(probabilities, dropout)
+            probabilities = _dropout(probabilities, dropout)
         probabilities = probabilities.to(value.dtype)
         alive = self.valid if keep is None else self.valid & keep[self.index]
         # Few survivors: gather their rows first, and spare the others' products.

@@ -17,7 +17,8 @@ class TrainingSettings:
     ----------
     soft_epochs, hard_epochs : float
         Passes over the training texts with gates, and with real drops. A pruner that does not
-        learn has no soft stage: all passes are hard.
+        learn has no soft stage: all passes are hard. Both 0: nothing is trained, and an adjustable
+        pruner is only fitted to the budget.
     budget : float, optional
         Wanted FLOPs ratio. None: nothing steers, and the soft stage has the paper's regulariser.
     regularizer : float
@@ -62,8 +63,8 @@ class TrainingSettings:
             raise UserError(f"budget is {self.budget}; it is a FLOPs ratio: above 0, at most 1.")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UserError(f"precision is '{self.precision}'; choose auto, fp32 or bf16.")
-        if self.soft_epochs < 0 or self.hard_epochs < 0 or self.soft_epochs + self.hard_epochs == 0:
-            raise UserError("Nothing to train: soft_epochs and hard_epochs must not be negative, nor both 0.")
+        if self.soft_epochs < 0 or self.hard_epochs < 0:
+            raise UserError("soft_epochs and hard_epochs must not be negative.")
 
     @property
     def autocast(self) -> torch.dtype | None:

@@ -134,6 +134,9 @@ def train(
     checkpoint = last_checkpoint(folder) if resume else None
     if adjustable and not soft_epochs and checkpoint is None:
         fit_budget(model.pruner, ratio, settings.budget)
+    if not epochs:
+        model.eval()
+        return []
     steps = math.ceil(math.ceil(len(examples) / settings.batch_size) / settings.accumulation * epochs)
     every = max(1, math.ceil(steps / settings.evaluations))
     arguments = TrainingArguments(
