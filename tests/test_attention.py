@@ -157,6 +157,25 @@ def test_dropout_is_taken_after_importance():
     assert not torch.allclose(context, by_hand(*qkv, packed, None, None)[0])
 
 
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dropout_from_bytes(share, dtype):
+    """As F.dropout, its share rounded to 1/256: what stays is scaled up, neighbours are independent."""
+    values = (torch.rand(50, 401, dtype=dtype) + 0.5).requires_grad_()
+    torch.manual_seed(7)
+    dropped = matrix._dropout(values, share)
+    torch.manual_seed(7)
+    assert torch.equal(dropped, matrix._dropout(values, share))
+    gone = dropped == 0
+    level = round(256 * share) / 256
+    assert abs(gone.double().mean() - level) < 0.015  # four standard deviations
+    torch.testing.assert_close(dropped[~gone], (values / (1 - level))[~gone])
+    both = (gone[:, 1:] & gone[:, :-1]).double().mean()
+    assert abs(both - level**2) < 0.015
+    dropped.sum().backward()
+    assert torch.equal(values.grad == 0, gone)
+
+
 @given(lengths_of_batches, windows, seeds, st.booleans())
 def test_weight_in_reach(lengths, window, seed, gaps):
     packed = ragged(lengths, seed if gaps else None)

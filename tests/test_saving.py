@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from thresher import PrunedModel, PruningConfig, UserError
@@ -150,6 +150,17 @@ def test_folders_that_hold_no_pruned_model(tmp_path):
     (tmp_path / "cut" / "model.safetensors").unlink()
     with pytest.raises(UserError, match="no safetensors weights"):
         PrunedModel.from_pretrained(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("name", ["bert.encoder.layer.0.output.dense.weight", "token_pruning.table"])
+def test_a_missing_tensor_is_refused(name, tmp_path):
+    """Transformers would draw it at random, with no more than a warning."""
+    build("bert").save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors[name]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=f"incomplete.*{name}"):
+        PrunedModel.from_pretrained(tmp_path)
 
 
 def test_shards_are_read(tmp_path):

@@ -77,7 +77,7 @@ def test_survival_is_what_the_trace_says(pruned: PrunedModel, tokenizer: PreTrai
     assert found.flops_ratio == pytest.approx(float(output.trace.flops / output.trace.dense_flops))
     ((label, probability),) = found.prediction.items()
     assert label == pruned.config.id2label[int(output.logits.argmax())]
-    assert probability == pytest.approx(float(output.logits.softmax(-1).max()))
+    assert probability == pytest.approx(output.logits.softmax(-1).max().item())
 
 
 def test_the_original_text_is_shown(pruned: PrunedModel, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -169,7 +169,7 @@ def test_predictions(tokenizer: PreTrainedTokenizerFast, problem: str) -> None:
     assert found.flops_ratio == 1
     logits = model(torch.tensor([tokenizer(TEXT)["input_ids"]])).logits[0]
     if problem == "regression":
-        assert found.prediction == {"score": pytest.approx(float(logits[0]))}
+        assert found.prediction == {"score": pytest.approx(logits[0].item())}
     else:
         expected = {f"LABEL_{i}": p for i, p in enumerate(logits.sigmoid().tolist()) if p > 0.5}
         assert found.prediction == pytest.approx(expected)

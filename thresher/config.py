@@ -34,7 +34,9 @@ class PruningConfig:
 
     def __post_init__(self) -> None:
         if self.prefix < 1:
-            raise UserError(f"prefix is {self.prefix}; at least the first token of a sequence must stay: 1 or more.")
+            raise UserError(
+                f"prefix is {self.prefix}; at least the first token of a sequence must stay: 1 or more."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, with the version of its layout."""
@@ -51,8 +53,9 @@ class PruningConfig:
         """
         version = block.get("version")
         if version != VERSION:
+            newer = isinstance(version, int) and version > VERSION
             raise UserError(
-                f"The model's token_pruning block has version {version}; this Thresher reads version {VERSION}. "
-                + ("Upgrade Thresher." if isinstance(version, int) and version > VERSION else "Prune the model again.")
+                f"The model's token_pruning block has version {version}; this Thresher reads "
+                f"version {VERSION}. " + ("Upgrade Thresher." if newer else "Prune the model again.")
             )
         return cls(**{f.name: block[f.name] for f in fields(cls) if f.name in block})

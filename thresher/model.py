@@ -136,7 +136,9 @@ class PrunedModel(nn.Module):
         if input_ids is None:
             raise UserError("PrunedModel needs input_ids, as the tokenizer makes them.")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        packed, ids, *types = PackedBatch.from_padded(mask, *(x for x in (input_ids, token_type_ids) if x is not None))
+        packed, ids, *types = PackedBatch.from_padded(
+            mask, *(x for x in (input_ids, token_type_ids) if x is not None)
+        )
         logits, trace = self.run(packed, ids, types[0] if types else None)
         loss = None if labels is None else ForSequenceClassificationLoss(labels, logits, self.config)
         output = SequenceClassifierOutput(loss=loss, logits=logits)
@@ -179,7 +181,9 @@ class PrunedModel(nn.Module):
         weight = log_weight.exp() if log_weight is not None and exact else None
         return family.logits(hidden, packed, weight), trace
 
-    def _decider(self, layer: int, hidden: Tensor, packed: PackedBatch) -> Callable[[Tensor], Decision] | None:
+    def _decider(
+        self, layer: int, hidden: Tensor, packed: PackedBatch
+    ) -> Callable[[Tensor], Decision] | None:
         """The pruner's answer with the prefix put back, or None where this layer drops nothing."""
         end = self.pruning.prefix_only_at_end and layer == self.family.layers - 1
         if self._dense or not (end or self.pruner.prunes(layer)):
@@ -221,6 +225,9 @@ class PrunedModel(nn.Module):
         """
         model, state, block = store.load(path)
         pruned = cls(model, PruningConfig.from_dict(block), block.get("metadata"))
+        if missing := sorted(set(pruned.pruner.state_dict()) - set(state)):
+            name = f"{store.PREFIX}.{missing[0]}"
+            raise UserError(f"{path} is incomplete: '{name}' is missing. Copy or prune it again.")
         pruned.pruner.load_state_dict(state)
         return pruned.eval()
 

@@ -17,7 +17,9 @@ from thresher.errors import UserError
 BLOCK = PREFIX = "token_pruning"
 
 
-def save(model: PreTrainedModel, pruner_state: dict[str, Tensor], block: dict[str, Any], path: str | Path) -> None:
+def save(
+    model: PreTrainedModel, pruner_state: dict[str, Tensor], block: dict[str, Any], path: str | Path
+) -> None:
     """Write `model` with the pruner's tensors beside its own, and `block` in its config."""
     named = {f"{PREFIX}.{name}": tensor.detach().cpu() for name, tensor in pruner_state.items()}
     setattr(model.config, BLOCK, block)
@@ -33,20 +35,29 @@ def load(path: str | Path) -> tuple[PreTrainedModel, dict[str, Tensor], dict[str
     Raises
     ------
     UserError
-        If nothing is there, or it holds no pruned model.
+        If nothing is there, or it holds no pruned model, or not all of it.
     """
     config = load_config(path)
     block = getattr(config, BLOCK, None)
     if block is None:
-        raise UserError(f"{path} holds a model that is not pruned (its config.json has no '{BLOCK}'). Run `thresher prune`.")
+        raise UserError(
+            f"{path} holds a model that is not pruned (its config.json has no '{BLOCK}'). "
+            "Run `thresher prune`."
+        )
     delattr(config, BLOCK)
     tensors: dict[str, Tensor] = {}
     for file in _weight_files(path):
         tensors |= load_file(file)
-    state = {name.removeprefix(f"{PREFIX}."): tensors.pop(name) for name in list(tensors) if name.startswith(f"{PREFIX}.")}
+    state = {
+        name.removeprefix(f"{PREFIX}."): tensors.pop(name)
+        for name in list(tensors)
+        if name.startswith(f"{PREFIX}.")
+    }
     # Weights are handed over, so that transformers does not report the pruner's as unexpected.
     kind = getattr(transformers, config.architectures[0])
-    model = kind.from_pretrained(None, config=config, state_dict=tensors)
+    model, report = kind.from_pretrained(None, config=config, state_dict=tensors, output_loading_info=True)
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(f"{path} is incomplete: '{missing[0]}' is missing. Copy or prune it again.")
     return model, state, block
 
 

@@ -100,7 +100,10 @@ class Trace:
     def _layer(self, index: int, entry: PackedBatch, weight_in: Tensor, weight_out: Tensor) -> Tensor:
         reach = weight_in_reach(entry, self.family.window(index), weight_in)
         return self.family.layer_flops(
-            entry.sum(weight_in), entry.sum(weight_out), entry.sum(weight_in * reach), entry.sum(weight_out * reach)
+            entry.sum(weight_in),
+            entry.sum(weight_out),
+            entry.sum(weight_in * reach),
+            entry.sum(weight_out * reach),
         )
 
     @staticmethod

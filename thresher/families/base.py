@@ -64,7 +64,7 @@ class Family(ABC):
 
     @abstractmethod
     def qkv(self, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of layer `index`, each ``[tokens, heads, head_dim]``, rotated if need be."""
+        """Queries, keys, values of layer `index`, ``[tokens, heads, head_dim]`` each, rotated if need be."""
 
     @abstractmethod
     def transform(self, index: int, hidden: Tensor, context: Tensor) -> Tensor:
@@ -124,7 +124,9 @@ class Family(ABC):
                 f"tokenize with truncation=True, max_length={self.max_length}."
             )
 
-    def layer_flops(self, tokens_in: Tensor, tokens_out: Tensor, pairs_in: Tensor, pairs_out: Tensor) -> Tensor:
+    def layer_flops(
+        self, tokens_in: Tensor, tokens_out: Tensor, pairs_in: Tensor, pairs_out: Tensor
+    ) -> Tensor:
         """FLOPs of one layer, two per multiply-add, matrix products only (DESIGN of the method, section 2).
 
         Parameters

@@ -36,7 +36,9 @@ class ModernBert(Family):
 
     def qkv(self, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         layer = self.layer(index)
-        query, key, value = layer.attn.Wqkv(layer.attn_norm(hidden)).unflatten(-1, (3, -1, self.head_dim)).unbind(1)
+        query, key, value = (
+            layer.attn.Wqkv(layer.attn_norm(hidden)).unflatten(-1, (3, -1, self.head_dim)).unbind(1)
+        )
         kind = self.config.layer_types[index]
         cos, sin = self.model.model.rotary_emb(hidden, positions[None], kind)
         query, key = apply_rotary_pos_emb(query, key, cos[0], sin[0], unsqueeze_dim=1)

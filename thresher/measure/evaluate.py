@@ -81,16 +81,16 @@ def evaluate(
     model, encoder, task = open_model(folder)
     text = text_columns(model, text)
     examples = load_examples(source, text, label, split="test")
+    labels = None if label is None else encode_labels(examples, task, source)  # before the long part
     rows = encoder.encode_examples(examples)
     begin = stage or (lambda name, total: lambda done: None)
     pruned = predict(model, encoder, rows, advance=begin("pruned", len(rows)))
     with model.dense():
         dense = predict(model, encoder, rows, advance=begin("dense", len(rows)))
     quality: dict[str, Any] = {"base": model.metadata.get("base_quality")}
-    if label is None:
+    if labels is None:
         quality |= {"dense": {"agreement": 100.0}, "pruned": task.agreement(pruned.logits, dense.logits)}
     else:
-        labels = encode_labels(examples, task, source)
         quality |= {name: task.quality(p.logits, labels) for name, p in (("dense", dense), ("pruned", pruned))}
     report = {
         "command": "evaluate",

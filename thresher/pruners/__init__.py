@@ -34,7 +34,8 @@ def make_pruner(config: PruningConfig, layers: int) -> Pruner:
     known = [name for name in inspect.signature(kind).parameters if name != "layers"]
     if unknown := sorted(set(config.options) - set(known)):
         raise UserError(
-            f"Pruner '{config.pruner}' has no option '{unknown[0]}'; its options are: {', '.join(known) or 'none'}."
+            f"Pruner '{config.pruner}' has no option '{unknown[0]}'; "
+            f"its options are: {', '.join(known) or 'none'}."
         )
     return kind(layers, **config.options)
 

@@ -29,8 +29,8 @@ class TopK(Pruner):
         self.dense_layers = max(3, math.ceil(0.15 * layers)) if dense_layers is None else dense_layers
         if not 0 <= self.dense_layers < layers:
             raise UserError(
-                f"topk leaves the first {self.dense_layers} of {layers} layers dense, so there is none to prune; "
-                "set the option dense_layers lower."
+                f"topk leaves the first {self.dense_layers} of {layers} layers dense, so there is none "
+                "to prune; set the option dense_layers lower."
             )
         steps = layers - self.dense_layers
         self.slope = nn.Buffer(torch.tensor(0.5 / steps if slope is None else slope))

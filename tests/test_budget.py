@@ -1,0 +1,117 @@
+"""Steering to a budget, without a model around it."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from thresher import UserError
+from thresher.pruners.threshold import Threshold
+from thresher.pruners.topk import TopK
+from thresher.training.budget import BudgetController, fit_budget
+
+
+def controller(budget: float | None = 0.5, soft_share: float = 0.5) -> BudgetController:
+    return BudgetController(soft_share, budget, regularizer=0.2, temperatures=(0.4, 0.1))
+
+
+def trace(ratio: float, gate: float = 0.5) -> SimpleNamespace:
+    return SimpleNamespace(
+        flops=torch.tensor([100 * ratio], requires_grad=True),
+        dense_flops=torch.tensor([100.0]),
+        mean_gate=torch.tensor(gate),
+    )
+
+
+def step(control: BudgetController, pruner: torch.nn.Module, at: int, ratio: float, steps: int = 100) -> float:
+    state, model = SimpleNamespace(global_step=at, max_steps=steps), SimpleNamespace(pruner=pruner)
+    control.on_step_begin(None, state, None, model=model)
+    penalty = float(torch.as_tensor(control.penalty(trace(ratio))).detach())
+    control.on_optimizer_step(None, state, None, model=model)
+    return penalty
+
+
+def test_soft_then_hard():
+    control, pruner = controller(), Threshold(3)
+    step(control, pruner, 0, 1.0)
+    assert pruner.soft
+    assert pruner.temperature == pytest.approx(0.4)
+    assert control.target == pytest.approx(1.0)
+    step(control, pruner, 16, 1.0)
+    assert 0.5 < control.target < 0.6
+    step(control, pruner, 49, 1.0)
+    assert pruner.temperature == pytest.approx(0.1)
+    assert control.target == 0.5
+    step(control, pruner, 50, 1.0)
+    assert not pruner.soft
+    assert control.log()["stage"] == "hard"
+
+
+def test_pull_grows_while_over_budget_and_turns_when_under():
+    control, pruner = controller(), Threshold(3)
+    pulls = [step(control, pruner, 40, 0.8) for _ in range(10)]
+    assert pulls == sorted(pulls)
+    assert pulls[-1] > pulls[0] > 0
+    for _ in range(200):
+        step(control, pruner, 40, 0.2)
+    assert control.multiplier < 0
+
+
+def test_penalty_gradient_points_down():
+    control = controller()
+    step(control, Threshold(3), 40, 0.9)
+    found = trace(0.9)
+    control.penalty(found).backward()
+    assert found.flops.grad.item() > 0
+
+
+def test_without_budget_the_papers_regulariser():
+    control = controller(budget=None)
+    assert step(control, Threshold(3), 0, 1.0) == pytest.approx(0.2 * 0.5)
+    thresholds = Threshold(3)
+    thresholds.thresholds.fill_(1.0)
+    step(control, thresholds, 80, 0.9)
+    assert thresholds.thresholds.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.8])
+def test_hard_stage_moves_all_thresholds_by_one_factor(ratio):
+    control, pruner = controller(), Threshold(3)
+    pruner.thresholds.copy_(torch.tensor([0.5, 1.0, 2.0]))
+    step(control, pruner, 60, ratio)
+    factors = pruner.thresholds / torch.tensor([0.5, 1.0, 2.0])
+    assert torch.allclose(factors, factors[:1].expand(3))
+    assert (factors[0] > 1) == (ratio > 0.5)
+
+
+def test_state_survives_a_checkpoint():
+    control, pruner = controller(), Threshold(3)
+    for _ in range(5):
+        step(control, pruner, 30, 0.9)
+    again = BudgetController.from_state(control.state())
+    assert (again.multiplier, again.smoothed) == (control.multiplier, control.smoothed)
+    assert step(again, pruner, 31, 0.7) == step(control, pruner, 31, 0.7)
+
+
+@pytest.mark.parametrize("start", [1e-3, 0.5, 40.0])
+@pytest.mark.parametrize("budget", [0.2, 0.5, 0.9])
+def test_fit_reaches_the_budget_from_anywhere(start, budget):
+    pruner = Threshold(2)
+    pruner.thresholds.fill_(start)
+    ratio = fit_budget(pruner, lambda: math.exp(-float(pruner.thresholds[0])), budget, tries=40)
+    assert budget - 0.01 <= ratio <= budget
+    assert math.exp(-float(pruner.thresholds[0])) == pytest.approx(ratio)
+
+
+def test_fit_ends_under_the_budget_where_the_ratio_jumps():
+    pruner = Threshold(2)
+    pruner.thresholds.fill_(1.0)
+    assert fit_budget(pruner, lambda: 0.8 if pruner.thresholds[0] < 3 else 0.3, 0.5) == 0.3
+
+
+def test_fit_says_when_a_budget_is_out_of_reach():
+    with pytest.raises(UserError, match=r"0\.70.*dense_layers"):
+        fit_budget(TopK(6), lambda: 0.7, 0.5)

@@ -1,0 +1,240 @@
+"""The command line: its errors, and the commands end to end on a toy model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import DistilBertConfig, DistilBertForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
+from typer.testing import CliRunner
+
+from tests import toy
+from thresher import PruningConfig, prune
+from thresher.cli import app
+from thresher.data import iter_rows
+
+
+def call(*arguments: object) -> tuple[int, str]:
+    """Exit code, and what was printed, on one line."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, " ".join((result.stdout + result.stderr).split())
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A base, a pruned model, and files."""
+    folder = tmp_path_factory.mktemp("world")
+    toy.write_tsv(folder / "train.tsv", 60)
+    toy.write_tsv(folder / "eval.tsv", 40, seed=1)
+    toy.save_model(folder / "base")
+    from transformers import AutoModelForSequenceClassification
+
+    model = prune(AutoModelForSequenceClassification.from_pretrained(folder / "base"), PruningConfig())
+    model.pruner.thresholds.copy_(torch.tensor([0.5, 0.8, 0.9, 1.0]))
+    model.metadata = {"text": ["text"], "base": "base", "base_quality": {"accuracy": 50.0}}
+    model.save_pretrained(folder / "pruned")
+    toy.tokenizer().save_pretrained(folder / "pruned")
+    return folder
+
+
+def train_arguments(world: Path, out: Path, **changes: object) -> list[object]:
+    options = {"--train": world / "train.tsv", "--text": "text", "--label": "label", "--out": out} | changes
+    return [part for option in options.items() for part in option]
+
+
+def test_help_names_every_command():
+    code, said = call("--help")
+    assert code == 0
+    for command in ("finetune", "prune", "evaluate", "predict", "show", "demo"):
+        assert command in said
+    assert call("--version")[1].startswith("thresher 0.")
+
+
+# Errors: exit code 2, a message that says what to do, no traceback -----------------------------
+
+
+@pytest.mark.parametrize("command", ["finetune", "prune"])
+@pytest.mark.parametrize(
+    ("content", "changes", "message"),
+    [
+        (None, {"--train": "nowhere.tsv"}, "nowhere.tsv"),
+        (None, {"--text": "sentence"}, "text, label"),
+        (None, {"--label": "stars"}, "text, label"),
+        ("text\tlabel\ngood film\tpos\nbroken line\n", {}, ":3"),
+        ("", {}, "empty"),
+        ("text\tlabel\n", {}, "no rows"),
+        (None, {"--max-length": 1000}, "allows 64"),
+    ],
+    ids=["missing-file", "text-column", "label-column", "broken-line", "empty-file", "header-only", "too-long"],
+)
+def test_bad_input(world, tmp_path, command, content, changes, message):
+    if content is not None:
+        (tmp_path / "bad.tsv").write_text(content)
+        changes = {"--train": tmp_path / "bad.tsv"}
+    code, said = call(command, world / "base", *train_arguments(world, tmp_path / "out", **changes))
+    assert code == 2, said
+    assert message in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_label_never_seen(world, tmp_path):
+    (tmp_path / "odd.tsv").write_text("text\tlabel\ngood film\tpos\ndull plot\tmeh\n")
+    evaluated = call("evaluate", world / "pruned", "--eval", tmp_path / "odd.tsv", "--label", "label")
+    trained = call("prune", world / "base", *train_arguments(world, tmp_path / "o", **{"--train": tmp_path / "odd.tsv"}))
+    for code, said in (evaluated, trained):
+        assert code == 2
+        assert "odd.tsv:3" in said.replace(" ", "")
+        assert "meh" in said
+        assert "'neg', 'pos'" in said
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "gpt2", "decoder"])
+def test_unsupported_models(world, tmp_path, kind):
+    if kind == "distilbert":
+        config = DistilBertConfig(vocab_size=40, dim=32, n_layers=1, n_heads=2, hidden_dim=32)
+        DistilBertForSequenceClassification(config).save_pretrained(tmp_path / "model")
+    elif kind == "gpt2":
+        config = GPT2Config(vocab_size=40, n_embd=32, n_layer=1, n_head=2)
+        GPT2ForSequenceClassification(config).save_pretrained(tmp_path / "model")
+    else:
+        toy.save_model(tmp_path / "model", is_decoder=True)
+    code, said = call("prune", tmp_path / "model", *train_arguments(world, tmp_path / "out"))
+    assert code == 2
+    assert "decoder" in said if kind == "decoder" else "Supported encoders: bert, roberta" in said
+
+
+def test_no_model_there(world, tmp_path):
+    code, said = call("prune", tmp_path / "nothing", *train_arguments(world, tmp_path / "out"))
+    assert code == 2
+    assert "nothing" in said.replace(" ", "")
+    code, said = call("show", world / "base", "good film")
+    assert code == 2
+    assert "thresher prune" in said
+
+
+def test_an_output_folder_with_a_model_needs_force(world):
+    code, said = call("finetune", world / "base", *train_arguments(world, world / "base"))
+    assert code == 2
+    assert "--force" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--budget": 1.5}, "above 0, at most 1"),
+        ({"--pruner": "magic"}, "threshold, topk, last-layer, none"),
+        ({"--option": "gates=paper"}, "gate, normalization"),
+        ({"--option": "gate"}, "NAME=VALUE"),
+        ({"--option": "gate=hazy"}, "exact, paper"),
+        ({"--precision": "fp8"}, "auto, fp32 or bf16"),
+        ({"--resume": None}, "no interrupted run"),
+    ],
+)
+def test_bad_settings(world, tmp_path, changes, message):
+    arguments = [a for a in train_arguments(world, tmp_path / "out", **changes) if a is not None]
+    code, said = call("prune", world / "base", *arguments)
+    assert code == 2, said
+    assert message in said
+
+
+def test_a_budget_out_of_reach(world, tmp_path):
+    arguments = train_arguments(world, tmp_path / "out", **{"--pruner": "topk", "--budget": 0.1})
+    code, said = call("prune", world / "base", *arguments)
+    assert code == 2
+    assert "out of reach" in said
+    assert "dense_layers" in said
+
+
+# Commands on a pruned model ---------------------------------------------------------------------
+
+
+def test_evaluate(world, tmp_path):
+    file = tmp_path / "report.json"
+    code, said = call("evaluate", world / "pruned", "--eval", world / "eval.tsv", "--label", "label", "--json", file)
+    assert code == 0, said
+    report = json.loads(file.read_text())
+    assert report["quality"]["base"] == {"accuracy": 50.0}
+    assert 0 < report["flops_ratio"] < 1
+    assert len(report["kept_share"]) == 4
+    assert report["speed"]["thresher"]["texts_per_second"] > 0
+    assert {"texts/s", "dense", "pruned"} <= set(said.split())
+    code, said = call("evaluate", world / "pruned", "--eval", world / "eval.tsv", "--no-speed", "--json", file)
+    assert "agreement" in json.loads(file.read_text())["quality"]["pruned"]
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv", "jsonl.gz", "parquet"])
+def test_predict_every_format_in_order(world, tmp_path, suffix):
+    code, said = call("predict", world / "pruned", "--input", world / "eval.tsv", "--output", tmp_path / f"o.{suffix}")
+    assert code == 0, said
+    written = [row.values for row in iter_rows(tmp_path / f"o.{suffix}")]
+    read = [row.values for row in iter_rows(world / "eval.tsv")]
+    assert [row["text"] for row in written] == [row["text"] for row in read]
+    assert {row["prediction"] for row in written} <= {"neg", "pos"}
+    assert all(0.5 <= float(row["score"]) <= 1 for row in written)
+
+
+def test_predict_does_not_depend_on_chunks(world, tmp_path, monkeypatch):
+    from thresher.measure import stream
+
+    call("predict", world / "pruned", "--input", world / "eval.tsv", "--output", tmp_path / "whole.tsv")
+    monkeypatch.setattr(stream, "CHUNK", 7)
+    call("predict", world / "pruned", "--input", world / "eval.tsv", "--output", tmp_path / "chunks.tsv")
+    whole, chunks = ([row.values for row in iter_rows(tmp_path / f"{n}.tsv")] for n in ("whole", "chunks"))
+    assert [row["prediction"] for row in whole] == [row["prediction"] for row in chunks]
+
+
+def test_predict_keeps_what_is_done_and_resumes(world, tmp_path, monkeypatch):
+    from thresher.measure import stream
+
+    monkeypatch.setattr(stream, "CHUNK", 10)
+    original, calls = stream.predict, []
+
+    def interrupt(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(stream, "predict", interrupt)
+    arguments = ["predict", world / "pruned", "--input", world / "eval.tsv", "--output", tmp_path / "o.tsv"]
+    code, said = call(*arguments)
+    assert code == 130
+    assert "--resume" in said
+    assert len(list(iter_rows(tmp_path / "o.tsv"))) == 20
+    assert call(*arguments)[0] == 2  # neither --force nor --resume
+    code, said = call(*arguments, "--resume")
+    assert code == 0
+    read, written = (list(iter_rows(f)) for f in (world / "eval.tsv", tmp_path / "o.tsv"))
+    assert [r.values["text"] for r in read] == [r.values["text"] for r in written]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["o.tsv"]
+
+
+def test_predict_reports_a_broken_line_and_keeps_the_rows_before(world, tmp_path, monkeypatch):
+    from thresher.measure import stream
+
+    monkeypatch.setattr(stream, "CHUNK", 2)
+    (tmp_path / "in.tsv").write_text("text\tn\na good film\t1\na bad film\t2\nbroken\n")
+    code, said = call("predict", world / "pruned", "--input", tmp_path / "in.tsv", "--output", tmp_path / "out.tsv")
+    assert code == 2
+    assert "in.tsv:4" in said.replace(" ", "")
+    assert len(list(iter_rows(tmp_path / "out.tsv"))) == 2
+
+
+def test_empty_and_overlong_texts_are_handled(world, tmp_path, caplog):
+    long = "film " * 300
+    toy.write_jsonl(tmp_path / "in.jsonl", [{"text": ""}, {"text": long}, {"text": long}, {"text": "good"}])
+    code, said = call("predict", world / "pruned", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "o.jsonl")
+    assert code == 0, said
+    assert len(list(iter_rows(tmp_path / "o.jsonl"))) == 4
+    assert sum("truncated" in record.message for record in caplog.records) == 1
+
+
+def test_show(world):
+    code, said = call("show", world / "pruned", "the film was very good")
+    assert code == 0, said
+    for word in ("film", "good", "layer", "FLOPs"):
+        assert word in said

@@ -1,0 +1,95 @@
+"""Runs that are stopped: by Ctrl-C, by kill -9, by a loss that is no number."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests import toy
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    toy.write_tsv(folder / "train.tsv", 700)
+    toy.save_model(folder / "base")
+    return folder
+
+
+def command(files: Path, out: Path, *more: str) -> list[str]:
+    fixed = f"prune {files}/base --train {files}/train.tsv --text text --label label --out {out} --batch-size 16"
+    return [sys.executable, "-m", "thresher", *fixed.split(), "--precision", "fp32", *more]
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def finish(arguments: list[str]) -> tuple[int, str]:
+    process = start(arguments)
+    said = process.communicate(timeout=240)[0]
+    return process.returncode, " ".join(said.split())
+
+
+def wait_for_checkpoint(process: subprocess.Popen[str], out: Path) -> None:
+    for _ in range(2400):
+        if list(out.glob("checkpoints/checkpoint-*/trainer_state.json")):
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise AssertionError("no checkpoint in two minutes")
+
+
+def test_stopped_runs_end_where_the_uninterrupted_run_ends(files, tmp_path):
+    """Ctrl-C: exit code 130, with a checkpoint. Then kill -9. Then to the end, bit for bit."""
+    code, said = finish(command(files, tmp_path / "whole"))
+    assert code == 0, said
+
+    out = tmp_path / "stopped"
+    process = start(command(files, out))
+    wait_for_checkpoint(process, out)
+    process.send_signal(signal.SIGINT)
+    said = " ".join(process.communicate(timeout=120)[0].split())
+    assert process.returncode == 130, said
+    assert "--resume" in said
+    assert "Traceback" not in said
+
+    code, said = finish(command(files, out))
+    assert code == 2, said
+    assert "interrupted run" in said
+    code, said = finish(command(files, out, "--resume", "--seed", "7"))
+    assert code == 2, said
+    assert "another settings" in said
+
+    before = {p.parent.name for p in out.glob("checkpoints/checkpoint-*/trainer_state.json")}
+    process = start(command(files, out, "--resume"))
+    for _ in range(2400):
+        if process.poll() is not None or before != {p.parent.name for p in out.glob("checkpoints/checkpoint-*/*.json")}:
+            break
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    code, said = finish(command(files, out, "--resume"))
+    assert code == 0, said
+    whole, stopped = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", out))
+    assert whole.keys() == stopped.keys()
+    assert whole["token_pruning.table"].max() > 0
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, stopped[name]), name
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_checkpoint(files, tmp_path):
+    code, said = finish(command(files, tmp_path / "out", "--learning-rate", "1e38"))
+    assert code == 1, said
+    assert "loss became" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out" / "config.json").exists()

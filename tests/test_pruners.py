@@ -1,0 +1,117 @@
+"""What is particular to one pruner: units, shares, options."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+
+from thresher import UserError
+from thresher.packed import PackedBatch
+from thresher.pruners import PRUNERS
+from thresher.pruners.threshold import Threshold
+from thresher.pruners.topk import TopK
+
+from .cases import LENGTHS, build, rows
+from .tiny import random_inputs
+
+pytestmark = pytest.mark.usefixtures("no_grad")
+
+
+def full(lengths):
+    (packed,) = PackedBatch.from_padded(torch.arange(max(lengths)) < torch.tensor(lengths)[:, None])
+    return packed
+
+
+def test_a_score_at_the_threshold_stays():
+    pruner = Threshold(1)
+    pruner.thresholds[0] = 0.5
+    scores = torch.tensor([0.5, 0.5 - 2**-20, 0.5 + 2**-20])
+    assert pruner(0, scores, None, full([3])).keep.tolist() == [True, False, True]
+
+
+def test_paper_normalisation_divides_by_the_alive_tokens():
+    """In fair shares of a text of 128 tokens: a text of 64 gets twice the score for the same importance."""
+    pruner = Threshold(1, normalization="paper")
+    pruner.thresholds[0] = 1.0
+    packed = full([64, 128])
+    at = 0.75 * torch.ones(packed.tokens)
+    assert pruner(0, at, None, packed).keep.tolist() == [True] * 64 + [False] * 128
+    half = packed.keep(packed.positions % 2 == 0)  # 32 and 64 alive: it goes by those
+    assert pruner(0, at[: half.tokens], None, half).keep.all()
+    pruned = build("bert", options={"normalization": "paper"}, thresholds=(5.0,) * 4)
+    inputs = random_inputs(pruned.model, LENGTHS)
+    seen = []
+    pruned.pruner.register_forward_hook(lambda module, args, decision: seen.append((args, decision)))
+    for row, text in enumerate(rows(inputs)):
+        assert torch.allclose(pruned(**text).logits[0], pruned(**inputs).logits[row], atol=1e-9)
+    for (_, importance, _, packed), decision in seen:
+        shares = importance / packed.lengths[packed.sequence] * 128
+        assert torch.equal(decision.keep, shares >= 5.0)
+
+
+def test_only_the_first_rung_is_used():
+    pruned = build("bert", options={"rungs": 3})
+    inputs = random_inputs(pruned.model, LENGTHS)
+    before = pruned(**inputs).logits
+    assert pruned.pruner.table.shape == (3, 4)
+    pruned.pruner.table[1:] = 1e9
+    assert torch.equal(pruned(**inputs).logits, before)
+
+
+@pytest.mark.parametrize(("length", "share", "kept"), [(10, 0.7, 7), (10, 0.71, 8), (7, 0.5, 4), (1, 0.1, 1)])
+def test_topk_rounds_up_but_not_for_float_dust(length, share, kept):
+    pruner = TopK(2, dense_layers=1, slope=1 - share)
+    scores = torch.rand(length)
+    keep = pruner(1, scores, None, full([length])).keep
+    assert keep.sum() == kept
+    assert set(keep.nonzero().flatten().tolist()) == set(scores.topk(kept).indices.tolist())
+
+
+def test_topk_defaults():
+    """max(3, 15 %) dense layers, then down to half in a straight line; ties go to the earlier token."""
+    assert [TopK(n).dense_layers for n in (4, 12, 24)] == [3, 3, 4]
+    pruner = TopK(12)
+    kept = [int(pruner(n, torch.ones(90), None, full([90])).keep.sum()) for n in range(3, 12)]
+    assert kept == [85, 80, 75, 70, 65, 60, 55, 50, 45]
+    assert pruner(11, torch.ones(90), None, full([90])).keep.tolist() == [True] * 45 + [False] * 45
+    with pytest.raises(UserError, match="first 3 of 3 layers"):
+        TopK(3)
+
+
+@pytest.mark.parametrize("name", [name for name in PRUNERS if PRUNERS[name].adjustable])
+def test_rescale_goes_from_nothing_to_all(name):
+    pruned = build("bert", name)
+    inputs = random_inputs(pruned.model, LENGTHS)
+    shares = []
+    for factor in (0.5, 2, 1.3, 1.3, 1e3, 0):
+        pruned.pruner.rescale(factor)
+        shares.append(float(pruned(**inputs).trace.flops.sum() / pruned(**inputs).trace.dense_flops.sum()))
+    assert shares[-1] == 1
+    assert shares[:-1] == sorted(shares[:-1], reverse=True)
+    assert len(set(shares)) == 6
+
+
+@pytest.mark.parametrize("name", [name for name in PRUNERS if not PRUNERS[name].adjustable])
+def test_what_is_not_adjustable_says_so(name):
+    with pytest.raises(NotImplementedError, match="not adjustable"):
+        build("bert", name).pruner.rescale(2.0)
+
+
+def test_clamp_brings_thresholds_back_to_zero():
+    pruner = Threshold(3)
+    pruner.thresholds[:] = torch.tensor([-0.5, 0.0, 0.5])
+    pruner.clamp()
+    assert pruner.thresholds.tolist() == [0, 0, 0.5]
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_a_copy_is_independent(name):
+    pruned = build("bert", name)
+    inputs = random_inputs(pruned.model, LENGTHS)
+    before = pruned(**inputs).logits
+    other = deepcopy(pruned)
+    assert torch.equal(other(**inputs).logits, before)
+    for tensor in other.state_dict().values():
+        tensor.zero_()
+    assert (other(**inputs).logits == 0).all()
+    assert torch.equal(pruned(**inputs).logits, before)

@@ -1,0 +1,148 @@
+"""Fine-tuning and pruning from files to a finished folder, on a toy model and a toy language."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from tests import toy
+from thresher import PrunedModel, PruningConfig, UserError
+from thresher.measure.evaluate import evaluate
+from thresher.training import TrainingSettings, trainer
+from thresher.training.recipes import Data, Job, finetune, prune
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("files")
+    return {
+        "train": toy.write_tsv(folder / "train.tsv", 400),
+        "eval": toy.write_tsv(folder / "eval.tsv", 100, seed=1),
+        "encoder": toy.save_model(folder / "encoder"),
+    }
+
+
+def job(files: dict[str, Path], out: Path, model: Path | None = None, **changes: object) -> Job:
+    settings = {"learning_rate": 2e-3, "batch_size": 16, "precision": "fp32", "evaluations": 3} | changes
+    data = Data(str(files["train"]), ["text"], str(files["eval"]), "label")
+    return Job(str(model or files["encoder"]), data, out, TrainingSettings(**settings))
+
+
+@pytest.fixture(scope="module")
+def base(files, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("base") / "base"
+    report = finetune(job(files, out, hard_epochs=4.0))
+    assert report["quality"]["dense"]["accuracy"] > 90  # the language can be learned
+    return out
+
+
+def test_finetuned_folder_is_plain_transformers(base):
+    model = AutoModelForSequenceClassification.from_pretrained(base)
+    assert model.config.label2id == {"neg": 0, "pos": 1}
+    assert not (base / "checkpoints").exists()
+    text = AutoTokenizer.from_pretrained(base)("the film was good", return_tensors="pt")
+    assert model.config.id2label[int(model(**text).logits.argmax())] == "pos"
+
+
+@pytest.mark.parametrize(
+    ("pruner", "options"),
+    [("threshold", {}), ("threshold", {"gate": "paper"}), ("threshold", {"normalization": "paper"})]
+    + [("topk", {"dense_layers": 1})],
+    ids=["exact", "paper-gate", "paper-normalization", "topk"],
+)
+def test_prune_to_a_budget(files, base, tmp_path, pruner, options):
+    # The paper's scores are as much larger as texts are shorter than 128 tokens: so are the steps.
+    rate = 0.3 if options.get("normalization") == "paper" else 0.02
+    changes = {"budget": 0.5, "soft_epochs": 2.0, "threshold_learning_rate": rate}
+    report = prune(job(files, tmp_path / "out", base, **changes), PruningConfig(pruner, options))
+    assert 0.42 <= report["flops_ratio"] <= 0.55
+    assert report["quality"]["pruned"]["accuracy"] > report["quality"]["base"]["accuracy"] - 10
+    assert {"config.json", "model.safetensors", "report.json", "training.png", "kept.png"} <= {
+        file.name for file in (tmp_path / "out").iterdir()
+    }
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["settings"]["budget"] == 0.5
+    again = evaluate(str(tmp_path / "out"), str(files["eval"]), [], "label", speed=False)
+    assert again["quality"]["pruned"] == pytest.approx(report["quality"]["pruned"])
+    assert again["quality"]["base"] == report["quality"]["base"]
+    assert again["flops_ratio"] == pytest.approx(report["flops_ratio"])
+
+
+def test_without_labels_it_learns_base(files, base, tmp_path):
+    unlabelled = job(files, tmp_path / "out", base, budget=0.5, soft_epochs=2.0)
+    unlabelled.data.label = None
+    report = prune(unlabelled, PruningConfig())
+    assert report["metric"] == "agreement"
+    assert report["quality"]["base"]["agreement"] == 100
+    assert report["quality"]["pruned"]["agreement"] > 85
+
+
+def test_free_baseline_needs_no_training(files, base, tmp_path):
+    report = prune(job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.0), PruningConfig("last-layer"))
+    assert report["quality"]["pruned"] == report["quality"]["base"]
+    assert report["flops_ratio"] < 0.95
+    assert report["kept_tokens"][-1] == 1
+
+
+@pytest.mark.parametrize("kind", ["regression", "multi-label"])
+def test_other_tasks(tmp_path, kind):
+    texts = toy.rows(200)
+    if kind == "regression":
+        labels: list = [float(label == "pos") + 0.5 * ("bad" in text) for text, label in texts]
+    else:
+        labels = [[word for word in ("good", "bad") if word in text.split()] for text, _ in texts]
+    records = [{"text": text, "target": label} for (text, _), label in zip(texts, labels, strict=True)]
+    file = toy.write_jsonl(tmp_path / "train.jsonl", records)
+    data = Data(str(file), ["text"], None, "target")
+    settings = TrainingSettings(hard_epochs=2.0, budget=0.6, learning_rate=1e-3, batch_size=16, precision="fp32")
+    encoder = toy.save_model(tmp_path / "encoder")
+    dense = finetune(Job(str(encoder), data, tmp_path / "base", settings))
+    assert dense["task"] == kind
+    report = prune(Job(str(tmp_path / "base"), data, tmp_path / "out", settings), PruningConfig())
+    assert report["task"] == kind
+    assert report["flops_ratio"] <= 0.7
+    assert set(report["quality"]["pruned"]) == set(report["quality"]["base"])
+
+
+def test_thresholds_stay_in_the_hard_stage_without_a_budget(files, base, tmp_path, monkeypatch):
+    seen = []
+    original = trainer.PruningTrainer.training_step
+
+    def watch(self, model, *args, **kwargs):
+        seen.append(model.pruner.thresholds.clone())
+        return original(self, model, *args, **kwargs)
+
+    monkeypatch.setattr(trainer.PruningTrainer, "training_step", watch)
+    prune(job(files, tmp_path / "out", base, budget=None, regularizer=1.0), PruningConfig())
+    hard = seen[len(seen) // 2 + 1 :]
+    assert seen[0].max() == 0
+    assert all(torch.equal(hard[0], thresholds) for thresholds in hard)
+    assert hard[0].min() >= 0
+    assert hard[0].max() > 0
+
+
+def test_thresholds_have_a_group_of_their_own(files, base, tmp_path, monkeypatch):
+    groups = []
+    original = trainer.PruningTrainer.create_optimizer
+
+    def watch(self, *args):
+        optimizer = original(self, *args)
+        groups[:] = [(len(g["params"]), g["lr"], g["weight_decay"]) for g in optimizer.param_groups]
+        return optimizer
+
+    monkeypatch.setattr(trainer.PruningTrainer, "create_optimizer", watch)
+    prune(job(files, tmp_path / "out", base, soft_epochs=0.2, hard_epochs=0.2), PruningConfig())
+    assert groups[-1] == (1, 0.02, 0.0)
+    assert sum(count for count, *_ in groups) == len(list(PrunedModel.from_pretrained(tmp_path / "out").parameters()))
+
+
+def test_a_model_with_an_untrained_head_is_sent_to_finetune(files, tmp_path):
+    model = AutoModelForSequenceClassification.from_pretrained(files["encoder"])
+    model.bert.save_pretrained(tmp_path / "headless")
+    toy.tokenizer().save_pretrained(tmp_path / "headless")
+    with pytest.raises(UserError, match="thresher finetune"):
+        prune(job(files, tmp_path / "out", tmp_path / "headless"), PruningConfig())
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,73 @@
+"""A tiny trained-looking model on disk, with a tokenizer, and texts whose labels it can learn."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+FILLER = ["the", "a", "film", "plot", "was", "is", "and", "of", "very", "quite", "long", "scene", "actor", "music"]
+TELLING = {"neg": ["bad", "dull"], "pos": ["good", "bright"]}
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One id a word."""
+    words = [*SPECIAL.values(), *FILLER, *TELLING["neg"], *TELLING["pos"]]
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, **SPECIAL)
+
+
+def save_model(folder: Path, names: tuple[str, ...] = ("neg", "pos"), **config: object) -> Path:
+    """A random BERT of 4 layers with a head, saved by stock transformers."""
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=40,
+            hidden_size=32,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=64,
+            initializer_range=0.15,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            id2label=dict(enumerate(names)),
+            label2id={name: i for i, name in enumerate(names)},
+            **config,
+        )
+    )
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def rows(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Texts of 4 to 24 words with one telling word, and their labels."""
+    draw = random.Random(seed)
+    found = []
+    for _ in range(count):
+        label = draw.choice(["neg", "pos"])
+        words = draw.choices(FILLER, k=draw.randint(3, 23))
+        words.insert(draw.randint(0, len(words)), draw.choice(TELLING[label]))
+        found.append((" ".join(words), label))
+    return found
+
+
+def write_tsv(path: Path, count: int, seed: int = 0) -> Path:
+    lines = ["text\tlabel", *("\t".join(row) for row in rows(count, seed))]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def write_jsonl(path: Path, records: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
