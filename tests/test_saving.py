@@ -9,8 +9,9 @@ from transformers import AutoModelForSequenceClassification
 
 from thresher import PrunedModel, PruningConfig, UserError
 from thresher.config import VERSION
+from thresher.pruners import PRUNERS
 
-from .cases import LENGTHS, PAIRS, THRESHOLDS, build, every_family, every_pair
+from .cases import LENGTHS, PAIRS, THRESHOLDS, build, every_family
 from .tiny import FAMILIES, random_inputs
 
 pytestmark = pytest.mark.usefixtures("no_grad")
@@ -59,7 +60,10 @@ def test_saved_again_from_the_loaded_one(tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-@every_pair
+@pytest.mark.parametrize(
+    ("family", "pruner"),
+    [(f, "threshold") for f in FAMILIES] + [("bert", p) for p in PRUNERS if p != "threshold"],
+)
 def test_stock_transformers_opens_the_folder_dense(family, pruner, tmp_path):
     pruned = build(family, pruner, dtype=torch.float32)
     inputs = random_inputs(pruned.model, LENGTHS)

@@ -9,6 +9,7 @@ from thresher.pruners.base import Decision, Pruner
 
 # Under the paper's normalisation, thresholds are quoted in fair shares of a text of this many tokens.
 PAPER_LENGTH = 128
+SMALLEST = 1e-3  # threshold, in fair shares, from which a budget can still be reached by factors
 
 
 class Threshold(Pruner):
@@ -53,7 +54,8 @@ class Threshold(Pruner):
         return self.training and self.soft
 
     def rescale(self, factor: float) -> None:
-        self.thresholds.mul_(factor)
+        # A layer at 0 would stay there whatever the factor.
+        self.thresholds.clamp_(min=SMALLEST).mul_(factor)
 
     def clamp(self) -> None:
         # A projection after the step. Clamped in the forward pass, a threshold at 0 would get no

@@ -23,9 +23,9 @@ HOLD, SMOOTHING = 0.1, 0.9
 class BudgetController(TrainerCallback, ExportableState):
     """Moves the training from stage to stage and keeps its FLOPs on target.
 
-    Soft stage: the temperature falls geometrically, the target falls linearly from 1 to the budget
-    over the first third, and the expected FLOPs ratio of the gated model, which is differentiable,
-    is pulled to it by a penalty whose weight adapts. Hard stage: one common factor on all
+    Soft stage: the temperature falls geometrically, the target falls linearly from the first batch's
+    ratio to the budget over the first third, and the expected FLOPs ratio of the gated model, which
+    is differentiable, is pulled to it by a penalty whose weight adapts. Hard stage: one common factor on all
     thresholds follows the measured ratio.
 
     Parameters
@@ -47,6 +47,7 @@ class BudgetController(TrainerCallback, ExportableState):
         self.regularizer = regularizer
         self.temperatures = temperatures
         self.multiplier = 0.0
+        self.first: float | None = None  # ratio of the first batch: a wide gate is under 1 from the start
         self.smoothed: float | None = None
         self.progress = 0.0  # through the soft stage
         self.stage = "hard"
@@ -61,7 +62,7 @@ class BudgetController(TrainerCallback, ExportableState):
                 "regularizer": self.regularizer,
                 "temperatures": self.temperatures,
             },
-            "attributes": {"multiplier": self.multiplier, "smoothed": self.smoothed},
+            "attributes": {"multiplier": self.multiplier, "smoothed": self.smoothed, "first": self.first},
         }
 
     @property
@@ -69,7 +70,8 @@ class BudgetController(TrainerCallback, ExportableState):
         """The FLOPs ratio wanted now."""
         if self.budget is None or self.stage == "hard":
             return self.budget
-        return 1 - (1 - self.budget) * min(1.0, 3 * self.progress)
+        first = 1.0 if self.first is None else self.first
+        return first + (self.budget - first) * min(1.0, 3 * self.progress)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         pruner: Pruner = kwargs["model"].pruner
@@ -87,6 +89,8 @@ class BudgetController(TrainerCallback, ExportableState):
         """Added to the loss of a training batch; the FLOPs ratio is noted on the way."""
         ratio = trace.flops.sum() / trace.dense_flops.sum()
         self._ratios.append(float(ratio.detach()))
+        if self.first is None:
+            self.first = self._ratios[0]
         if self.stage == "hard":
             return 0.0
         if self.target is None:
