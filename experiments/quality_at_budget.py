@@ -78,7 +78,9 @@ def sample(source: Path, rows: int | None, file: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--methods", nargs="+", default=["threshold", "topk", "last-layer"], choices=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -102,7 +104,9 @@ def main() -> None:
     for seed in given.seeds:
         base = given.work / f"{given.task}-base-{seed}"
         if not (base / "report.json").exists():
-            settings = TrainingSettings(soft_epochs=0.0, hard_epochs=task.base_epochs, seed=seed, evaluations=3)
+            settings = TrainingSettings(
+                soft_epochs=0.0, hard_epochs=task.base_epochs, seed=seed, evaluations=3
+            )
             finetune(job(encoder, base, settings))
         for method in given.methods:
             result = RESULTS / f"{given.task}-{method}-{budget:g}-seed{seed}.json"
@@ -122,7 +126,9 @@ def main() -> None:
 
 def _portable(report: dict[str, Any]) -> dict[str, Any]:
     """Without the paths of the machine that ran it."""
-    data = {key: Path(value).name if key in ("train", "eval") else value for key, value in report["data"].items()}
+    data = {
+        key: Path(value).name if key in ("train", "eval") else value for key, value in report["data"].items()
+    }
     return report | {"model": Path(report["model"]).name, "out": Path(report["out"]).name, "data": data}
 
 

@@ -26,7 +26,9 @@ def trace(ratio: float, gate: float = 0.5) -> SimpleNamespace:
     )
 
 
-def step(control: BudgetController, pruner: torch.nn.Module, at: int, ratio: float, steps: int = 100) -> float:
+def step(
+    control: BudgetController, pruner: torch.nn.Module, at: int, ratio: float, steps: int = 100
+) -> float:
     state, model = SimpleNamespace(global_step=at, max_steps=steps), SimpleNamespace(pruner=pruner)
     control.on_step_begin(None, state, None, model=model)
     penalty = float(torch.as_tensor(control.penalty(trace(ratio))).detach())

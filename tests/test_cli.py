@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import DistilBertConfig, DistilBertForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
+from transformers import (
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+)
 from typer.testing import CliRunner
 
 from tests import toy
@@ -68,7 +73,15 @@ def test_help_names_every_command():
         ("text\tlabel\n", {}, "no rows"),
         (None, {"--max-length": 1000}, "allows 64"),
     ],
-    ids=["missing-file", "text-column", "label-column", "broken-line", "empty-file", "header-only", "too-long"],
+    ids=[
+        "missing-file",
+        "text-column",
+        "label-column",
+        "broken-line",
+        "empty-file",
+        "header-only",
+        "too-long",
+    ],
 )
 def test_bad_input(world, tmp_path, command, content, changes, message):
     if content is not None:
@@ -84,7 +97,9 @@ def test_bad_input(world, tmp_path, command, content, changes, message):
 def test_label_never_seen(world, tmp_path):
     (tmp_path / "odd.tsv").write_text("text\tlabel\ngood film\tpos\ndull plot\tmeh\n")
     evaluated = call("evaluate", world / "pruned", "--eval", tmp_path / "odd.tsv", "--label", "label")
-    trained = call("prune", world / "base", *train_arguments(world, tmp_path / "o", **{"--train": tmp_path / "odd.tsv"}))
+    trained = call(
+        "prune", world / "base", *train_arguments(world, tmp_path / "o", **{"--train": tmp_path / "odd.tsv"})
+    )
     for code, said in (evaluated, trained):
         assert code == 2
         assert "odd.tsv:3" in said.replace(" ", "")
@@ -154,7 +169,9 @@ def test_a_budget_out_of_reach(world, tmp_path):
 
 def test_evaluate(world, tmp_path):
     file = tmp_path / "report.json"
-    code, said = call("evaluate", world / "pruned", "--eval", world / "eval.tsv", "--label", "label", "--json", file)
+    code, said = call(
+        "evaluate", world / "pruned", "--eval", world / "eval.tsv", "--label", "label", "--json", file
+    )
     assert code == 0, said
     report = json.loads(file.read_text())
     assert report["quality"]["base"] == {"accuracy": 50.0}
@@ -162,13 +179,17 @@ def test_evaluate(world, tmp_path):
     assert len(report["kept_share"]) == 4
     assert report["speed"]["thresher"]["texts_per_second"] > 0
     assert {"texts/s", "dense", "pruned"} <= set(said.split())
-    code, said = call("evaluate", world / "pruned", "--eval", world / "eval.tsv", "--no-speed", "--json", file)
+    code, said = call(
+        "evaluate", world / "pruned", "--eval", world / "eval.tsv", "--no-speed", "--json", file
+    )
     assert "agreement" in json.loads(file.read_text())["quality"]["pruned"]
 
 
 @pytest.mark.parametrize("suffix", ["tsv", "csv", "jsonl.gz", "parquet"])
 def test_predict_every_format_in_order(world, tmp_path, suffix):
-    code, said = call("predict", world / "pruned", "--input", world / "eval.tsv", "--output", tmp_path / f"o.{suffix}")
+    code, said = call(
+        "predict", world / "pruned", "--input", world / "eval.tsv", "--output", tmp_path / f"o.{suffix}"
+    )
     assert code == 0, said
     written = [row.values for row in iter_rows(tmp_path / f"o.{suffix}")]
     read = [row.values for row in iter_rows(world / "eval.tsv")]
@@ -218,7 +239,9 @@ def test_predict_reports_a_broken_line_and_keeps_the_rows_before(world, tmp_path
 
     monkeypatch.setattr(stream, "CHUNK", 2)
     (tmp_path / "in.tsv").write_text("text\tn\na good film\t1\na bad film\t2\nbroken\n")
-    code, said = call("predict", world / "pruned", "--input", tmp_path / "in.tsv", "--output", tmp_path / "out.tsv")
+    code, said = call(
+        "predict", world / "pruned", "--input", tmp_path / "in.tsv", "--output", tmp_path / "out.tsv"
+    )
     assert code == 2
     assert "in.tsv:4" in said.replace(" ", "")
     assert len(list(iter_rows(tmp_path / "out.tsv"))) == 2
@@ -227,7 +250,9 @@ def test_predict_reports_a_broken_line_and_keeps_the_rows_before(world, tmp_path
 def test_empty_and_overlong_texts_are_handled(world, tmp_path, caplog):
     long = "film " * 300
     toy.write_jsonl(tmp_path / "in.jsonl", [{"text": ""}, {"text": long}, {"text": long}, {"text": "good"}])
-    code, said = call("predict", world / "pruned", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "o.jsonl")
+    code, said = call(
+        "predict", world / "pruned", "--input", tmp_path / "in.jsonl", "--output", tmp_path / "o.jsonl"
+    )
     assert code == 0, said
     assert len(list(iter_rows(tmp_path / "o.jsonl"))) == 4
     assert sum("truncated" in record.message for record in caplog.records) == 1

@@ -25,13 +25,17 @@ def files(tmp_path_factory) -> Path:
 
 
 def command(files: Path, out: Path, *more: str) -> list[str]:
-    fixed = f"prune {files}/base --train {files}/train.tsv --text text --label label --out {out} --batch-size 16"
+    fixed = (
+        f"prune {files}/base --train {files}/train.tsv --text text --label label --out {out} --batch-size 16"
+    )
     return [sys.executable, "-m", "thresher", *fixed.split(), "--precision", "fp32", *more]
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    return subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
 
 
 def finish(arguments: list[str]) -> tuple[int, str]:
@@ -73,7 +77,9 @@ def test_stopped_runs_end_where_the_uninterrupted_run_ends(files, tmp_path):
     before = {p.parent.name for p in out.glob("checkpoints/checkpoint-*/trainer_state.json")}
     process = start(command(files, out, "--resume"))
     for _ in range(2400):
-        if process.poll() is not None or before != {p.parent.name for p in out.glob("checkpoints/checkpoint-*/*.json")}:
+        if process.poll() is not None or before != {
+            p.parent.name for p in out.glob("checkpoints/checkpoint-*/*.json")
+        }:
             break
         time.sleep(0.05)
     process.kill()

@@ -50,8 +50,12 @@ def test_finetuned_folder_is_plain_transformers(base):
 
 @pytest.mark.parametrize(
     ("pruner", "options"),
-    [("threshold", {}), ("threshold", {"gate": "paper"}), ("threshold", {"normalization": "paper"})]
-    + [("topk", {"dense_layers": 1})],
+    [
+        ("threshold", {}),
+        ("threshold", {"gate": "paper"}),
+        ("threshold", {"normalization": "paper"}),
+        ("topk", {"dense_layers": 1}),
+    ],
     ids=["exact", "paper-gate", "paper-normalization", "topk"],
 )
 def test_prune_to_a_budget(files, base, tmp_path, pruner, options):
@@ -81,7 +85,9 @@ def test_without_labels_it_learns_base(files, base, tmp_path):
 
 
 def test_free_baseline_needs_no_training(files, base, tmp_path):
-    report = prune(job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.0), PruningConfig("last-layer"))
+    report = prune(
+        job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.0), PruningConfig("last-layer")
+    )
     assert report["quality"]["pruned"] == report["quality"]["base"]
     assert report["flops_ratio"] < 0.95
     assert report["kept_tokens"][-1] == 1
@@ -97,7 +103,9 @@ def test_other_tasks(tmp_path, kind):
     records = [{"text": text, "target": label} for (text, _), label in zip(texts, labels, strict=True)]
     file = toy.write_jsonl(tmp_path / "train.jsonl", records)
     data = Data(str(file), ["text"], None, "target")
-    settings = TrainingSettings(hard_epochs=2.0, budget=0.6, learning_rate=1e-3, batch_size=16, precision="fp32")
+    settings = TrainingSettings(
+        hard_epochs=2.0, budget=0.6, learning_rate=1e-3, batch_size=16, precision="fp32"
+    )
     encoder = toy.save_model(tmp_path / "encoder")
     dense = finetune(Job(str(encoder), data, tmp_path / "base", settings))
     assert dense["task"] == kind
@@ -136,7 +144,9 @@ def test_thresholds_have_a_group_of_their_own(files, base, tmp_path, monkeypatch
     monkeypatch.setattr(trainer.PruningTrainer, "create_optimizer", watch)
     prune(job(files, tmp_path / "out", base, soft_epochs=0.2, hard_epochs=0.2), PruningConfig())
     assert groups[-1] == (1, 0.02, 0.0)
-    assert sum(count for count, *_ in groups) == len(list(PrunedModel.from_pretrained(tmp_path / "out").parameters()))
+    assert sum(count for count, *_ in groups) == len(
+        list(PrunedModel.from_pretrained(tmp_path / "out").parameters())
+    )
 
 
 def test_a_model_with_an_untrained_head_is_sent_to_finetune(files, tmp_path):

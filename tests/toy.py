@@ -11,7 +11,22 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-FILLER = ["the", "a", "film", "plot", "was", "is", "and", "of", "very", "quite", "long", "scene", "actor", "music"]
+FILLER = [
+    "the",
+    "a",
+    "film",
+    "plot",
+    "was",
+    "is",
+    "and",
+    "of",
+    "very",
+    "quite",
+    "long",
+    "scene",
+    "actor",
+    "music",
+]
 TELLING = {"neg": ["bad", "dull"], "pos": ["good", "bright"]}
 
 
@@ -21,7 +36,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, **SPECIAL)
 

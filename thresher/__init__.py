@@ -1,7 +1,7 @@
 """Transformer encoders made faster by learned token pruning.
 
-    model = thresher.prune(hf_model, PruningConfig(pruner="threshold"))
-    model = PrunedModel.from_pretrained(folder)
+model = thresher.prune(hf_model, PruningConfig(pruner="threshold"))
+model = PrunedModel.from_pretrained(folder)
 """
 
 from importlib import import_module

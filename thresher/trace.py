@@ -84,9 +84,11 @@ class Trace:
     def mean_gate(self) -> Tensor:
         """Scalar: mean gate over layers and real tokens outside the prefix (the paper's regulariser).
         Needs the soft stage. 0 where every token is prefix."""
-        gated = [s for s in self.steps if s.log_weight_out is not s.log_weight_in]
+        weights = [(s.log_weight_in, s.log_weight_out) for s in self.steps]
         free = self.start.positions >= self.prefix
-        gates = torch.stack([(s.log_weight_out - s.log_weight_in).exp()[free] for s in gated])
+        gates = torch.stack(
+            [(b - a).exp()[free] for a, b in weights if a is not None and b is not None and a is not b]
+        )
         return gates.sum() / max(gates.numel(), 1)
 
     def positions(self, row: int) -> list[list[int]]:

@@ -23,7 +23,9 @@ def family_of(model: nn.Module) -> Family:
         For an architecture that no family claims, a decoder, or a model without a
         sequence-classification head.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner: Any = model
+    if hasattr(inner, "get_base_model"):
+        inner = inner.get_base_model()
     family = family_for(getattr(inner, "config", None) or type(inner).__name__)
     if not type(inner).__name__.endswith("ForSequenceClassification"):
         raise UserError(

@@ -50,7 +50,7 @@ class Family(ABC):
         """The live module of layer `index`."""
 
     @abstractmethod
-    def embed(self, input_ids: Tensor, token_types: Tensor | None, positions: Tensor) -> Tensor:
+    def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> Tensor:
         """Embed packed token ids.
 
         Parameters

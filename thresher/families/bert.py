@@ -35,10 +35,10 @@ class Bert(Family):
     def attention_dropout(self, index: int) -> float:
         return self.layer(index).attention.self.dropout.p
 
-    def embed(self, input_ids: Tensor, token_types: Tensor | None, positions: Tensor) -> Tensor:
+    def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> Tensor:
         hidden = self.encoder.embeddings(
             input_ids=input_ids[None],
-            token_type_ids=None if token_types is None else token_types[None],
+            token_type_ids=token_types[None],
             position_ids=(positions + self.position_offset)[None],
         )[0]
         project = getattr(self.encoder, "embeddings_project", None)

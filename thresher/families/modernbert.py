@@ -31,7 +31,7 @@ class ModernBert(Family):
     def attention_dropout(self, index: int) -> float:
         return self.config.attention_dropout
 
-    def embed(self, input_ids: Tensor, token_types: Tensor | None, positions: Tensor) -> Tensor:
+    def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> Tensor:
         return self.model.model.embeddings(input_ids=input_ids)
 
     def qkv(self, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -91,12 +91,20 @@ def evaluate(
     if labels is None:
         quality |= {"dense": {"agreement": 100.0}, "pruned": task.agreement(pruned.logits, dense.logits)}
     else:
-        quality |= {name: task.quality(p.logits, labels) for name, p in (("dense", dense), ("pruned", pruned))}
+        quality |= {
+            name: task.quality(p.logits, labels) for name, p in (("dense", dense), ("pruned", pruned))
+        }
     report = {
         "command": "evaluate",
         "model": str(folder),
         "base": model.metadata.get("base"),
-        "data": {"eval": source, "text": text, "label": label, "texts": len(rows), "truncated": encoder.truncated},
+        "data": {
+            "eval": source,
+            "text": text,
+            "label": label,
+            "texts": len(rows),
+            "truncated": encoder.truncated,
+        },
         "quality": quality,
         **kept_report(pruned, thresholds_of(model)),
         "versions": versions(),

@@ -17,7 +17,12 @@ PACKAGES = ("torch", "transformers", "datasets", "numpy")
 def versions() -> dict[str, str]:
     """Versions of everything that shapes a result."""
     found = {name: version(name) for name in PACKAGES}
-    return {"thresher": __version__, "python": platform.python_version(), **found, "machine": platform.machine()}
+    return {
+        "thresher": __version__,
+        "python": platform.python_version(),
+        **found,
+        "machine": platform.machine(),
+    }
 
 
 def kept_report(predictions: Predictions, thresholds: list[float] | None = None) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -14,7 +15,7 @@ from thresher.text import TextEncoder
 
 
 def side_by_side(
-    runs: dict[str, Callable[[], Any]], repeats: int = 5, advance: Callable[[int], None] | None = None
+    runs: Mapping[str, Callable[[], Any]], repeats: int = 5, advance: Callable[[int], None] | None = None
 ) -> dict[str, list[float]]:
     """Seconds of each run, `repeats` times in turn (A B A B ...), after one uncounted round."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -61,12 +62,15 @@ def speeds(
 
     def batches() -> list[Any]:
         # Room for any length: batches of a fixed number of texts, as people run them.
-        return list(encoder.batches(encoder.encode(texts, pairs), tokens=batch * encoder.max_length, rows=batch))
+        return list(
+            encoder.batches(encoder.encode(texts, pairs), tokens=batch * encoder.max_length, rows=batch)
+        )
 
     model.eval()
     engines = {"transformers": model.model, "thresher": model}
     ready = batches()
-    seconds = side_by_side({name: lambda e=e: run(e, ready) for name, e in engines.items()}, repeats, advance)
+    runs = {name: partial(run, engine, ready) for name, engine in engines.items()}
+    seconds = side_by_side(runs, repeats, advance)
     start = time.perf_counter()
     batches()
     tokenizing = time.perf_counter() - start

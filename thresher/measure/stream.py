@@ -49,7 +49,9 @@ def predict_file(
         Rows written.
     """
     if output.exists() and not (force or resume):
-        raise UserError(f"{output} exists already. Use --force to write over it, or --resume to go on behind its last row.")
+        raise UserError(
+            f"{output} exists already. Use --force to write over it, or --resume to go on behind its end."
+        )
     if output.exists() and output.samefile(source):
         raise UserError(f"{output} is the input as well; name another output file.")
     model, encoder, task = open_model(folder)

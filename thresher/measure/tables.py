@@ -47,8 +47,8 @@ def evaluation_table(report: dict[str, Any]) -> Table:
     if speed:
         low, high = speed["ratio_spread"]
         table.caption += (
-            f"\nSpeed: {speed['texts']} texts, batches of {speed['batch']} sorted by length, {speed['dtype']}, "
-            f"{speed['threads']} threads; median of {speed['repeats']} paired runs ({low:.2f} to {high:.2f} x). "
-            "dense is timed as transformers runs it."
+            f"\nSpeed: {speed['texts']} texts, batches of {speed['batch']} sorted by length, "
+            f"{speed['dtype']}, {speed['threads']} threads;\nmedian of {speed['repeats']} paired runs "
+            f"({low:.2f} to {high:.2f} x). dense is timed as transformers runs it."
         )
     return table

@@ -103,7 +103,9 @@ class BudgetController(TrainerCallback, ExportableState):
         pruner.clamp()
         ratio = sum(self._ratios) / len(self._ratios)
         self._ratios.clear()
-        self.smoothed = ratio if self.smoothed is None else SMOOTHING * self.smoothed + (1 - SMOOTHING) * ratio
+        self.smoothed = (
+            ratio if self.smoothed is None else SMOOTHING * self.smoothed + (1 - SMOOTHING) * ratio
+        )
         if self.target is None:
             return
         miss = self.smoothed - self.target
@@ -170,9 +172,9 @@ def fit_budget(
     if ratio > budget and high < math.inf:
         ratio = at(high)
     if ratio > budget:
+        advice = ", or set the option dense_layers lower" if hasattr(pruner, "dense_layers") else ""
         raise UserError(
-            f"The budget {budget:.2f} is out of reach: as hard as this pruner prunes, the FLOPs ratio is {ratio:.2f}. "
-            "Ask for a larger budget"
-            + (", or set the option dense_layers lower." if hasattr(pruner, "dense_layers") else ".")
+            f"The budget {budget:.2f} is out of reach: as hard as this pruner prunes, the FLOPs ratio is "
+            f"{ratio:.2f}. Ask for a larger budget{advice}."
         )
     return ratio

@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from transformers import TrainerCallback
 
 
@@ -45,13 +52,19 @@ class RichProgress(TrainerCallback):
             control.should_evaluate = True
         self.bar.update(self.task, completed=state.global_step)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        names = {"loss": "loss {:.3f}", "flops_ratio": "FLOPs {:.2f}", "target": "target {:.2f}", "eval_quality": "held out {:.1f}"}
-        for key, text in names.items():
-            if key in (logs or {}):
-                self.notes[key] = text.format(logs[key])  # type: ignore[index]
-        stage = (logs or {}).get("stage")
-        self.bar.update(self.task, note=", ".join(self.notes.values()), **({"description": f"{stage} stage"} if stage else {}))
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        names = {
+            "loss": "loss {:.3f}",
+            "flops_ratio": "FLOPs {:.2f}",
+            "target": "target {:.2f}",
+            "eval_quality": "held out {:.1f}",
+        }
+        logs = logs or {}
+        self.notes |= {key: text.format(logs[key]) for key, text in names.items() if key in logs}
+        stage = f"{logs['stage']} stage" if "stage" in logs else None
+        self.bar.update(self.task, description=stage, note=", ".join(self.notes.values()))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.stop()

@@ -181,11 +181,15 @@ class _Run:
         order = np.random.default_rng(job.settings.seed).permutation(len(everything))
         cut = min(HELD_OUT, round(HELD_OUT_SHARE * len(order)))
         if cut < 1:
-            raise UserError(f"{data.train} has {len(order)} rows: too few to train on and to choose a checkpoint on.")
+            raise UserError(
+                f"{data.train} has {len(order)} rows: too few to train on and to choose a checkpoint on."
+            )
         self.held_out, self.examples = everything.select(order[:cut]), everything.select(order[cut:])
         self.eval = self.held_out
         if data.eval:
-            self.eval = self._examples(load_examples(data.eval, data.text, data.label, split="test"), data.eval)
+            self.eval = self._examples(
+                load_examples(data.eval, data.text, data.label, split="test"), data.eval
+            )
         self.held_out_base: float | None = None
 
     def _examples(self, examples: Any, source: str) -> Examples:
@@ -205,13 +209,22 @@ class _Run:
             for name, part in parts.items():
                 task = bar.add_task(f"base's outputs, {name}", total=len(part), note="")
                 file = self.checkpoints / f"base-{name.replace(' ', '-')}.npy"
-                part.base = base_outputs(self.model, self.encoder, part.rows, file, lambda n, t=task: bar.advance(t, n))
-        if self.held_out.labels is not None:
+                part.base = base_outputs(
+                    self.model, self.encoder, part.rows, file, lambda n, t=task: bar.advance(t, n)
+                )
+        if self.held_out.labels is not None and self.held_out.base is not None:
             self.held_out_base = self.task.quality(self.held_out.base, self.held_out.labels)[self.task.metric]
 
     def train(self, settings: TrainingSettings) -> list[dict[str, Any]]:
         return train(
-            self.model, self.encoder, self.task, self.examples, self.held_out, settings, self.checkpoints, self.job.resume
+            self.model,
+            self.encoder,
+            self.task,
+            self.examples,
+            self.held_out,
+            settings,
+            self.checkpoints,
+            self.job.resume,
         )
 
     def quality(self, model: PrunedModel) -> dict[str, float]:
@@ -219,7 +232,9 @@ class _Run:
         self.measured = predict(model, self.encoder, self.eval.rows)
         return self.eval.quality(self.task, self.measured)
 
-    def report(self, command: str, settings: TrainingSettings, start: float, quality: dict[str, Any]) -> dict[str, Any]:
+    def report(
+        self, command: str, settings: TrainingSettings, start: float, quality: dict[str, Any]
+    ) -> dict[str, Any]:
         return {
             "command": command,
             "model": self.job.model,
@@ -227,7 +242,11 @@ class _Run:
             "task": self.task.kind,
             "metric": self.task.metric if self.eval.labels is not None else "agreement",
             "data": asdict(self.job.data)
-            | {"train_texts": len(self.examples), "held_out_texts": len(self.held_out), "eval_texts": len(self.eval)}
+            | {
+                "train_texts": len(self.examples),
+                "held_out_texts": len(self.held_out),
+                "eval_texts": len(self.eval),
+            }
             | {"max_length": self.encoder.max_length, "truncated": self.encoder.truncated},
             "settings": asdict(settings),
             "quality": quality,
@@ -255,7 +274,9 @@ def _check_folder(job: Job) -> None:
     if (job.out / "config.json").exists():
         raise UserError(f"{job.out} already holds a model. Use --force to write over it, or another --out.")
     if unfinished:
-        raise UserError(f"{job.out} holds an interrupted run. Use --resume to go on, or --force to start anew.")
+        raise UserError(
+            f"{job.out} holds an interrupted run. Use --resume to go on, or --force to start anew."
+        )
 
 
 def _begin(job: Job, how: dict[str, Any]) -> None:

@@ -124,7 +124,7 @@ def train(
     few = range(min(len(examples), max(0, FIT_TEXTS - len(held_out))))
     sample = datasets.concatenate_datasets([held_out.rows, examples.rows.select(few)])
     sample = sample.select(range(min(len(sample), FIT_TEXTS)))
-    adjustable = model.pruner.adjustable and settings.budget is not None
+    budget = settings.budget if model.pruner.adjustable else None
 
     def ratio() -> float:
         return predict(model, encoder, sample, autocast=settings.autocast).flops_ratio or 1.0
@@ -132,8 +132,8 @@ def train(
     soft_epochs = settings.soft_epochs if model.pruner.learns else 0.0
     epochs = settings.soft_epochs + settings.hard_epochs  # without a soft stage, all of them are hard
     checkpoint = last_checkpoint(folder) if resume else None
-    if adjustable and not soft_epochs and checkpoint is None:
-        fit_budget(model.pruner, ratio, settings.budget)
+    if budget is not None and not soft_epochs and checkpoint is None:
+        fit_budget(model.pruner, ratio, budget)
     if not epochs:
         model.eval()
         return []
@@ -178,7 +178,7 @@ def train(
         callbacks=[
             BudgetController(
                 soft_share=soft_epochs / epochs,
-                budget=settings.budget if model.pruner.adjustable else None,
+                budget=budget,
                 regularizer=settings.regularizer,
                 temperatures=(settings.temperature_start, settings.temperature_end),
             ),
@@ -191,11 +191,13 @@ def train(
     with interrupts.listening():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interrupts.raised:
-        raise Interrupted(f"Stopped at step {trainer.state.global_step} of {steps}; a checkpoint is in {folder}.")
+        raise Interrupted(
+            f"Stopped at step {trainer.state.global_step} of {steps}; a checkpoint is in {folder}."
+        )
     model.pruner.soft = False
     model.eval()
-    if adjustable:
-        fit_budget(model.pruner, ratio, settings.budget)
+    if budget is not None:
+        fit_budget(model.pruner, ratio, budget)
     return trainer.state.log_history
 
 
@@ -230,8 +232,17 @@ class Collator:
 class PruningTrainer(Trainer):
     """Trainer whose loss asks for labels, base's outputs and the budget."""
 
-    def __init__(self, *, encoder: TextEncoder, task: Task, settings: TrainingSettings, held_out: Examples, **kwargs: Any):
+    def __init__(
+        self,
+        *,
+        encoder: TextEncoder,
+        task: Task,
+        settings: TrainingSettings,
+        held_out: Examples,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
+        self.pruned: PrunedModel = kwargs["model"]
         self.encoder, self.task, self.settings, self.held_out = encoder, task, settings, held_out
 
     @property
@@ -242,13 +253,13 @@ class PruningTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Thresholds get a group of their own: their own learning rate, no weight decay."""
         optimizer = super().create_optimizer(model)
-        own = {id(p) for p in self.model.pruner.parameters()}
+        own = {id(p) for p in self.pruned.pruner.parameters()}
         if own and not any(group.get("thresholds") for group in optimizer.param_groups):
             for group in optimizer.param_groups:
                 group["params"] = [p for p in group["params"] if id(p) not in own]
             optimizer.add_param_group(
                 {
-                    "params": list(self.model.pruner.parameters()),
+                    "params": list(self.pruned.pruner.parameters()),
                     "lr": self.settings.threshold_learning_rate,
                     "weight_decay": 0.0,
                     "thresholds": True,
@@ -258,7 +269,9 @@ class PruningTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
         labels, base = inputs.pop("labels", None), inputs.pop("base", None)
-        with torch.autocast(model.device.type, self.settings.autocast, enabled=self.settings.autocast is not None):
+        with torch.autocast(
+            model.device.type, self.settings.autocast, enabled=self.settings.autocast is not None
+        ):
             output = model(**inputs)
         logits = output.logits.float()
         loss = distillation_loss(self.task, logits, base) if base is not None else logits.new_zeros(())
@@ -272,10 +285,10 @@ class PruningTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure on the held-out part of train."""
-        found = predict(self.model, self.encoder, self.held_out.rows, autocast=self.settings.autocast)
+        found = predict(self.pruned, self.encoder, self.held_out.rows, autocast=self.settings.autocast)
         quality = next(iter(self.held_out.quality(self.task, found).values()))
         ratio = found.flops_ratio or 1.0
-        budget = self.settings.budget if self.model.pruner.adjustable else None
+        budget = self.settings.budget if self.pruned.pruner.adjustable else None
         # A checkpoint counts only if it is a hard model within the budget.
         usable = self.controller.stage == "hard" and (budget is None or ratio <= budget + OVERSHOOT)
         metrics = {
@@ -292,7 +305,7 @@ class PruningTrainer(Trainer):
 
 
 def distillation_loss(task: Task, logits: Tensor, base: Tensor) -> Tensor:
-    """How far outputs ``[batch, labels]`` are from base's: divergence of classes, or squared error of scores."""
+    """How far outputs ``[batch, labels]`` are from base's: divergence of classes, squared error of scores."""
     if task.kind == "regression":
         return F.mse_loss(logits, base)
     if task.kind == "multi-label":
@@ -302,7 +315,9 @@ def distillation_loss(task: Task, logits: Tensor, base: Tensor) -> Tensor:
     return F.kl_div(given, wanted, reduction="batchmean", log_target=True) * TEMPERATURE**2
 
 
-def base_outputs(model: PrunedModel, encoder: TextEncoder, rows: datasets.Dataset, file: Path, advance: Any = None) -> np.ndarray:
+def base_outputs(
+    model: PrunedModel, encoder: TextEncoder, rows: datasets.Dataset, file: Path, advance: Any = None
+) -> np.ndarray:
     """Outputs of the unpruned model for every text, kept in `file` for a resumed run."""
     if file.exists():
         outputs = np.load(file)
