@@ -10,7 +10,6 @@ from thresher.pruners import PRUNERS
 
 from .cases import (
     LENGTHS,
-    RULES,
     build,
     clear_case,
     config,
@@ -232,11 +231,6 @@ def test_prefix_only_at_end(family, pruner):
     torch.testing.assert_close(after.logits, before.logits, atol=1e-6, rtol=0)
     assert torch.equal(after.trace.kept[:-1], before.trace.kept[:-1])
     assert (after.trace.kept[-1] == 1).all()
-
-
-def test_every_pruner_has_its_rule_said_twice():
-    """Not needed to take part; needed for the drops to be checked, not only what follows of them."""
-    assert set(RULES) == set(PRUNERS)
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)

@@ -260,3 +260,16 @@ def test_pipeline(family, batch_size, tokenizer, transformers_log, tmp_path):
 def nn_lookalike(pruned):
     """The same model under a name that transformers does not know."""
     return type("Stranger", (PrunedModel,), {})(pruned.model, pruned.pruning)
+
+
+def test_a_mask_of_another_shape_is_refused():
+    model = prune(FAMILIES["bert"]())
+    with pytest.raises(UserError, match="must be alike"):
+        model(input_ids=torch.ones(2, 5, dtype=torch.long), attention_mask=torch.ones(2, 4))
+
+
+def test_an_adapter_is_not_saved_in_part(tmp_path):
+    model = prune(FAMILIES["bert"]())
+    model.model.get_base_model = lambda: model.model
+    with pytest.raises(UserError, match="merge"):
+        model.save_pretrained(tmp_path)

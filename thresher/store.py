@@ -21,6 +21,8 @@ def save(
     model: PreTrainedModel, pruner_state: dict[str, Tensor], block: dict[str, Any], path: str | Path
 ) -> None:
     """Write `model` with the pruner's tensors beside its own, and `block` in its config."""
+    if hasattr(model, "get_base_model"):
+        raise UserError("An adapter cannot be saved pruned: merge it first (model.merge_and_unload()).")
     named = {f"{PREFIX}.{name}": tensor.detach().cpu() for name, tensor in pruner_state.items()}
     setattr(model.config, BLOCK, block)
     try:

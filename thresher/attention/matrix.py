@@ -109,7 +109,7 @@ def _scatter(size: int, places: list[Tensor], parts: list[Tensor]) -> Tensor:
 def _dropout(values: Tensor, share: float) -> Tensor:
     """Dropout, its share rounded to 1/256. On a CPU torch draws 64 random bits for every number, on one
     core, and longer texts' training spends most of its time there; a byte will do."""
-    if values.device.type != "cpu":
+    if values.device.type != "cpu" or share > 0.99:
         return F.dropout(values, share)
     bits = torch.empty(-(-values.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
     level = round(256 * share)

@@ -44,7 +44,7 @@ class TopK(Pruner):
     def forward(self, layer, importance, hidden, packed):
         share = 1 - self.slope * (layer + 1 - self.dense_layers)
         # Rounded up, less a hair: 0.7 * 10 in float32 is a little over 7.
-        wanted = (share * packed.original_lengths - 1e-4).ceil()
+        wanted = ((share.double() - 1e-6) * packed.original_lengths).ceil()
         order = torch.argsort(importance, descending=True, stable=True)
         order = order[torch.argsort(packed.sequence[order], stable=True)]  # by sequence, then importance
         rank = torch.empty_like(order)

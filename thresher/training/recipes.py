@@ -7,6 +7,7 @@ import logging
 import shutil
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -209,9 +210,10 @@ class _Run:
             for name, part in parts.items():
                 task = bar.add_task(f"base's outputs, {name}", total=len(part), note="")
                 file = self.checkpoints / f"base-{name.replace(' ', '-')}.npy"
-                part.base = base_outputs(
-                    self.model, self.encoder, part.rows, file, lambda n, t=task: bar.advance(t, n)
-                )
+                # What is measured against is exact; what is only learned from need not be.
+                autocast = self.job.settings.autocast if name == "train" else None
+                advance = partial(bar.advance, task)
+                part.base = base_outputs(self.model, self.encoder, part.rows, file, autocast, advance)
         if self.held_out.labels is not None and self.held_out.base is not None:
             self.held_out_base = self.task.quality(self.held_out.base, self.held_out.labels)[self.task.metric]
 

@@ -127,7 +127,7 @@ def train(
     budget = settings.budget if model.pruner.adjustable else None
 
     def ratio() -> float:
-        return predict(model, encoder, sample, autocast=settings.autocast).flops_ratio or 1.0
+        return predict(model, encoder, sample).flops_ratio or 1.0  # in full precision, as it will run
 
     soft_epochs = settings.soft_epochs if model.pruner.learns else 0.0
     epochs = settings.soft_epochs + settings.hard_epochs  # without a soft stage, all of them are hard
@@ -316,7 +316,12 @@ def distillation_loss(task: Task, logits: Tensor, base: Tensor) -> Tensor:
 
 
 def base_outputs(
-    model: PrunedModel, encoder: TextEncoder, rows: datasets.Dataset, file: Path, advance: Any = None
+    model: PrunedModel,
+    encoder: TextEncoder,
+    rows: datasets.Dataset,
+    file: Path,
+    autocast: torch.dtype | None = None,
+    advance: Any = None,
 ) -> np.ndarray:
     """Outputs of the unpruned model for every text, kept in `file` for a resumed run."""
     if file.exists():
@@ -325,7 +330,7 @@ def base_outputs(
             return outputs
         raise UserError(f"{file} was made from other texts; use --force to start anew.")
     with model.dense():
-        outputs = predict(model, encoder, rows, advance=advance).logits
+        outputs = predict(model, encoder, rows, autocast=autocast, advance=advance).logits
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial.npy")
     np.save(partial, outputs)
