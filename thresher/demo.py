@@ -53,13 +53,13 @@ def run(out: Path, seed: int, show: Callable[[Any], None]) -> None:
             for row in part:
                 writer.write(row)
     data = Data(str(files["train"]), ["text"], str(files["held_out"]), "label")
-    common = TrainingSettings(seed=seed, learning_rate=1e-4, evaluations=3)
+    common = TrainingSettings(seed=seed, learning_rate=2e-4, evaluations=3)
     base, pruned = out / "base", out / "pruned"
     show("1. Fine-tuning the base")
-    settings = replace(common, soft_epochs=0.0, hard_epochs=4.0)
+    settings = replace(common, soft_epochs=0.0, hard_epochs=3.0)
     finetune(Job(str(encoder), data, base, settings, max_length=128, force=True))
     show("2. Pruning it to half its FLOPs")
-    settings = replace(common, soft_epochs=1.5, hard_epochs=1.5, budget=0.5)
+    settings = replace(common, soft_epochs=1.0, hard_epochs=1.0, budget=0.5)
     prune(Job(str(base), data, pruned, settings, max_length=128, force=True), PruningConfig("threshold"))
     show("3. Measuring")
     report = evaluate(str(pruned), str(files["held_out"]), ["text"], "label")

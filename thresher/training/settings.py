@@ -47,7 +47,7 @@ class TrainingSettings:
     regularizer: float = 0.1
     learning_rate: float = 5e-5
     threshold_learning_rate: float = 0.02
-    temperature_start: float = 0.3
+    temperature_start: float = 0.15
     temperature_end: float = 0.03
     distill: float = 0.5
     batch_size: int = 32
