@@ -98,8 +98,7 @@ def main() -> None:
     data = Data(train, [task.text], test, "label")
 
     def job(model: str, out: Path, settings: TrainingSettings) -> Job:
-        unfinished = (out / "checkpoints" / "job.json").exists()
-        return Job(model, data, out, settings, task.max_length, force=not unfinished, resume=unfinished)
+        return Job(model, data, out, settings, task.max_length).go_on()
 
     for seed in given.seeds:
         base = given.work / f"{given.task}-base-{seed}"

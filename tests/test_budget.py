@@ -11,7 +11,7 @@ import torch
 from thresher import UserError
 from thresher.pruners.threshold import Threshold
 from thresher.pruners.topk import TopK
-from thresher.training.budget import BudgetController, fit_budget
+from thresher.training.budget import BudgetController, check_reachable, fit_budget
 
 
 def controller(budget: float | None = 0.5, soft_share: float = 0.5) -> BudgetController:
@@ -23,6 +23,7 @@ def trace(ratio: float, gate: float = 0.5) -> SimpleNamespace:
         flops=torch.tensor([100 * ratio], requires_grad=True),
         dense_flops=torch.tensor([100.0]),
         mean_gate=torch.tensor(gate),
+        kept_share=ratio,
     )
 
 
@@ -96,6 +97,35 @@ def test_state_survives_a_checkpoint():
     again = BudgetController.from_state(control.state())
     assert (again.multiplier, again.smoothed) == (control.multiplier, control.smoothed)
     assert step(again, pruner, 31, 0.7) == step(control, pruner, 31, 0.7)
+
+
+def test_resumed_at_the_border_of_the_stages():
+    """The first hard step starts measuring anew, resumed or not."""
+    control, pruner = controller(), Threshold(3)
+    for _ in range(5):
+        step(control, pruner, 49, 0.9)
+    again = BudgetController.from_state(control.state())
+    for one in (control, again):
+        step(one, pruner, 50, 0.7)
+        assert one.smoothed == pytest.approx(0.7)
+
+
+def test_the_best_checkpoint_is_a_hard_model_within_the_budget():
+    control = controller()
+    control.stage = "hard"
+    good, over, far_over = (control.score(q, r, 90) for q, r in ((80.0, 0.51), (95.0, 0.6), (95.0, 0.9)))
+    control.stage = "soft"
+    early, late = control.score(99.0, 1.0, 10), control.score(70.0, 0.5, 40)
+    assert good > over > far_over > late > early
+
+
+def test_a_budget_out_of_reach_is_refused_before_training():
+    pruner = TopK(6)
+    slope = pruner.slope.clone()
+    with pytest.raises(UserError, match="out of reach"):
+        check_reachable(pruner, lambda: 0.7, 0.5)
+    check_reachable(pruner, lambda: 0.3, 0.5)
+    assert torch.equal(pruner.slope, slope)
 
 
 @pytest.mark.parametrize("start", [1e-3, 0.5, 40.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from transformers import (
 from typer.testing import CliRunner
 
 from tests import toy
-from thresher import PruningConfig, prune
+from thresher import PrunedModel, PruningConfig, prune
 from thresher.cli import app
 from thresher.data import iter_rows
 
@@ -131,6 +132,16 @@ def test_no_model_there(world, tmp_path):
     assert "thresher prune" in said
 
 
+def test_folders_that_lack_a_part(world, tmp_path):
+    for name, lacking in (("words", "tokenizer*"), ("weights", "model.safetensors")):
+        shutil.copytree(world / "base", tmp_path / name)
+        for file in (tmp_path / name).glob(lacking):
+            file.unlink()
+        code, said = call("prune", tmp_path / name, *train_arguments(world, tmp_path / "out"))
+        assert code == 2, said
+        assert ("tokenizer" if name == "words" else "weights") in said
+
+
 def test_an_output_folder_with_a_model_needs_force(world):
     code, said = call("finetune", world / "base", *train_arguments(world, world / "base"))
     assert code == 2
@@ -147,6 +158,10 @@ def test_an_output_folder_with_a_model_needs_force(world):
         ({"--option": "gate=hazy"}, "exact, paper"),
         ({"--precision": "fp8"}, "auto, fp32 or bf16"),
         ({"--resume": None}, "no interrupted run"),
+        ({"--batch-size": 0}, "1 or more"),
+        ({"--distill": 1.5}, "from 0 to 1"),
+        ({"--pruner": "last-layer", "--budget": 0.5}, "no --budget"),
+        ({"--budget": 0.5, "--regularizer": 0.1}, "exclude each other"),
     ],
 )
 def test_bad_settings(world, tmp_path, changes, message):
@@ -247,6 +262,41 @@ def test_predict_reports_a_broken_line_and_keeps_the_rows_before(world, tmp_path
     assert len(list(iter_rows(tmp_path / "out.tsv"))) == 2
 
 
+def test_predict_goes_on_behind_a_torn_line(world, tmp_path):
+    arguments = ["predict", world / "pruned", "--input", world / "eval.tsv", "--output", tmp_path / "o.tsv"]
+    call(*arguments)
+    whole = (tmp_path / "o.tsv").read_text()
+    for cut in (3, 30):  # inside the score, and inside the text
+        (tmp_path / "o.tsv").write_text(whole[: whole.rindex("\n", 0, len(whole) // 2) - cut])
+        code, said = call(*arguments, "--resume")
+        assert code == 0, said
+        again = [row.values for row in iter_rows(tmp_path / "o.tsv")]
+        for before, after in zip([row.values for row in iter_rows(world / "eval.tsv")], again, strict=True):
+            assert after["text"] == before["text"]
+            assert len(after["score"]) > 6
+
+
+def test_predict_does_not_write_over_a_column(world, tmp_path):
+    (tmp_path / "in.tsv").write_text("text\tscore\na good film\t1\n")
+    code, said = call(
+        "predict", world / "pruned", "--input", tmp_path / "in.tsv", "--output", tmp_path / "o.tsv"
+    )
+    assert code == 2
+    assert "'score'" in said
+
+
+def test_thresholds_that_leave_the_prefix_alone_work_and_warn(world, tmp_path, caplog):
+    model = PrunedModel.from_pretrained(world / "pruned")
+    model.pruner.thresholds.fill_(1e6)
+    model.save_pretrained(tmp_path / "bare")
+    toy.tokenizer().save_pretrained(tmp_path / "bare")
+    code, said = call(
+        "predict", tmp_path / "bare", "--input", world / "eval.tsv", "--output", tmp_path / "o.tsv"
+    )
+    assert code == 0, said
+    assert "Nothing but the prefix" in caplog.text
+
+
 def test_empty_and_overlong_texts_are_handled(world, tmp_path, caplog):
     long = "film " * 300
     toy.write_jsonl(tmp_path / "in.jsonl", [{"text": ""}, {"text": long}, {"text": long}, {"text": "good"}])
@@ -255,7 +305,8 @@ def test_empty_and_overlong_texts_are_handled(world, tmp_path, caplog):
     )
     assert code == 0, said
     assert len(list(iter_rows(tmp_path / "o.jsonl"))) == 4
-    assert sum("truncated" in record.message for record in caplog.records) == 1
+    warnings = [record.message for record in caplog.records if "truncated" in record.message]
+    assert warnings == ["2 of 4 texts have more than 64 tokens: truncated."]
 
 
 def test_show(world):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -12,14 +13,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from tests import toy
+from thresher.cli import app
+from thresher.training import trainer
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("files")
-    toy.write_tsv(folder / "train.tsv", 700)
+    toy.write_tsv(folder / "train.tsv", 500)
     toy.save_model(folder / "base")
     return folder
 
@@ -93,9 +97,20 @@ def test_stopped_runs_end_where_the_uninterrupted_run_ends(files, tmp_path):
         assert torch.equal(tensor, stopped[name]), name
 
 
-def test_a_loss_that_is_no_number_stops_with_the_last_checkpoint(files, tmp_path):
-    code, said = finish(command(files, tmp_path / "out", "--learning-rate", "1e38"))
-    assert code == 1, said
-    assert "loss became" in said
+def test_a_loss_that_is_no_number_stops_with_the_last_checkpoint(files, tmp_path, monkeypatch):
+    original, steps = trainer.distillation_loss, []
+
+    def poisoned(*args):
+        steps.append(1)
+        return original(*args) * (math.nan if len(steps) == 30 else 1.0)
+
+    monkeypatch.setattr(trainer, "distillation_loss", poisoned)
+    result = CliRunner().invoke(app, command(files, tmp_path / "out")[3:])
+    said = " ".join((result.stdout + result.stderr).split())
+    assert result.exit_code == 1, said
+    assert "loss became nan at step 29" in said
     assert "Traceback" not in said
     assert not (tmp_path / "out" / "config.json").exists()
+    checkpoint = trainer.last_checkpoint(tmp_path / "out" / "checkpoints")
+    assert checkpoint is not None
+    assert all(tensor.isfinite().all() for tensor in load_file(checkpoint / "model.safetensors").values())

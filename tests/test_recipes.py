@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests import toy
@@ -130,6 +131,25 @@ def test_thresholds_stay_in_the_hard_stage_without_a_budget(files, base, tmp_pat
     assert all(torch.equal(hard[0], thresholds) for thresholds in hard)
     assert hard[0].min() >= 0
     assert hard[0].max() > 0
+
+
+def test_what_it_is_measured_on_does_not_change_the_model(files, base, tmp_path):
+    for name in ("eval", "train"):
+        one = job(files, tmp_path / name, base, soft_epochs=0.5, hard_epochs=0.5, budget=0.6)
+        one.data.eval = str(files[name])
+        prune(one, PruningConfig())
+    models = [load_file(tmp_path / name / "model.safetensors") for name in ("eval", "train")]
+    assert all(torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())
+
+
+def test_accumulation_and_bfloat16(files, base, tmp_path):
+    report = prune(
+        job(files, tmp_path / "out", base, batch_size=8, accumulation=2, precision="bf16", budget=0.6),
+        PruningConfig(),
+    )
+    assert report["settings"]["computed_in"] == "bfloat16"
+    assert report["history"][-1]["step"] == 45
+    assert report["flops_ratio"] == pytest.approx(0.6, abs=0.06)
 
 
 def test_thresholds_have_a_group_of_their_own(files, base, tmp_path, monkeypatch):

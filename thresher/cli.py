@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from thresher.errors import UserError
+from thresher.errors import TrainingDiverged, UserError
 from thresher.version import __version__
 
 app = typer.Typer(
@@ -39,12 +39,14 @@ def _command(function: Callable[..., Any]) -> Callable[..., Any]:
             err.print(f"[bold red]Error:[/] {_escape(error)}", highlight=False)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
-            hint = str(error) or "Nothing was trained yet."
-            if "--resume" not in sys.argv and "heckpoint" in hint:
-                hint += " Run the same command with --resume to go on."
+            hint = str(error)
+            if not hint and "demo" in sys.argv:
+                hint = "Run the demo again to go on."
+            elif not hint or "heckpoint" in hint:
+                hint += " Run the same command with --resume to go on from the last checkpoint."
             err.print(f"[bold yellow]Interrupted.[/] {_escape(hint)}", highlight=False)
             raise typer.Exit(130) from error
-        except ArithmeticError as error:
+        except TrainingDiverged as error:
             err.print(f"[bold red]Failed:[/] {_escape(error)}", highlight=False)
             raise typer.Exit(1) from error
 
@@ -159,8 +161,11 @@ def prune(
         str | None, typer.Option(help="Label column. Without: learn to reproduce the model's own outputs.")
     ] = None,
     budget: Annotated[
-        float | None, typer.Option(help="Wanted FLOPs as a share of the unpruned model's.")
-    ] = 0.5,
+        float | None, typer.Option(help="Wanted FLOPs as a share of the unpruned model's. Default: 0.5.")
+    ] = None,
+    regularizer: Annotated[
+        float | None, typer.Option(help="The paper's lambda: no budget, a price on gates instead.")
+    ] = None,
     pruner: Annotated[str, typer.Option(help="Method: threshold, topk, last-layer or none.")] = "threshold",
     option: Annotated[
         list[str] | None, typer.Option(help="Option of the method, NAME=VALUE; may be repeated.")
@@ -183,13 +188,19 @@ def prune(
     """Learn which tokens a fine-tuned model can drop."""
     from thresher.config import PruningConfig
     from thresher.measure.tables import training_table
+    from thresher.pruners import PRUNERS
     from thresher.training.recipes import Data, Job, TrainingSettings
     from thresher.training.recipes import prune as run
 
+    if budget is not None and regularizer is not None:
+        raise UserError("--budget and --regularizer exclude each other: name one of them.")
+    if budget is not None and pruner in PRUNERS and not PRUNERS[pruner].adjustable:
+        raise UserError(f"Pruner '{pruner}' always prunes the same: it takes no --budget.")
     settings = TrainingSettings(
         soft_epochs=soft_epochs,
         hard_epochs=hard_epochs,
-        budget=budget,
+        budget=0.5 if budget is None and regularizer is None else budget,
+        regularizer=regularizer or 0.0,
         learning_rate=learning_rate,
         threshold_learning_rate=threshold_learning_rate,
         distill=distill,
@@ -233,8 +244,9 @@ def evaluate(
             return lambda done: bar.advance(task, done)
 
         report = run(folder, eval_, _columns(text), label, speed=speed, stage=stage)
-    file = write_json(report, json or Path(folder) / "evaluation.json")
     _print(evaluation_table(report))
+    home = Path(folder) if Path(folder).is_dir() else Path()
+    file = write_json(report, json or home / "evaluation.json")
     out.print(f"Report: {file}", highlight=False, soft_wrap=True)
 
 
@@ -281,6 +293,8 @@ def show(
     from thresher.measure.view import render, survival
 
     model, encoder, _ = open_model(folder)
+    encoder.encode([text], None if pair is None else [pair])
+    encoder.warn(encoder.truncated, encoder.seen)
     _print(render(survival(model, encoder.tokenizer, text, pair, encoder.max_length)))
 
 

@@ -7,3 +7,7 @@ class UserError(ValueError):
     Its message says what is wrong and what to do. The command line prints it without a
     traceback and exits with code 2.
     """
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss became NaN or infinite. The command line exits with code 1."""

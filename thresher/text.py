@@ -4,14 +4,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import datasets
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from thresher.batches import token_batches
+from thresher.errors import UserError
 
 log = logging.getLogger(__name__)
+
+
+def load_tokenizer(path: str | Path) -> Any:
+    """The tokenizer of a folder or hub repository.
+
+    Raises
+    ------
+    UserError
+        If there is none: transformers would make up one that knows no words.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"No tokenizer could be opened at '{path}': {str(error).splitlines()[0]}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise UserError(f"'{path}' has no tokenizer. Save it there too: tokenizer.save_pretrained('{path}').")
+    return tokenizer
 
 
 class TextEncoder:
@@ -21,7 +41,7 @@ class TextEncoder:
     ----------
     tokenizer : transformers tokenizer
     max_length : int
-        Texts of more tokens are truncated, counted, and warned of once.
+        Texts of more tokens are truncated and counted.
 
     Attributes
     ----------
@@ -47,8 +67,6 @@ class TextEncoder:
             cut = sum(bool(e.overflowing) for e in encoded.encodings)
         else:
             cut = sum(len(ids) >= self.max_length for ids in encoded["input_ids"])
-        if cut and not self.truncated:
-            log.warning("Some texts have more than %d tokens: they are truncated.", self.max_length)
         self.truncated += cut
         self.seen += len(texts)
         return dict(encoded)
@@ -59,9 +77,18 @@ class TextEncoder:
         def encode(batch: dict[str, list]) -> dict[str, list]:
             return self.encode(batch["text"], batch.get("text_pair"))
 
-        return examples.map(
-            encode, batched=True, remove_columns=examples.column_names, load_from_cache_file=False
-        )
+        before, seen = self.truncated, self.seen
+        columns = examples.column_names
+        encoded = examples.map(encode, batched=True, remove_columns=columns, load_from_cache_file=False)
+        self.warn(self.truncated - before, self.seen - seen)
+        return encoded
+
+    def warn(self, truncated: int, seen: int) -> None:
+        """Say once how many of the texts seen were cut."""
+        if truncated:
+            log.warning(
+                "%d of %d texts have more than %d tokens: truncated.", truncated, seen, self.max_length
+            )
 
     def pad(self, rows: dict[str, list]) -> dict[str, Tensor]:
         """Rows of token ids to a padded batch of tensors with its attention mask."""

@@ -81,6 +81,17 @@ class Trace:
         return torch.stack([cost[w] for w in windows]).sum(0)
 
     @property
+    def kept_share(self) -> float:
+        """Share of the tokens alive after a layer, mean over layers; expected in the soft stage."""
+        alive = [
+            step.exit.tokens
+            if step.log_weight_out is None
+            else float(step.log_weight_out.detach().exp().sum())
+            for step in self.steps
+        ]
+        return sum(alive) / len(alive) / self.start.tokens
+
+    @property
     def mean_gate(self) -> Tensor:
         """Scalar: mean gate over layers and real tokens outside the prefix (the paper's regulariser).
         Needs the soft stage. 0 where every token is prefix."""

@@ -9,16 +9,15 @@ from typing import Any
 
 import datasets
 import numpy as np
-from transformers import AutoTokenizer
 
 from thresher.data import load_examples
 from thresher.errors import UserError
-from thresher.measure.predict import predict
+from thresher.measure.predict import predict, warn_if_bare
 from thresher.measure.report import kept_report, versions
 from thresher.measure.speed import speeds
 from thresher.model import PrunedModel
 from thresher.tasks import Task
-from thresher.text import TextEncoder
+from thresher.text import TextEncoder, load_tokenizer
 
 SPEED_TEXTS = 512  # spread evenly over the file
 
@@ -27,14 +26,19 @@ def open_model(folder: str | Path) -> tuple[PrunedModel, TextEncoder, Task]:
     """A saved pruned model with its tokenizer and task."""
     model = PrunedModel.from_pretrained(folder)
     limit = model.metadata.get("max_length") or model.family.max_length
-    return model, TextEncoder(AutoTokenizer.from_pretrained(folder), limit), Task.of(model.config)
+    return model, TextEncoder(load_tokenizer(folder), limit), Task.of(model.config)
 
 
 def text_columns(model: PrunedModel, given: list[str]) -> list[str]:
     """The columns asked for, else those the model was trained on."""
-    if columns := given or model.metadata.get("text"):
-        return list(columns)
-    raise UserError("This folder does not say which column holds the text: name it with --text.")
+    columns = list(given or model.metadata.get("text") or [])
+    if not columns:
+        raise UserError("This folder does not say which column holds the text: name it with --text.")
+    if len(columns) > 2:
+        raise UserError(
+            f"{len(columns)} text columns are given ({', '.join(columns)}); a model takes one or two."
+        )
+    return columns
 
 
 def encode_labels(examples: datasets.Dataset, task: Task, source: str) -> list[Any]:
@@ -65,8 +69,7 @@ def evaluate(
     text : list of str
         Text columns; empty for those the model was trained on.
     label : str or None
-        None: the column it was trained on, if the file has it. Without labels, quality is the
-        agreement with the dense model.
+        None: quality is the agreement with the dense model.
     speed : bool
         Time transformers and the pruned model as well.
     stage : callable, optional
@@ -85,6 +88,7 @@ def evaluate(
     rows = encoder.encode_examples(examples)
     begin = stage or (lambda name, total: lambda done: None)
     pruned = predict(model, encoder, rows, advance=begin("pruned", len(rows)))
+    warn_if_bare(model, pruned)
     with model.dense():
         dense = predict(model, encoder, rows, advance=begin("dense", len(rows)))
     quality: dict[str, Any] = {"base": model.metadata.get("base_quality")}
@@ -98,6 +102,7 @@ def evaluate(
         "command": "evaluate",
         "model": str(folder),
         "base": model.metadata.get("base"),
+        "base_measured_on": model.metadata.get("base_measured_on"),
         "data": {
             "eval": source,
             "text": text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from thresher.text import TextEncoder
 
+log = logging.getLogger(__name__)
 KEYS = ("input_ids", "token_type_ids")
 
 
@@ -97,3 +99,10 @@ def predict(
     lengths = np.array([len(ids) for ids in columns["input_ids"]])
     kept = found.pop("kept").T if "kept" in found else None
     return Predictions(lengths=lengths, kept=kept, **found)
+
+
+def warn_if_bare(model: Any, predictions: Predictions) -> None:
+    """Warn where the first layer drops everything but the prefix: it works, but hardly by intent."""
+    kept, lengths = predictions.kept, predictions.lengths
+    if kept is not None and len(kept) > 1 and lengths.max() > 2 and (kept[0] <= model.pruning.prefix).all():
+        log.warning("Nothing but the prefix is left after the first layer: its threshold is very high.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from thresher.data import Row, RowWriter, iter_rows
 from thresher.errors import UserError
 from thresher.measure.evaluate import open_model, text_columns
-from thresher.measure.predict import predict
+from thresher.measure.predict import predict, warn_if_bare
 from thresher.tasks import Task
 
 CHUNK = 2048  # rows read, sorted by length, run and written at a time
@@ -57,6 +57,11 @@ def predict_file(
     model, encoder, task = open_model(folder)
     columns = text_columns(model, text)
     rows = iter_rows(source, columns)
+    first = next(iter_rows(source)).values
+    if taken := {"prediction", "score"} & set(first):
+        raise UserError(
+            f"{source} has a column '{taken.pop()}' already, which predict would write; rename it."
+        )
     written = 0
     done: Iterator[Row] = iter(())
     before = output.with_name("before-" + output.name)  # rows of an interrupted run, until they are copied
@@ -65,7 +70,7 @@ def predict_file(
             output.replace(before)
         done = iter_rows(before)
     with RowWriter(output) as writer:
-        for row in done:
+        for row in _but_last(done):
             writer.write(row.values)
             written += 1
         before.unlink(missing_ok=True)
@@ -73,12 +78,25 @@ def predict_file(
         while chunk := list(islice(rows, CHUNK)):
             texts = [[_text(row, column, source) for row in chunk] for column in columns]
             encoded = encoder.encode(*texts)
-            for row, logits in zip(chunk, predict(model, encoder, encoded).logits, strict=True):
+            found = predict(model, encoder, encoded)
+            if not written:
+                warn_if_bare(model, found)
+            for row, logits in zip(chunk, found.logits, strict=True):
                 writer.write(row.values | answer(task, logits))
             written += len(chunk)
             if advance:
                 advance(len(chunk))
+    encoder.warn(encoder.truncated, encoder.seen)
     return written
+
+
+def _but_last(rows: Iterator[Row]) -> Iterator[Row]:
+    """Rows of an interrupted run, without the last one: it may be torn, in ways that show or do not."""
+    try:
+        for row, _ in pairwise(rows):
+            yield row
+    except UserError:
+        return
 
 
 def answer(task: Task, logits: np.ndarray) -> dict[str, Any]:

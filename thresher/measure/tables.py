@@ -10,7 +10,8 @@ from rich.table import Table
 def training_table(report: dict[str, Any]) -> Table:
     """Quality of base, dense and pruned, and what was saved."""
     metric = report["metric"]
-    table = Table(title=f"{report['out']}: {metric} on {report['data']['eval_texts']} texts")
+    chosen_on = ", which also chose the checkpoint" if report["data"]["eval"] is None else ""
+    table = Table(title=f"{report['out']}: {metric} on {report['data']['eval_texts']} texts{chosen_on}")
     table.add_column("model")
     table.add_column(metric, justify="right")
     table.add_column("FLOPs ratio", justify="right")
@@ -35,7 +36,8 @@ def evaluation_table(report: dict[str, Any]) -> Table:
         table.add_column("speed-up", justify="right")
     for name in ("base", "dense", "pruned"):
         value = (quality[name] or {}).get(metric)
-        row = [name + (" (recorded)" if name == "base" else ""), "-" if value is None else f"{value:.2f}"]
+        label = f"base, recorded on {report['base_measured_on']}" if name == "base" else name
+        row = [label, "-" if value is None else f"{value:.2f}"]
         row.append(f"{report['flops_ratio'] if name == 'pruned' else 1.0:.3f}")
         if speed and name in columns:
             timed = speed[columns[name]]

@@ -18,6 +18,7 @@ from thresher.pruners import Pruner
 ASCENT, STIFFNESS = 0.1, 4.0
 # Hard stage: all thresholds are multiplied by exp(HOLD * miss) in every step; the miss is smoothed.
 HOLD, SMOOTHING = 0.1, 0.9
+OVERSHOOT = 0.02  # FLOPs ratio above the budget at which a checkpoint may still be chosen
 
 
 class BudgetController(TrainerCallback, ExportableState):
@@ -51,6 +52,8 @@ class BudgetController(TrainerCallback, ExportableState):
         self.smoothed: float | None = None
         self.progress = 0.0  # through the soft stage
         self.stage = "hard"
+        self.kept = 1.0  # share of tokens alive, mean over layers, in the last batch
+        self.temperature: float | None = None
         self._ratios: list[float] = []
 
     def state(self) -> dict[str, Any]:
@@ -77,18 +80,21 @@ class BudgetController(TrainerCallback, ExportableState):
         pruner: Pruner = kwargs["model"].pruner
         soft_steps = round(self.soft_share * state.max_steps)
         stage = "soft" if state.global_step < soft_steps else "hard"
-        if stage != self.stage:
-            self.stage, self.smoothed = stage, None if state.global_step == soft_steps else self.smoothed
+        if state.global_step == soft_steps:
+            self.smoothed = None  # expected FLOPs end here, and measured ones begin
+        self.stage = stage
         pruner.soft = stage == "soft"
+        self.temperature = None
         if pruner.soft:
             self.progress = state.global_step / max(1, soft_steps - 1)
             start, end = self.temperatures
-            pruner.temperature = start * (end / start) ** self.progress
+            pruner.temperature = self.temperature = start * (end / start) ** self.progress
 
     def penalty(self, trace: Any) -> Tensor | float:
         """Added to the loss of a training batch; the FLOPs ratio is noted on the way."""
         ratio = trace.flops.sum() / trace.dense_flops.sum()
         self._ratios.append(float(ratio.detach()))
+        self.kept = trace.kept_share
         if self.first is None:
             self.first = self._ratios[0]
         if self.stage == "hard":
@@ -114,14 +120,55 @@ class BudgetController(TrainerCallback, ExportableState):
         elif pruner.adjustable:
             pruner.rescale(math.exp(HOLD * miss))
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == state.max_steps:
+            control.should_evaluate = True  # the last checkpoint is a candidate too
+
+    def score(self, quality: float, ratio: float, step: int) -> float:
+        """How much a checkpoint is worth: its quality if it is a hard model within the budget. Else, below
+        all of those, hard models by how little they miss the budget, and below them soft ones by age."""
+        if self.stage == "soft":
+            return -1e6 + step
+        if self.budget is not None and ratio > self.budget + OVERSHOOT:
+            return -1000 * (1 + ratio - self.budget)
+        return quality
+
     def log(self) -> dict[str, Any]:
-        """For the history: stage, FLOPs ratio, target."""
-        found: dict[str, Any] = {"stage": self.stage}
+        """For the history: stage, temperature, FLOPs ratio, target, share of tokens kept."""
+        found: dict[str, Any] = {"stage": self.stage, "kept": round(self.kept, 4)}
+        if self.temperature is not None:
+            found["temperature"] = round(self.temperature, 4)
         if self.smoothed is not None:
             found["flops_ratio"] = round(self.smoothed, 4)
         if self.target is not None:
             found["target"] = round(self.target, 4)
         return found
+
+
+def check_reachable(pruner: Pruner, measure: Callable[[], float], budget: float) -> None:
+    """Refuse a budget below what the pruner can reach, before anything is trained.
+
+    Parameters as of `fit_budget`.
+
+    Raises
+    ------
+    UserError
+        If pruning as hard as can be leaves more FLOPs than the budget.
+    """
+    start = {name: tensor.clone() for name, tensor in pruner.state_dict().items()}
+    pruner.rescale(1e6)
+    least = measure()
+    pruner.load_state_dict(start)
+    if least > budget:
+        raise _out_of_reach(pruner, budget, least)
+
+
+def _out_of_reach(pruner: Pruner, budget: float, least: float) -> UserError:
+    advice = ", or set the option dense_layers lower" if hasattr(pruner, "dense_layers") else ""
+    return UserError(
+        f"The budget {budget:.2f} is out of reach: as hard as this pruner prunes, the FLOPs ratio is "
+        f"{least:.2f}. Ask for a larger budget{advice}."
+    )
 
 
 def fit_budget(
@@ -172,9 +219,5 @@ def fit_budget(
     if ratio > budget and high < math.inf:
         ratio = at(high)
     if ratio > budget:
-        advice = ", or set the option dense_layers lower" if hasattr(pruner, "dense_layers") else ""
-        raise UserError(
-            f"The budget {budget:.2f} is out of reach: as hard as this pruner prunes, the FLOPs ratio is "
-            f"{ratio:.2f}. Ask for a larger budget{advice}."
-        )
+        raise _out_of_reach(pruner, budget, ratio)
     return ratio

@@ -42,14 +42,16 @@ class RichProgress(TrainerCallback):
     def __init__(self) -> None:
         self.notes: dict[str, str] = {}
 
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """The bar is on the screen inside the ``with`` block."""
+        with progress_bar() as self.bar:
+            yield
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar = progress_bar()
         self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step, note="")
-        self.bar.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == state.max_steps:
-            control.should_evaluate = True
         self.bar.update(self.task, completed=state.global_step)
 
     def on_log(
@@ -59,15 +61,13 @@ class RichProgress(TrainerCallback):
             "loss": "loss {:.3f}",
             "flops_ratio": "FLOPs {:.2f}",
             "target": "target {:.2f}",
+            "kept": "tokens {:.0%}",
             "eval_quality": "held out {:.1f}",
         }
         logs = logs or {}
         self.notes |= {key: text.format(logs[key]) for key, text in names.items() if key in logs}
         stage = f"{logs['stage']} stage" if "stage" in logs else None
         self.bar.update(self.task, description=stage, note=", ".join(self.notes.values()))
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.stop()
 
 
 class InterruptHandler(TrainerCallback):

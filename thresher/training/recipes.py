@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import time
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+from transformers import AutoModelForSequenceClassification, set_seed
 
 from thresher.config import PruningConfig
 from thresher.data import load_examples
@@ -21,17 +20,15 @@ from thresher.errors import UserError
 from thresher.families import family_for
 from thresher.measure.evaluate import encode_labels, thresholds_of
 from thresher.measure.figures import kept_figure, training_figure
-from thresher.measure.predict import predict
+from thresher.measure.predict import Predictions, predict, warn_if_bare
 from thresher.measure.report import kept_report, versions, write_json
 from thresher.model import PrunedModel
-from thresher.store import load_config
+from thresher.store import BLOCK, load_config
 from thresher.tasks import Task
-from thresher.text import TextEncoder
+from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.progress import progress_bar
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import Examples, base_outputs, train
-
-log = logging.getLogger(__name__)
 
 HELD_OUT = 1000  # most texts of train that choose thresholds and checkpoint
 HELD_OUT_SHARE = 0.1
@@ -84,6 +81,11 @@ class Job:
     force: bool = False
     resume: bool = False
 
+    def go_on(self) -> Job:
+        """The same job, resumed if a run of it was interrupted, else from the start."""
+        unfinished = _note(self).exists()
+        return replace(self, resume=unfinished, force=not unfinished)
+
 
 def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     """Train a dense classifier or scorer, packed, and save it as a plain transformers folder.
@@ -108,16 +110,19 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     set_seed(job.settings.seed)
     examples = load_examples(job.data.train, job.data.text, job.data.label)
     task = Task.infer(examples["label"][:], kind, score_name=job.data.label)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        job.model, dtype=torch.float32, ignore_mismatched_sizes=True, **task.config_kwargs()
-    )
+    model, missing = _load(job.model, ignore_mismatched_sizes=True, **task.config_kwargs())
+    inside = f"{model.base_model_prefix}."
+    if bad := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
+        raise UserError(f"{job.model} lacks weights of the encoder itself: {bad[0]} and {len(bad) - 1} more.")
     dense = PrunedModel(model, PruningConfig("none"))
     settings = replace(job.settings, soft_epochs=0.0, budget=None, distill=0.0)
     run = _Run(job, dense, task, examples)
     _begin(job, {"kind": kind})
     run.train(settings)
+    run.encoder.tokenizer.save_pretrained(job.out)
     model.save_pretrained(job.out)
-    report = run.report("finetune", settings, start, {"dense": run.quality(dense)})
+    quality, found = run.quality(dense)
+    report = run.report("finetune", settings, start, {"dense": quality}) | kept_report(found)
     return run.finish(report)
 
 
@@ -134,35 +139,36 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     family = family_for(config)
     _check_folder(job)
     set_seed(job.settings.seed)
-    model, loading = AutoModelForSequenceClassification.from_pretrained(
-        job.model, dtype=torch.float32, output_loading_info=True
-    )
-    if missing := loading["missing_keys"]:
+    model, missing = _load(job.model)
+    if missing:
         raise UserError(
-            f"{job.model} has no trained head ({', '.join(sorted(missing)[:2])} are missing). "
+            f"{job.model} has no trained head ({', '.join(missing[:2])} are missing). "
             "Run `thresher finetune` first, and prune what it writes."
         )
     task = Task.of(config)
     examples = load_examples(job.data.train, job.data.text, job.data.label)
     # Tokens that a [CLS] head will never read go after the last attention, whatever the method.
     pruning = replace(pruning, prefix_only_at_end=family(model).pools_prefix and pruning.pruner != "none")
-    pruned = PrunedModel(model, pruning, {"base": job.model, "text": job.data.text, "label": job.data.label})
+    pruned = PrunedModel(model, pruning, {"base": job.model, "text": job.data.text})
     run = _Run(job, pruned, task, examples)
     pruned.metadata["max_length"] = run.encoder.max_length
     _begin(job, pruning.to_dict())
     run.distil()
     with pruned.dense():
-        base = run.quality(pruned)
-    pruned.metadata["base_quality"] = base
+        base, _ = run.quality(pruned)
+    where = Path(job.data.eval).name if job.data.eval else "a held-out part of train"
+    pruned.metadata |= {"base_quality": base, "base_measured_on": where}
     history = run.train(job.settings)
     with pruned.dense():
-        dense = run.quality(pruned)
-    quality = {"base": base, "dense": dense, "pruned": run.quality(pruned)}
+        dense, _ = run.quality(pruned)
+    best, found = run.quality(pruned)
+    warn_if_bare(pruned, found)
+    quality = {"base": base, "dense": dense, "pruned": best}
+    run.encoder.tokenizer.save_pretrained(job.out)
     pruned.save_pretrained(job.out)
-    found = run.measured
     report = run.report("prune", job.settings, start, quality) | {"pruning": pruning.to_dict()}
     report |= kept_report(found, thresholds_of(pruned)) | {"history": history}
-    training_figure(history, job.out / "training.png", run.held_out_base, f"{task.metric}, held out")
+    training_figure(history, job.out / "training.png", run.held_out_base, f"{report['metric']}, held out")
     kept_figure(found.kept_share or [], job.out / "kept.png", thresholds_of(pruned))
     return run.finish(report)
 
@@ -172,7 +178,7 @@ class _Run:
 
     def __init__(self, job: Job, model: PrunedModel, task: Task, examples: Any):
         self.job, self.model, self.task = job, model, task
-        tokenizer = AutoTokenizer.from_pretrained(job.model)
+        tokenizer = load_tokenizer(job.model)
         limit = model.family.max_length
         if job.max_length and job.max_length > limit:
             raise UserError(f"--max-length is {job.max_length}, but this model allows {limit} tokens.")
@@ -203,7 +209,9 @@ class _Run:
 
     def distil(self) -> None:
         """Ask base once for its outputs, on all that is learned or measured against them."""
-        parts = {"train": self.examples, "held out": self.held_out}
+        parts = {"held out": self.held_out}
+        if self.job.settings.distill or self.examples.labels is None:
+            parts["train"] = self.examples
         if self.eval.labels is None and self.eval is not self.held_out:
             parts["eval"] = self.eval
         with progress_bar() as bar:
@@ -229,10 +237,10 @@ class _Run:
             self.job.resume,
         )
 
-    def quality(self, model: PrunedModel) -> dict[str, float]:
+    def quality(self, model: PrunedModel) -> tuple[dict[str, float], Predictions]:
         """Quality of a model, as it stands, on eval."""
-        self.measured = predict(model, self.encoder, self.eval.rows)
-        return self.eval.quality(self.task, self.measured)
+        found = predict(model, self.encoder, self.eval.rows)
+        return self.eval.quality(self.task, found), found
 
     def report(
         self, command: str, settings: TrainingSettings, start: float, quality: dict[str, Any]
@@ -250,7 +258,9 @@ class _Run:
                 "eval_texts": len(self.eval),
             }
             | {"max_length": self.encoder.max_length, "truncated": self.encoder.truncated},
-            "settings": asdict(settings),
+            "settings": asdict(settings)
+            | {"computed_in": str(settings.autocast or torch.float32).removeprefix("torch.")}
+            | {"threads": torch.get_num_threads()},
             "quality": quality,
             "versions": versions(),
             "seconds": round(time.time() - start, 1),
@@ -258,10 +268,22 @@ class _Run:
 
     def finish(self, report: dict[str, Any]) -> dict[str, Any]:
         """Everything is written: the folder is complete, and the checkpoints can go."""
-        self.encoder.tokenizer.save_pretrained(self.job.out)
         write_json(report, self.job.out / "report.json")
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         return report
+
+
+def _load(path: str, **options: Any) -> tuple[Any, list[str]]:
+    """A dense model in float32, and the names of weights that it should have but does not."""
+    try:
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            path, dtype=torch.float32, output_loading_info=True, **options
+        )
+    except OSError as error:
+        raise UserError(f"No weights could be loaded from '{path}': {str(error).splitlines()[0]}") from error
+    if hasattr(model.config, BLOCK):  # a pruned model may be pruned again, from its dense weights
+        delattr(model.config, BLOCK)
+    return model, sorted(loading["missing_keys"])
 
 
 def _check_folder(job: Job) -> None:

@@ -63,6 +63,10 @@ class TrainingSettings:
             raise UserError(f"budget is {self.budget}; it is a FLOPs ratio: above 0, at most 1.")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UserError(f"precision is '{self.precision}'; choose auto, fp32 or bf16.")
+        if min(self.batch_size, self.accumulation, self.evaluations) < 1:
+            raise UserError("batch_size, accumulation and evaluations must be 1 or more.")
+        if not 0 <= self.distill <= 1:
+            raise UserError(f"distill is {self.distill}; it is a share of the loss: from 0 to 1.")
         if self.soft_epochs < 0 or self.hard_epochs < 0:
             raise UserError("soft_epochs and hard_epochs must not be negative.")
 

@@ -18,12 +18,12 @@ from transformers import ProgressCallback, Trainer, TrainingArguments
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.trainer_callback import PrinterCallback
 
-from thresher.errors import UserError
+from thresher.errors import TrainingDiverged, UserError
 from thresher.measure.predict import Predictions, predict
 from thresher.model import PrunedModel
 from thresher.tasks import Task
 from thresher.text import TextEncoder
-from thresher.training.budget import BudgetController, fit_budget
+from thresher.training.budget import BudgetController, check_reachable, fit_budget
 from thresher.training.progress import Interrupted, InterruptHandler, RichProgress
 from thresher.training.settings import TrainingSettings
 
@@ -31,11 +31,6 @@ log = logging.getLogger(__name__)
 
 TEMPERATURE = 2.0  # of distillation: softens both sides, so that more than the top class teaches
 FIT_TEXTS = 512  # on which thresholds are fitted to the budget
-OVERSHOOT = 0.02  # FLOPs ratio above the budget at which a checkpoint may still be chosen
-
-
-class TrainingDiverged(ArithmeticError):
-    """The loss became NaN or infinite."""
 
 
 @dataclass
@@ -132,8 +127,10 @@ def train(
     soft_epochs = settings.soft_epochs if model.pruner.learns else 0.0
     epochs = settings.soft_epochs + settings.hard_epochs  # without a soft stage, all of them are hard
     checkpoint = last_checkpoint(folder) if resume else None
-    if budget is not None and not soft_epochs and checkpoint is None:
-        fit_budget(model.pruner, ratio, budget)
+    if budget is not None and checkpoint is None:
+        check_reachable(model.pruner, ratio, budget)
+        if not soft_epochs:
+            fit_budget(model.pruner, ratio, budget)
     if not epochs:
         model.eval()
         return []
@@ -182,13 +179,13 @@ def train(
                 regularizer=settings.regularizer,
                 temperatures=(settings.temperature_start, settings.temperature_end),
             ),
-            RichProgress(),
+            progress := RichProgress(),
             interrupts := InterruptHandler(),
         ],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    with interrupts.listening():
+    with interrupts.listening(), progress.showing():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interrupts.raised:
         raise Interrupted(
@@ -196,6 +193,8 @@ def train(
         )
     model.pruner.soft = False
     model.eval()
+    if (trainer.state.best_metric or 0) < 0:
+        log.warning("No checkpoint of the hard stage was within the budget; train longer for a better model.")
     if budget is not None:
         fit_budget(model.pruner, ratio, budget)
     return trainer.state.log_history
@@ -280,7 +279,10 @@ class PruningTrainer(Trainer):
             loss = share * loss + (1 - share) * ForSequenceClassificationLoss(labels, logits, model.config)
         loss = loss + self.controller.penalty(output.trace)
         if not torch.isfinite(loss):
-            raise TrainingDiverged(f"The loss became {float(loss)} at step {self.state.global_step}.")
+            raise TrainingDiverged(
+                f"The loss became {float(loss.detach())} at step {self.state.global_step}. Try a lower learning rate. "
+                f"The last good checkpoint, if there is one yet, stays in {self.args.output_dir}."
+            )
         return loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -288,11 +290,8 @@ class PruningTrainer(Trainer):
         found = predict(self.pruned, self.encoder, self.held_out.rows, autocast=self.settings.autocast)
         quality = next(iter(self.held_out.quality(self.task, found).values()))
         ratio = found.flops_ratio or 1.0
-        budget = self.settings.budget if self.pruned.pruner.adjustable else None
-        # A checkpoint counts only if it is a hard model within the budget.
-        usable = self.controller.stage == "hard" and (budget is None or ratio <= budget + OVERSHOOT)
         metrics = {
-            "eval_score": quality if usable else quality - 1000,
+            "eval_score": self.controller.score(quality, ratio, self.state.global_step),
             "eval_quality": round(quality, 3),
             "eval_flops_ratio": round(ratio, 4),
         }
