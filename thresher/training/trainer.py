@@ -280,7 +280,8 @@ class PruningTrainer(Trainer):
         loss = loss + self.controller.penalty(output.trace)
         if not torch.isfinite(loss):
             raise TrainingDiverged(
-                f"The loss became {float(loss.detach())} at step {self.state.global_step}. Try a lower learning rate. "
+                f"The loss became {float(loss.detach())} at step {self.state.global_step}. "
+                "Try a lower learning rate. "
                 f"The last good checkpoint, if there is one yet, stays in {self.args.output_dir}."
             )
         return loss
