@@ -68,7 +68,7 @@ def test_real_package() -> None:
     assert len(set(found["text"])) == len(found) > 10
 
 
-@pytest.mark.parametrize(("count", "held"), [(5200, 1000), (5000, 1000), (4999, 999), (100, 20)])
+@pytest.mark.parametrize(("count", "held"), [(5200, 1000), (4000, 1000), (3999, 799), (100, 20)])
 def test_split(count: int, held: int) -> None:
     train, held_out = split(_texts(count))
     assert (len(train), len(held_out)) == (count - held, held)
