@@ -61,6 +61,7 @@ METHODS = {
     "threshold-paper": PruningConfig("threshold", {"gate": "paper"}),
     "topk": PruningConfig("topk", {"dense_layers": 1}),
     "last-layer": PruningConfig("last-layer"),
+    "none": PruningConfig("none"),  # base, trained on for as long
 }
 
 
@@ -83,7 +84,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("task", choices=TASKS)
-    parser.add_argument("--methods", nargs="+", default=["threshold", "topk", "last-layer"], choices=METHODS)
+    parser.add_argument(
+        "--methods", nargs="+", default=["threshold", "topk", "last-layer", "none"], choices=METHODS
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--budget", type=float)
     parser.add_argument("--work", type=Path, default=Path("runs"))

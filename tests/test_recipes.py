@@ -69,7 +69,17 @@ def test_prune_to_a_budget(files, base, tmp_path, pruner, options):
     assert {"config.json", "model.safetensors", "report.json", "training.png", "kept.png"} <= {
         file.name for file in (tmp_path / "out").iterdir()
     }
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["settings"]["budget"] == 0.5
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert written["settings"]["budget"] == 0.5
+    assert {
+        "settings",
+        "versions",
+        "quality",
+        "flops_ratio",
+        "kept_share",
+        "speed",
+        "seconds",
+    } <= written.keys()
     again = evaluate(str(tmp_path / "out"), str(files["eval"]), [], "label", speed=False)
     assert again["quality"]["pruned"] == pytest.approx(report["quality"]["pruned"])
     assert again["quality"]["base"] == report["quality"]["base"]

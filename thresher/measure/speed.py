@@ -8,6 +8,8 @@ from functools import partial
 from statistics import median
 from typing import Any
 
+import datasets
+import numpy as np
 import torch
 
 from thresher.model import PrunedModel
@@ -34,17 +36,18 @@ def side_by_side(
 def speeds(
     model: PrunedModel,
     encoder: TextEncoder,
-    texts: list[str],
-    pairs: list[str] | None = None,
+    examples: datasets.Dataset,
     *,
+    texts: int = 512,
     batch: int = 32,
     repeats: int = 5,
     advance: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Texts per second of transformers (padded, sorted by length) and of the pruned model.
 
-    Both get the same batches of texts sorted by length, in the same precision. The model inside is
-    what transformers runs: dense, with its own attention.
+    Measured on at most `texts` of the examples, spread evenly over them. Both get the same batches
+    of texts sorted by length, in the same precision. The model inside is what transformers runs:
+    dense, with its own attention.
 
     Returns
     -------
@@ -53,6 +56,9 @@ def speeds(
         texts per second from text to answer; ``ratio``, the median of the paired ratios; and under
         which conditions.
     """
+
+    some = examples.select(np.unique(np.linspace(0, len(examples) - 1, texts).astype(int)))
+    pairs = some["text_pair"][:] if "text_pair" in some.column_names else None
 
     def run(engine: Any, batches: list[Any]) -> None:
         for _, rows in batches:
@@ -63,7 +69,9 @@ def speeds(
     def batches() -> list[Any]:
         # Room for any length: batches of a fixed number of texts, as people run them.
         return list(
-            encoder.batches(encoder.encode(texts, pairs), tokens=batch * encoder.max_length, rows=batch)
+            encoder.batches(
+                encoder.encode(some["text"][:], pairs), tokens=batch * encoder.max_length, rows=batch
+            )
         )
 
     model.eval()
@@ -74,7 +82,7 @@ def speeds(
     start = time.perf_counter()
     batches()
     tokenizing = time.perf_counter() - start
-    n, found = len(texts), {}
+    n, found = len(some), {}
     for name, times in seconds.items():
         found[name] = {
             "texts_per_second": n / median(times),

@@ -21,6 +21,7 @@ from thresher.measure.evaluate import encode_labels, thresholds_of
 from thresher.measure.figures import kept_figure, training_figure
 from thresher.measure.predict import Predictions, predict, warn_if_bare
 from thresher.measure.report import kept_report, versions, write_json
+from thresher.measure.speed import speeds
 from thresher.model import PrunedModel
 from thresher.store import BLOCK, load_config
 from thresher.tasks import Task
@@ -140,11 +141,10 @@ class _Run:
                 f"{data.train} has {len(order)} rows: too few to train on and to choose a checkpoint on."
             )
         self.held_out, self.examples = everything.select(order[:cut]), everything.select(order[cut:])
-        self.eval = self.held_out
+        self.eval, self.texts = self.held_out, examples.select(order[:cut])
         if data.eval:
-            self.eval = self._examples(
-                load_examples(data.eval, data.text, data.label, split="test"), data.eval
-            )
+            self.texts = load_examples(data.eval, data.text, data.label, split="test")
+            self.eval = self._examples(self.texts, data.eval)
         self.held_out_base: float | None = None
 
     def _examples(self, examples: Any, source: str) -> Examples:
@@ -210,6 +210,7 @@ class _Run:
             | {"computed_in": str(settings.autocast or torch.float32).removeprefix("torch.")}
             | {"threads": torch.get_num_threads()},
             "quality": quality,
+            "speed": speeds(self.model, self.encoder, self.texts, texts=128, repeats=3),
             "versions": versions(),
             "seconds": round(time.time() - start, 1),
         }
