@@ -233,9 +233,9 @@ def evaluate(
 ) -> None:
     """Quality of base, dense and pruned; FLOPs; tokens kept per layer; speed beside transformers."""
     from thresher.measure.evaluate import evaluate as run
+    from thresher.measure.progress import progress_bar
     from thresher.measure.report import write_json
     from thresher.measure.tables import evaluation_table
-    from thresher.training.progress import progress_bar
 
     with progress_bar() as bar:
 
@@ -260,8 +260,8 @@ def predict(
     resume: Resume = False,
 ) -> None:
     """Classify or score every row of a file of any size."""
+    from thresher.measure.progress import progress_bar
     from thresher.measure.stream import predict_file
-    from thresher.training.progress import progress_bar
 
     with progress_bar() as bar:
         task = bar.add_task("rows", total=None, note=f"to {output}")

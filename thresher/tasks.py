@@ -174,6 +174,30 @@ class Task:
         exact = 100.0 * float(right.all(axis=1).mean())
         return {"micro_f1": f1("micro"), "macro_f1": f1("macro"), "exact_match": exact}
 
+    def answer(self, logits: np.ndarray) -> dict[str, float]:
+        """Say what one text's outputs mean: label names with their probabilities, or the score.
+
+        Parameters
+        ----------
+        logits : float array [labels]
+
+        Returns
+        -------
+        dict of str to float
+            Single-label: the best label. Multi-label: all that apply, maybe none. Regression: the score.
+        """
+        if self.kind == "regression":
+            return {self.names[0]: float(logits[0])}
+        if self.kind == "multi-label":
+            return {
+                name: float(1 / (1 + np.exp(-logit)))
+                for name, logit in zip(self.names, logits, strict=True)
+                if logit > 0
+            }
+        best = int(logits.argmax())
+        shifted = np.exp(logits - logits.max())
+        return {self.names[best]: float(shifted[best] / shifted.sum())}
+
     def agreement(self, logits: np.ndarray, reference_logits: np.ndarray) -> dict[str, float]:
         """Compare two models' logits on the same texts: "agreement" is the percent of equal decisions.
 

@@ -82,7 +82,7 @@ def predict_file(
             if not written:
                 warn_if_bare(model, found)
             for row, logits in zip(chunk, found.logits, strict=True):
-                writer.write(row.values | answer(task, logits))
+                writer.write(row.values | _columns(task, logits))
             written += len(chunk)
             if advance:
                 advance(len(chunk))
@@ -99,15 +99,13 @@ def _but_last(rows: Iterator[Row]) -> Iterator[Row]:
         return
 
 
-def answer(task: Task, logits: np.ndarray) -> dict[str, Any]:
+def _columns(task: Task, logits: np.ndarray) -> dict[str, Any]:
     """One text's outputs ``[labels]`` as columns: ``prediction``, and ``score`` for a class."""
-    if task.kind == "regression":
-        return {"prediction": float(logits[0])}
+    answer = task.answer(logits)
     if task.kind == "multi-label":
-        return {"prediction": [name for name, logit in zip(task.names, logits, strict=True) if logit > 0]}
-    best = int(logits.argmax())
-    shifted = np.exp(logits - logits.max())
-    return {"prediction": task.names[best], "score": float(shifted[best] / shifted.sum())}
+        return {"prediction": list(answer)}
+    ((name, value),) = answer.items()
+    return {"prediction": value} if task.kind == "regression" else {"prediction": name, "score": value}
 
 
 def _text(row: Row, column: str, source: Path) -> str:

@@ -109,19 +109,9 @@ def survival(
         last_layer,
         model.family.layers,
         texts,
-        _prediction(Task.of(model.config), output.logits[0].float()),
+        Task.of(model.config).answer(output.logits[0].float().cpu().numpy()),
         float(output.trace.flops.sum() / output.trace.dense_flops.sum()),
     )
-
-
-def _prediction(task: Task, logits: torch.Tensor) -> dict[str, float]:
-    """Labels of one text and their probabilities, from its logits ``[labels]``; or its score."""
-    if task.kind == "regression":
-        return {task.names[0]: float(logits[0])}
-    if task.kind == "multi-label":
-        return {n: p for n, p in zip(task.names, logits.sigmoid().tolist(), strict=True) if p > 0.5}
-    best = int(logits.argmax())
-    return {task.names[best]: float(logits.softmax(-1)[best])}
 
 
 def _by_offsets(text: str, spans: Sequence[tuple[int, int, int]]) -> Stretches:

@@ -7,33 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from transformers import TrainerCallback
+
+from thresher.measure.progress import progress_bar
 
 
 class Interrupted(KeyboardInterrupt):
     """Training was stopped by Ctrl-C after a checkpoint was written."""
-
-
-def progress_bar() -> Progress:
-    """The bar that every long command shows, on the error stream."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
-    )
 
 
 class RichProgress(TrainerCallback):

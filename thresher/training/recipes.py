@@ -20,6 +20,7 @@ from thresher.families import family_for
 from thresher.measure.evaluate import encode_labels, thresholds_of
 from thresher.measure.figures import kept_figure, training_figure
 from thresher.measure.predict import Predictions, predict, warn_if_bare
+from thresher.measure.progress import progress_bar
 from thresher.measure.report import kept_report, versions, write_json
 from thresher.measure.speed import speeds
 from thresher.model import PrunedModel
@@ -28,7 +29,6 @@ from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.examples import Examples, base_outputs
 from thresher.training.job import Job, begin, check_folder
-from thresher.training.progress import progress_bar
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import train
 
