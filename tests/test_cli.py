@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,10 @@ from transformers import (
 from typer.testing import CliRunner
 
 from tests import toy
-from thresher import PrunedModel, PruningConfig, prune
+from thresher import PrunedModel, PruningConfig, cli, prune
 from thresher.cli import app
 from thresher.data import iter_rows
+from thresher.training import TrainingSettings
 
 
 def call(*arguments: object) -> tuple[int, str]:
@@ -57,6 +60,15 @@ def test_help_names_every_command():
     for command in ("finetune", "prune", "evaluate", "predict", "show", "demo"):
         assert command in said
     assert call("--version")[1].startswith("thresher 0.")
+
+
+@pytest.mark.parametrize("command", [cli.finetune, cli.prune])
+def test_training_options_default_to_the_settings(command):
+    settings = asdict(TrainingSettings())
+    given = {name: p.default for name, p in inspect.signature(command).parameters.items() if name in settings}
+    assert {"learning_rate", "weight_decay", "warmup", "evaluations", "seed"} <= set(given)
+    decided_by_the_command = {"budget", "regularizer"}
+    assert given == {name: settings[name] if name not in decided_by_the_command else None for name in given}
 
 
 # Errors: exit code 2, a message that says what to do, no traceback -----------------------------

@@ -103,6 +103,9 @@ MaxLength = Annotated[int | None, typer.Option(help="Most tokens of a text. Defa
 Batch = Annotated[int, typer.Option("--batch-size", help="Texts in a forward pass.")]
 Accumulation = Annotated[int, typer.Option(help="Forward passes in a step.")]
 Rate = Annotated[float, typer.Option("--learning-rate", help="Learning rate of the weights.")]
+Decay = Annotated[float, typer.Option("--weight-decay", help="Weight decay.")]
+Warmup = Annotated[float, typer.Option(help="Share of the steps over which the learning rate rises.")]
+Evaluations = Annotated[int, typer.Option(help="Checkpoints measured on the way; the best is taken.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16, for training.")]
 Force = Annotated[bool, typer.Option("--force", help="Write over what is there.")]
@@ -124,6 +127,9 @@ def finetune(
     learning_rate: Rate = 5e-5,
     batch_size: Batch = 32,
     accumulation: Accumulation = 1,
+    weight_decay: Decay = 0.01,
+    warmup: Warmup = 0.05,
+    evaluations: Evaluations = 6,
     max_length: MaxLength = None,
     seed: Seed = 42,
     precision: Precision = "auto",
@@ -141,6 +147,9 @@ def finetune(
         learning_rate=learning_rate,
         batch_size=batch_size,
         accumulation=accumulation,
+        weight_decay=weight_decay,
+        warmup=warmup,
+        evaluations=evaluations,
         seed=seed,
         precision=precision,
     )
@@ -179,6 +188,9 @@ def prune(
     ] = 0.5,
     batch_size: Batch = 32,
     accumulation: Accumulation = 1,
+    weight_decay: Decay = 0.01,
+    warmup: Warmup = 0.05,
+    evaluations: Evaluations = 6,
     max_length: MaxLength = None,
     seed: Seed = 42,
     precision: Precision = "auto",
@@ -206,6 +218,9 @@ def prune(
         distill=distill,
         batch_size=batch_size,
         accumulation=accumulation,
+        weight_decay=weight_decay,
+        warmup=warmup,
+        evaluations=evaluations,
         seed=seed,
         precision=precision,
     )

@@ -132,6 +132,13 @@ class Task:
         ids = {self._id(item, where) for item in _items(label)}
         return [float(i in ids) for i in range(len(self.names))]
 
+    def encode_all(self, examples: Any, source: str) -> list[Any]:
+        """Encode the column "label" of a data set that was read from the file `source`."""
+        return [
+            self.encode(label, f"{source}:{line}")
+            for label, line in zip(examples["label"][:], examples["line"][:], strict=True)
+        ]
+
     def _id(self, label: Any, where: str) -> int:
         for spelling in _spellings(label):
             if spelling in self._ids:

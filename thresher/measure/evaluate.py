@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
+import torch
 
 from thresher.data import load_examples
 from thresher.errors import UserError
@@ -36,14 +36,6 @@ def text_columns(model: PrunedModel, given: list[str]) -> list[str]:
             f"{len(columns)} text columns are given ({', '.join(columns)}); a model takes one or two."
         )
     return columns
-
-
-def encode_labels(examples: datasets.Dataset, task: Task, source: str) -> list[Any]:
-    """Label column to ids or numbers, with errors that name the line."""
-    return [
-        task.encode(label, f"{source}:{line}")
-        for label, line in zip(examples["label"][:], examples["line"][:], strict=True)
-    ]
 
 
 def evaluate(
@@ -81,7 +73,7 @@ def evaluate(
     model, encoder, task = open_model(folder)
     text = text_columns(model, text)
     examples = load_examples(source, text, label, split="test")
-    labels = None if label is None else encode_labels(examples, task, source)  # before the long part
+    labels = None if label is None else task.encode_all(examples, source)  # before the long part
     rows = encoder.encode_examples(examples)
     begin = stage or (lambda name, total: lambda done: None)
     pruned = predict(model, encoder, rows, advance=begin("pruned", len(rows)))
@@ -108,16 +100,14 @@ def evaluate(
             "truncated": encoder.truncated,
         },
         "quality": quality,
-        **kept_report(pruned, thresholds_of(model)),
+        **kept_report(pruned, model),
+        "settings": {
+            "computed_in": str(model.dtype).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+        },
         "versions": versions(),
     }
     if speed:
         report["speed"] = speeds(model, encoder, examples, advance=begin("timing", 12))
     report["seconds"] = round(time.time() - start, 1)
     return report
-
-
-def thresholds_of(model: PrunedModel) -> list[float] | None:
-    """The thresholds, where the pruner has any."""
-    thresholds = getattr(model.pruner, "thresholds", None)
-    return None if thresholds is None else thresholds.tolist()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thresher.measure.predict import Predictions
+from thresher.model import PrunedModel
 from thresher.version import __version__
 
 PACKAGES = ("torch", "transformers", "datasets", "numpy")
@@ -25,15 +26,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def kept_report(predictions: Predictions, thresholds: list[float] | None = None) -> dict[str, Any]:
-    """FLOPs ratio, tokens kept per layer (share of all, and mean number), and thresholds."""
+def kept_report(predictions: Predictions, model: PrunedModel) -> dict[str, Any]:
+    """FLOPs ratio, tokens kept per layer (share of all, and mean number), and thresholds if there are any."""
+    thresholds = getattr(model.pruner, "thresholds", None)
     kept = None if predictions.kept is None else predictions.kept.mean(1).round(2).tolist()
     return {
         "flops_ratio": predictions.flops_ratio,
         "kept_share": predictions.kept_share,
         "kept_tokens": kept,
         "mean_tokens": float(predictions.lengths.mean()),
-        "thresholds": thresholds,
+        "thresholds": None if thresholds is None else thresholds.tolist(),
     }
 
 

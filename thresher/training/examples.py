@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from thresher.errors import UserError
-from thresher.measure.predict import Predictions, predict
+from thresher.measure.predict import predict
 from thresher.model import PrunedModel
 from thresher.tasks import Task
 from thresher.text import TextEncoder
@@ -53,12 +53,17 @@ class Examples:
             table = table.add_column("base", list(self.base))
         return table
 
-    def quality(self, task: Task, predictions: Predictions) -> dict[str, float]:
-        """Against the labels, or where there are none against base's outputs."""
+    def quality(self, task: Task, logits: np.ndarray) -> dict[str, float]:
+        """Of logits ``[n, labels]``, against the labels, or where there are none against base's outputs."""
         if self.labels is not None:
-            return task.quality(predictions.logits, self.labels)
+            return task.quality(logits, self.labels)
         assert self.base is not None
-        return task.agreement(predictions.logits, self.base)
+        return task.agreement(logits, self.base)
+
+    def base_quality(self, task: Task) -> dict[str, float]:
+        """Quality of base's outputs; all of them agree where there are no labels."""
+        assert self.base is not None
+        return self.quality(task, self.base)
 
 
 class Collator:

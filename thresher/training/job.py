@@ -89,6 +89,8 @@ def begin(job: Job, how: dict[str, Any]) -> None:
     what = json.loads(json.dumps(what | {"max_length": job.max_length}))
     if not job.resume:
         shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
+        for stale in ("report.json", "evaluation.json", "training.png", "kept.png"):
+            (job.out / stale).unlink(missing_ok=True)  # of the model that is written over
         write_json(what, note(job))
         return
     before = json.loads(note(job).read_text())

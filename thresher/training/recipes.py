@@ -17,7 +17,6 @@ from thresher.config import PruningConfig
 from thresher.data import load_examples
 from thresher.errors import UserError
 from thresher.families import family_for
-from thresher.measure.evaluate import encode_labels, thresholds_of
 from thresher.measure.figures import kept_figure, training_figure
 from thresher.measure.predict import Predictions, predict, warn_if_bare
 from thresher.measure.progress import progress_bar
@@ -70,8 +69,8 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     run.train(settings)
     run.encoder.tokenizer.save_pretrained(job.out)
     model.save_pretrained(job.out)
-    quality, found = run.quality(dense)
-    report = run.report("finetune", settings, start, {"dense": quality}) | kept_report(found)
+    quality, found = run.quality()
+    report = run.report("finetune", settings, start, {"dense": quality}) | kept_report(found, dense)
     return run.finish(report)
 
 
@@ -103,22 +102,22 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     pruned.metadata["max_length"] = run.encoder.max_length
     begin(job, pruning.to_dict())
     run.distil()
-    with pruned.dense():
-        base, _ = run.quality(pruned)
+    base = run.eval.base_quality(task)
     where = Path(job.data.eval).name if job.data.eval else "a held-out part of train"
     pruned.metadata |= {"base_quality": base, "base_measured_on": where}
     history = run.train(job.settings)
     with pruned.dense():
-        dense, _ = run.quality(pruned)
-    best, found = run.quality(pruned)
+        dense, _ = run.quality()
+    best, found = run.quality()
     warn_if_bare(pruned, found)
     quality = {"base": base, "dense": dense, "pruned": best}
     run.encoder.tokenizer.save_pretrained(job.out)
     pruned.save_pretrained(job.out)
     report = run.report("prune", job.settings, start, quality) | {"pruning": pruning.to_dict()}
-    report |= kept_report(found, thresholds_of(pruned)) | {"history": history}
-    training_figure(history, job.out / "training.png", run.held_out_base, f"{report['metric']}, held out")
-    kept_figure(found.kept_share or [], job.out / "kept.png", thresholds_of(pruned))
+    report |= kept_report(found, pruned) | {"history": history}
+    held_out = next(iter(run.held_out.base_quality(task).values()))
+    training_figure(history, job.out / "training.png", held_out, f"{report['metric']}, held out")
+    kept_figure(found.kept_share or [], job.out / "kept.png", report["thresholds"])
     return run.finish(report)
 
 
@@ -145,10 +144,9 @@ class _Run:
         if data.eval:
             self.texts = load_examples(data.eval, data.text, data.label, split="test")
             self.eval = self._examples(self.texts, data.eval)
-        self.held_out_base: float | None = None
 
     def _examples(self, examples: Any, source: str) -> Examples:
-        labels = encode_labels(examples, self.task, source) if "label" in examples.column_names else None
+        labels = self.task.encode_all(examples, source) if "label" in examples.column_names else None
         return Examples(self.encoder.encode_examples(examples), labels)
 
     @property
@@ -158,10 +156,10 @@ class _Run:
     def distil(self) -> None:
         """Ask base once for its outputs, on all that is learned or measured against them."""
         parts = {"held out": self.held_out}
+        if self.eval is not self.held_out:
+            parts["eval"] = self.eval
         if self.job.settings.distill or self.examples.labels is None:
             parts["train"] = self.examples
-        if self.eval.labels is None and self.eval is not self.held_out:
-            parts["eval"] = self.eval
         with progress_bar() as bar:
             for name, part in parts.items():
                 task = bar.add_task(f"base's outputs, {name}", total=len(part), note="")
@@ -170,8 +168,6 @@ class _Run:
                 autocast = self.job.settings.autocast if name == "train" else None
                 advance = partial(bar.advance, task)
                 part.base = base_outputs(self.model, self.encoder, part.rows, file, autocast, advance)
-        if self.held_out.labels is not None and self.held_out.base is not None:
-            self.held_out_base = self.task.quality(self.held_out.base, self.held_out.labels)[self.task.metric]
 
     def train(self, settings: TrainingSettings) -> list[dict[str, Any]]:
         return train(
@@ -185,10 +181,10 @@ class _Run:
             self.job.resume,
         )
 
-    def quality(self, model: PrunedModel) -> tuple[dict[str, float], Predictions]:
-        """Quality of a model, as it stands, on eval."""
-        found = predict(model, self.encoder, self.eval.rows)
-        return self.eval.quality(self.task, found), found
+    def quality(self) -> tuple[dict[str, float], Predictions]:
+        """Quality of the model, as it stands, on eval."""
+        found = predict(self.model, self.encoder, self.eval.rows)
+        return self.eval.quality(self.task, found.logits), found
 
     def report(
         self, command: str, settings: TrainingSettings, start: float, quality: dict[str, Any]

@@ -118,6 +118,7 @@ def train(
         report_to="none",
         disable_tqdm=True,
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # copies of the model on other GPUs would lose their traces
     trainer = PruningTrainer(
         model=model,
         args=arguments,
@@ -228,7 +229,7 @@ class PruningTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure on the held-out part of train."""
         found = predict(self.pruned, self.encoder, self.held_out.rows, autocast=self.settings.autocast)
-        quality = next(iter(self.held_out.quality(self.task, found).values()))
+        quality = next(iter(self.held_out.quality(self.task, found.logits).values()))
         ratio = found.flops_ratio or 1.0
         metrics = {
             "eval_score": self.controller.score(quality, ratio, self.state.global_step),
