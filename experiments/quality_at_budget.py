@@ -50,7 +50,7 @@ class Task:
 
 
 TASKS = {
-    "sst2": Task("sst2/train.tsv", "sst2/dev.tsv", "sentence", 128, 1.0, 0.5, 0.5),
+    "sst2": Task("sst2/train.tsv", "sst2/dev.tsv", "sentence", 128, 1.0, 0.35, 0.35),
     "ag_news": Task("ag_news_10k/train.tsv", "ag_news_10k/test.tsv", "text", 128, 2.0, 1.0, 1.0),
     "imdb": Task("imdb/train.jsonl.gz", "imdb/test.jsonl.gz", "text", 256, 2.0, 1.0, 1.0, 5000, 5000),
 }
