@@ -35,11 +35,13 @@ clean:  ## Remove .venv, caches and build leftovers; runs/ and demo/ stay
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
-# The stamps are redone when the dependencies change. What development needs holds what the demo needs.
-.venv/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
+# The stamps are redone when dependencies or native code change. What development needs holds what the demo needs.
+BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard thresher/attention/csrc/*)
+
+.venv/demo.stamp: $(BUILT_FROM) | $(BIN)/python
 	$(INSTALL) -e ".[demo]"
 	@touch $@
 
-.venv/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
+.venv/dev.stamp: $(BUILT_FROM) | $(BIN)/python
 	$(INSTALL) -e ".[demo,dev]"
 	@touch .venv/demo.stamp $@

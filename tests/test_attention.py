@@ -1,4 +1,4 @@
-"""attend() and weight_in_reach() against loops over one sequence at a time, in float64."""
+"""The plain route and weight_in_reach() against loops over one sequence at a time, in float64."""
 
 from itertools import chain
 from unittest.mock import patch
@@ -51,11 +51,11 @@ def by_hand(query, key, value, packed, window, log_weight):
         if window is not None:
             far = (at[:, None] - at[None, :]).abs() > window
         heads, importance = [], torch.zeros(end - start, dtype=torch.float64)
-        for h in range(HEADS):
+        for h in range(query.shape[1]):
             scores = SCALE * query[start:end, h] @ key[start:end, h].T + log_weight[None, start:end]
             weights = scores.masked_fill(far, -torch.inf).softmax(1)
             heads.append(weights @ value[start:end, h])
-            importance += log_weight[start:end].exp() @ weights / HEADS
+            importance += log_weight[start:end].exp() @ weights / query.shape[1]
         contexts.append(torch.cat(heads, 1))
         importances.append(importance)
     return torch.cat(contexts), torch.cat(importances)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -59,7 +60,9 @@ def test_help_names_every_command():
     assert code == 0
     for command in ("finetune", "prune", "evaluate", "predict", "show", "demo"):
         assert command in said
-    assert call("--version")[1].startswith("thresher 0.")
+    assert re.fullmatch(
+        r"thresher 0\.\d+\.\d+ \(attention: (native, \w+|plain, by torch)\)", call("--version")[1]
+    )
 
 
 @pytest.mark.parametrize("command", [cli.finetune, cli.prune])

@@ -72,14 +72,20 @@ def _quiet() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        out.print(f"thresher {__version__}", highlight=False)
+        from thresher.attention import native
+
+        route = f"native, {native.instructions}" if native.instructions else "plain, by torch"
+        out.print(f"thresher {__version__} (attention: {route})", highlight=False)
         raise typer.Exit
 
 
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version, and how attention runs."
+        ),
     ] = False,
 ) -> None:
     pass

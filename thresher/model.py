@@ -187,16 +187,16 @@ class PrunedModel(nn.Module):
 
     def _decider(
         self, layer: int, hidden: Tensor, packed: PackedBatch
-    ) -> Callable[[Tensor], Decision] | None:
-        """The pruner's answer with the prefix put back, or None where this layer drops nothing."""
+    ) -> Callable[[Tensor], Decision] | Decision | None:
+        """The pruner's answer with the prefix put back; None where this layer drops nothing."""
         end = self.pruning.prefix_only_at_end and layer == self.family.layers - 1
         if self._dense or not (end or self.pruner.prunes(layer)):
             return None
+        prefix = packed.positions < self.pruning.prefix
+        if end:
+            return Decision(keep=prefix)
 
         def decide(importance: Tensor) -> Decision:
-            prefix = packed.positions < self.pruning.prefix
-            if end:
-                return Decision(keep=prefix)
             keep, log_gate = self.pruner(layer, importance, hidden, packed)
             return Decision(
                 None if keep is None else keep | prefix,

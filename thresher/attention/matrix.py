@@ -1,6 +1,7 @@
 """The plain route: the attention matrix of sequences of near lengths, a bucket at a time.
 
-Works on every device and dtype, and is differentiable: training always takes it.
+Works on every device and dtype, and is differentiable: training always takes it. No context row is computed
+for a token that is dropped.
 """
 
 from __future__ import annotations
@@ -33,34 +34,9 @@ def attend(
     window: int | None = None,
     log_weight: Tensor | None = None,
     dropout: float = 0.0,
-    decide: Callable[[Tensor], Decision] | None = None,
+    decide: Callable[[Tensor], Decision] | Decision | None = None,
 ) -> tuple[Tensor, Decision | None]:
-    """Attention of a packed batch, with the drop between scores and context.
-
-    Parameters
-    ----------
-    query, key, value : tensors [tokens, heads, head_dim]
-    packed : PackedBatch
-    scale : float
-        Factor on the scores, usually ``head_dim ** -0.5``.
-    window : int, optional
-        Attend only within this difference of original positions.
-    log_weight : float tensor [tokens], optional
-        Log of how alive each token is (soft stage, exact gate): added to the scores of that token
-        as a key, and its exponential weighs the token's vote in the importance.
-    dropout : float
-        On the probabilities, after importance is taken.
-    decide : callable, optional
-        Gets the importance, a float32 tensor [tokens] (float64 for float64 input) in fair shares,
-        mean 1 over every sequence, and answers with a `Decision`. None: nothing is dropped and no
-        importance is computed.
-
-    Returns
-    -------
-    context : tensor [survivors, heads * head_dim]
-    decision : Decision or None
-        What `decide` answered.
-    """
+    """As `thresher.attention.attend`."""
     buckets = [_Bucket(packed, rows, longest) for rows, longest in _plan(packed)]
     heads_dim = query.shape[1] * query.shape[2]
     if decide is None and log_weight is None:
@@ -70,8 +46,8 @@ def attend(
     # Importance wants float32 whatever autocast says: bfloat16 scores move it by 3e-3.
     with torch.autocast(query.device.type, enabled=False):
         probabilities = [b.probabilities(query, key, scale, window, log_weight) for b in buckets]
-        decision = None
-        if decide is not None:
+        decision = None if callable(decide) else decide
+        if callable(decide):
             votes = None if log_weight is None else log_weight.exp()
             received = [b.importance(p, votes) for b, p in zip(buckets, probabilities, strict=True)]
             decision = decide(_scatter(packed.tokens, [b.tokens for b in buckets], received))

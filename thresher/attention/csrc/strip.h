@@ -1,0 +1,246 @@
+// One head of one sequence in fp32 arithmetic, on vectors of THRESHER_WIDTH floats. No include guard:
+// native.cpp includes this once for each instruction set, each time in a namespace of its own.
+//
+// Queries go in strips of a few rows. The scores of a strip against all keys in reach stay in cache
+// while softmax, column sums and context rows are made of them, so that memory grows with the length
+// and never with its square.
+
+constexpr int W = THRESHER_WIDTH;           // floats in a vector
+constexpr int ROWS = THRESHER_ROWS;         // queries in a strip
+constexpr int COLUMNS = THRESHER_COLUMNS;   // vectors of keys that are multiplied at a time
+constexpr float MAGIC = 12582912.0f;        // 1.5 * 2^23: adding it rounds to a whole number
+
+typedef float F __attribute__((vector_size(4 * W)));
+typedef int32_t I __attribute__((vector_size(4 * W)));
+typedef float AnyF __attribute__((vector_size(4 * W), aligned(4), may_alias));
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+
+static inline F load(const float* from) { return *reinterpret_cast<const AnyF*>(from); }
+static inline void store(float* to, F values) { *reinterpret_cast<AnyF*>(to) = values; }
+static inline F all(float value) { return value - F{}; }
+static inline F larger(F a, F b) { return a < b ? b : a; }  // a NaN in a stays
+
+static inline I lanes(int64_t first) {
+  I count;
+  for (int i = 0; i < W; ++i) count[i] = i;
+  return count + static_cast<int32_t>(first);
+}
+
+// 2^x for x <= 0, relative error 2e-7; 2^-126 for anything below.
+static inline F power(F x) {
+  x = larger(x, all(-126.0f));
+  const F shifted = x + MAGIC;
+  const F part = x - (shifted - MAGIC);
+  F value = part * 1.5403530e-4f + 1.3333558e-3f;
+  value = value * part + 9.6181291e-3f;
+  value = value * part + 5.5504109e-2f;
+  value = value * part + 2.4022651e-1f;
+  value = value * part + 6.9314718e-1f;
+  value = value * part + 1.0f;
+  return (F)((I)value + ((I)shifted << 23));
+}
+
+template <class Join>
+static inline float reduce(F values, Join join) {
+  Four part[W / 4];
+  std::memcpy(part, &values, sizeof(values));
+  for (int count = W / 8; count; count /= 2)
+    for (int i = 0; i < count; ++i) part[i] = join(part[i], part[i + count]);
+  const Four pair = join(part[0], __builtin_shufflevector(part[0], part[0], 2, 3, 0, 1));
+  return join(pair, __builtin_shufflevector(pair, pair, 1, 0, 3, 2))[0];
+}
+
+// Keys go in panels of W: panel[dim][W], zeros behind the last key. A score is then a sum over dims of one
+// broadcast query number times one vector. This packs the four keys from j on.
+template <class T>
+static void pack_keys(const T* key, int64_t stride, int64_t j, int64_t n, int64_t dim, float* panels) {
+  float* to = panels + j / W * W * dim + j % W;
+  int64_t t = 0;
+  if (j + 4 <= n)
+    for (; t + 4 <= dim; t += 4) {
+      const Four a = four(key + t), b = four(key + stride + t);
+      const Four c = four(key + 2 * stride + t), d = four(key + 3 * stride + t);
+      const Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+      const Four AB = __builtin_shufflevector(a, b, 2, 6, 3, 7), CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+      *reinterpret_cast<Four*>(to + t * W) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+      *reinterpret_cast<Four*>(to + (t + 1) * W) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+      *reinterpret_cast<Four*>(to + (t + 2) * W) = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
+      *reinterpret_cast<Four*>(to + (t + 3) * W) = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+    }
+  for (; t < dim; ++t)
+    for (int64_t i = 0; i < 4; ++i) to[t * W + i] = j + i < n ? number(key[i * stride + t]) : 0.0f;
+}
+
+// A row as floats, with zeros behind it.
+template <class T>
+static void pack_row(const T* row, int64_t dim, int64_t width, float* to) {
+  for (int64_t d = 0; d < dim; ++d) to[d] = number(row[d]);
+  for (int64_t d = dim; d < width; ++d) to[d] = 0.0f;
+}
+
+template <int R, int C>
+static inline void multiply_keys(const float* query, const float* panel, int64_t dim, float* scores,
+                                 int64_t stride) {
+  F sum[R][C];
+  THRESHER_UNROLL for (int r = 0; r < R; ++r)
+    THRESHER_UNROLL for (int c = 0; c < C; ++c) sum[r][c] = F{};
+  for (int64_t t = 0; t < dim; ++t) {
+    F key[C];
+    THRESHER_UNROLL for (int c = 0; c < C; ++c) key[c] = load(panel + (c * dim + t) * W);
+    THRESHER_UNROLL for (int r = 0; r < R; ++r)
+      THRESHER_UNROLL for (int c = 0; c < C; ++c) sum[r][c] += query[r * dim + t] * key[c];
+  }
+  THRESHER_UNROLL for (int r = 0; r < R; ++r)
+    THRESHER_UNROLL for (int c = 0; c < C; ++c) store(scores + r * stride + c * W, sum[r][c]);
+}
+
+template <int R, int D>
+static inline void multiply_values(const float* weights, int64_t stride, int64_t n, const float* value,
+                                   int64_t width, float* context) {
+  F sum[R][D];
+  THRESHER_UNROLL for (int r = 0; r < R; ++r)
+    THRESHER_UNROLL for (int d = 0; d < D; ++d) sum[r][d] = F{};
+  for (int64_t j = 0; j < n; ++j) {
+    F row[D];
+    THRESHER_UNROLL for (int d = 0; d < D; ++d) row[d] = load(value + j * width + d * W);
+    THRESHER_UNROLL for (int r = 0; r < R; ++r)
+      THRESHER_UNROLL for (int d = 0; d < D; ++d) sum[r][d] += weights[r * stride + j] * row[d];
+  }
+  THRESHER_UNROLL for (int r = 0; r < R; ++r)
+    THRESHER_UNROLL for (int d = 0; d < D; ++d) store(context + r * width + d * W, sum[r][d]);
+}
+
+// Some queries of a head, and room for what is made of them.
+struct Strip {
+  const float *query, *panels, *value;
+  float* scores;    // [rows, stride]
+  float* factor;    // [rows]: of softmax, one over the sum of the row
+  float* context;   // [rows, width], before the factor; or null
+  float* received;  // [keys], added to; or null
+  const Reach* reach;  // [rows]
+  int64_t stride, dim, width;
+  float scale;
+};
+
+// Softmax of R rows of scores in place, over columns [first, last) in whole vectors: the largest number of a row is
+// 1, and what to multiply a row by is put beside. The rows go side by side, for each is a chain of slow steps.
+template <int R>
+static void soften(const Strip& s, int64_t first, int64_t last) {
+  const F never = all(-INFINITY);
+  for (int r = 0; r < R; ++r) {
+    float* row = s.scores + r * s.stride;
+    const auto low = static_cast<int32_t>(s.reach[r].low), high = static_cast<int32_t>(s.reach[r].high);
+    for (int64_t j = first; j < low; j += W) store(row + j, lanes(j) < low ? never : load(row + j));
+    for (int64_t j = high / W * W; j < last; j += W) store(row + j, lanes(j) < high ? load(row + j) : never);
+  }
+  F most[R], offset[R], sum[R];
+  THRESHER_UNROLL for (int r = 0; r < R; ++r) most[r] = never;
+  for (int64_t j = first; j < last; j += W)
+    THRESHER_UNROLL for (int r = 0; r < R; ++r) most[r] = larger(most[r], load(s.scores + r * s.stride + j));
+  const float unit = s.scale * 1.44269504f;
+  THRESHER_UNROLL for (int r = 0; r < R; ++r) {
+    offset[r] = all(unit * reduce(most[r], [](Four a, Four b) { return a < b ? b : a; }));
+    sum[r] = F{};
+  }
+  for (int64_t j = first; j < last; j += W)
+    THRESHER_UNROLL for (int r = 0; r < R; ++r) {
+      float* at = s.scores + r * s.stride + j;
+      const F weight = power(load(at) * unit - offset[r]);
+      store(at, weight);
+      sum[r] += weight;
+    }
+  F factor[R];
+  THRESHER_UNROLL for (int r = 0; r < R; ++r) {
+    s.factor[r] = 1 / reduce(sum[r], [](Four a, Four b) { return a + b; });
+    factor[r] = all(s.factor[r]);
+  }
+  for (int64_t j = first; s.received && j < last; j += W) {
+    F column = load(s.received + j);
+    THRESHER_UNROLL for (int r = 0; r < R; ++r) column += load(s.scores + r * s.stride + j) * factor[r];
+    store(s.received + j, column);
+  }
+}
+
+template <int R>
+static void run_strip(const Strip& s) {
+  const int64_t first = s.reach[0].low / W * W, last = (s.reach[R - 1].high + W - 1) / W * W;
+  int64_t j = first;
+  for (; j + COLUMNS * W <= last; j += COLUMNS * W)
+    multiply_keys<R, COLUMNS>(s.query, s.panels + j * s.dim, s.dim, s.scores + j, s.stride);
+  for (; j < last; j += W) multiply_keys<R, 1>(s.query, s.panels + j * s.dim, s.dim, s.scores + j, s.stride);
+  soften<R>(s, first, last);
+  if (!s.context) return;
+  const int64_t count = s.reach[R - 1].high - first;
+  const auto multiply = [&](auto step, int64_t d) {
+    constexpr int D = decltype(step)::value;
+    multiply_values<R, D>(s.scores + first, s.stride, count, s.value + first * s.width + d, s.width, s.context + d);
+    return D * W;
+  };
+  for (int64_t d = 0; d < s.width;) {
+    const int64_t left = (s.width - d) / W;
+    d += left >= 4   ? multiply(std::integral_constant<int, 4>(), d)
+         : left >= 2 ? multiply(std::integral_constant<int, 2>(), d)
+                     : multiply(std::integral_constant<int, 1>(), d);
+  }
+}
+
+template <class T>
+static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t end) {
+  const int64_t start = p.starts[sequence], n = p.starts[sequence + 1] - start, dim = p.dim;
+  const Rows rows(p, sequence);
+  const int64_t panelled = (n + W - 1) / W * W, width = (dim + W - 1) / W * W;
+  // Heads of a token lie side by side, tokens far apart: heads are packed together, as many as stay in cache.
+  const int64_t numbers = panelled * dim + n * width + rows.count * dim;
+  const int64_t together = std::max<int64_t>(1, std::min(end - head, ROOM / numbers));
+  Scratch scratch;
+  float* panels = scratch.take<float>(together * panelled * dim);
+  float* values = scratch.take<float>(together * n * width);
+  float* queries = scratch.take<float>(together * rows.count * dim);
+  Reach reach[ROWS];
+  float factor[ROWS];
+  Strip s;
+  s.dim = dim;
+  s.width = width;
+  s.scale = p.scale;
+  s.reach = reach;
+  s.factor = factor;
+  s.stride = panelled + W;  // not a power of two, where rows would share few cache sets
+  s.scores = scratch.take<float>(ROWS * s.stride);
+  s.received = p.received ? scratch.take<float>(panelled) : nullptr;
+  s.context = p.context ? scratch.take<float>(ROWS * width) : nullptr;
+  static void (*const run[])(const Strip&) = {THRESHER_STRIPS};
+  const auto from = [&](const void* base, const int64_t* stride, int64_t token, int64_t head) {
+    return static_cast<const T*>(base) + token * stride[0] + head * stride[1];
+  };
+  for (; head < end; head += together) {
+    const int64_t count = std::min(together, end - head);
+    for (int64_t j = 0; j < panelled; j += 4)
+      for (int64_t h = 0; h < count; ++h)
+        pack_keys(from(p.key, p.key_stride, start + j, head + h), p.key_stride[0], j, n, dim,
+                  panels + h * panelled * dim);
+    for (int64_t j = 0; p.context && j < n; ++j)
+      for (int64_t h = 0; h < count; ++h)
+        pack_row(from(p.value, p.value_stride, start + j, head + h), dim, width, values + (h * n + j) * width);
+    for (int64_t i = 0; i < rows.count; ++i)
+      for (int64_t h = 0; h < count; ++h)
+        pack_row(from(p.query, p.query_stride, rows[i], head + h), dim, dim, queries + (h * rows.count + i) * dim);
+    for (int64_t h = 0; h < count; ++h) {
+      s.panels = panels + h * panelled * dim;
+      s.value = values + h * n * width;
+      if (s.received) std::memset(s.received, 0, panelled * sizeof(float));
+      Window window(p, start, n);
+      for (int64_t i = 0; i < rows.count; i += ROWS) {
+        const int64_t strip = std::min<int64_t>(ROWS, rows.count - i);
+        s.query = queries + (h * rows.count + i) * dim;
+        for (int64_t r = 0; r < strip; ++r) reach[r] = window.of(rows[i + r]);
+        run[strip - 1](s);
+        if (!p.context) continue;
+        T* to = static_cast<T*>(p.context) + ((rows.first + i) * p.heads + head + h) * dim;
+        for (int64_t r = 0; r < strip; ++r, to += p.heads * dim)
+          for (int64_t d = 0; d < dim; ++d) to[d] = rounded<T>(s.context[r * width + d] * factor[r]);
+      }
+      if (s.received)
+        std::memcpy(p.received + (head + h) * p.tokens + start, s.received, n * sizeof(float));
+    }
+  }
+}

@@ -1,0 +1,175 @@
+"""The native route: attention and importance in one pass in cache, by our own C++ (csrc/), on CPUs.
+
+It holds no n x n matrix, so memory grows with the length of a text and not with its square. Forward only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from thresher.errors import UserError
+from thresher.packed import PackedBatch
+
+if TYPE_CHECKING:
+    from thresher.pruners import Decision
+
+# Instructions to use: amx, avx512, avx2 or portable; off for the plain route. Default: the best there are.
+SWITCH = "THRESHER_NATIVE"
+FEW = 1 << 18  # multiply-adds below which a second thread costs more than it does
+
+_pointer, _long = ctypes.c_void_p, ctypes.c_int64
+
+
+class _Problem(ctypes.Structure):
+    """As in native.cpp."""
+
+    _fields_ = (
+        *((name, _pointer) for name in ("query", "key", "value")),
+        *((name, _long * 2) for name in ("query_stride", "key_stride", "value_stride")),
+        *((name, _pointer) for name in ("starts", "positions", "rows", "row_starts", "context", "received")),
+        *((name, _long) for name in ("batch", "tokens", "heads", "dim", "window")),
+        ("scale", ctypes.c_float),
+        ("bf16", ctypes.c_int32),
+    )
+
+
+def use(name: str | None = None) -> str:
+    """Choose the instructions: amx, avx512, avx2 or portable; by default the best there are.
+
+    Returns
+    -------
+    str
+        Their name.
+
+    Raises
+    ------
+    UserError
+        If the machine lacks them.
+    """
+    assert _library is not None
+    if (found := _library.thresher_use(None if name is None else name.encode())) is None:
+        raise UserError(
+            f"{SWITCH} is '{name}', which this machine lacks; choose amx, avx512, avx2, portable or off."
+        )
+    return found.decode()
+
+
+def _open() -> ctypes.CDLL | None:
+    """The library, where it was built and is not switched off."""
+    files = [Path(__file__).with_name("_native" + suffix) for suffix in EXTENSION_SUFFIXES]
+    file = next((file for file in files if file.exists()), None)
+    if file is None or os.environ.get(SWITCH) == "off":
+        return None
+    library = ctypes.CDLL(str(file))
+    library.thresher_use.restype = ctypes.c_char_p
+    return library
+
+
+_library = _open()
+instructions = use(os.environ.get(SWITCH)) if _library else None
+# torch's own team of threads, where it has one that can be found: a second would fight it for the cores.
+_parallel = getattr(ctypes.CDLL(None), "GOMP_parallel", None) if _library else None
+_team = ctypes.cast(_parallel, _pointer) if _parallel else None
+
+
+def serves(query: Tensor, *others: Tensor) -> bool:
+    """True if this route can take such input: on a CPU, in float32 or bfloat16, with no gradients wanted."""
+    if _library is None or query.device.type != "cpu" or query.dtype not in (torch.float32, torch.bfloat16):
+        return False
+    return not (torch.is_grad_enabled() and any(x.requires_grad for x in (query, *others)))
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    packed: PackedBatch,
+    *,
+    scale: float,
+    window: int | None = None,
+    decide: Callable[[Tensor], Decision] | Decision | None = None,
+) -> tuple[Tensor, Decision | None]:
+    """As `thresher.attention.attend`."""
+    operation = torch.ops.thresher.attend
+    starts, positions, reach = packed.cu_seqlens, packed.positions, -1 if window is None else window
+    decision = None if callable(decide) else decide
+    if decision is not None and decision.keep is not None:
+        rows, row_starts = decision.keep.nonzero()[:, 0], packed.keep(decision.keep).cu_seqlens
+        context, _ = operation(query, key, value, starts, positions, scale, reach, rows, row_starts, False)
+        return context, decision
+    context, received = operation(
+        query, key, value, starts, positions, scale, reach, None, None, callable(decide)
+    )
+    if callable(decide):
+        decision = decide(received.mean(0))
+        if decision.keep is not None:
+            context = context[decision.keep]
+    return context, decision
+
+
+def _run(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    starts: Tensor,
+    positions: Tensor,
+    scale: float,
+    window: int,
+    rows: Tensor | None,
+    row_starts: Tensor | None,
+    importance: bool,
+) -> tuple[Tensor, Tensor]:
+    """Context ``[rows, heads * dim]`` and attention received ``[heads, tokens]`` (empty unless asked for)."""
+    tokens, heads, dim = query.shape
+    query, key, value = (x if x.stride(2) == 1 else x.contiguous() for x in (query, key, value))
+    context = query.new_empty(tokens if rows is None else len(rows), heads * dim)
+    received = torch.empty(heads if importance else 0, tokens)
+    problem = _Problem(
+        query.data_ptr(),
+        key.data_ptr(),
+        value.data_ptr(),
+        query.stride()[:2],
+        key.stride()[:2],
+        value.stride()[:2],
+        starts.data_ptr(),
+        positions.data_ptr(),
+        None if rows is None else rows.data_ptr(),
+        None if row_starts is None else row_starts.data_ptr(),
+        context.data_ptr(),
+        received.data_ptr() if importance else None,
+        len(starts) - 1,
+        tokens,
+        heads,
+        dim,
+        window,
+        scale,
+        query.dtype == torch.bfloat16,
+    )
+    work = tokens * tokens * heads * dim // (len(starts) - 1)
+    assert _library is not None
+    _library.thresher_attend(ctypes.byref(problem), torch.get_num_threads() if work > FEW else 1, _team)
+    return context, received
+
+
+def _shapes(query, key, value, starts, positions, scale, window, rows, row_starts, importance):
+    tokens, heads, dim = query.shape
+    context = query.new_empty(tokens if rows is None else rows.shape[0], heads * dim)
+    return context, query.new_empty(heads if importance else 0, tokens, dtype=torch.float32)
+
+
+if _library is not None:
+    _definitions = torch.library.Library("thresher", "FRAGMENT")
+    _definitions.define(
+        "attend(Tensor query, Tensor key, Tensor value, Tensor starts, Tensor positions, float scale, "
+        "int window, Tensor? rows, Tensor? row_starts, bool importance) -> (Tensor, Tensor)"
+    )
+    _definitions.impl("attend", _run, "CPU")
+    torch.library.register_fake("thresher::attend", _shapes)
