@@ -36,7 +36,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 # The stamps are redone when dependencies or native code change. What development needs holds what the demo needs.
-BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard thresher/attention/csrc/*)
+BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard thresher/native/csrc/*)
 
 .venv/demo.stamp: $(BUILT_FROM) | $(BIN)/python
 	$(INSTALL) -e ".[demo]"

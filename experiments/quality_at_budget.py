@@ -109,7 +109,12 @@ def main() -> None:
     for seed in given.seeds:
         base = given.work / f"{given.task}-base-{seed}"
         settings = TrainingSettings(
-            soft_epochs=0.0, hard_epochs=task.base_epochs, distill=0.0, seed=seed, evaluations=3
+            soft_epochs=0.0,
+            hard_epochs=task.base_epochs,
+            learning_rate=5e-5,
+            distill=0.0,
+            seed=seed,
+            evaluations=3,
         )
         if not _done(base / "report.json", settings):
             finetune(job(encoder, base, settings))
@@ -137,6 +142,8 @@ def _done(report: Path, settings: TrainingSettings) -> bool:
     """Whether a run has its report already; refuses one that was made with other settings."""
     if not report.exists():
         return False
+    if settings.soft_epochs + settings.hard_epochs == 0:
+        return True  # nothing was trained
     stored = json.loads(report.read_text())["settings"]
     if other := [name for name, value in asdict(settings).items() if stored.get(name) != value]:
         raise SystemExit(

@@ -70,8 +70,10 @@ def test_training_options_default_to_the_settings(command):
     settings = asdict(TrainingSettings())
     given = {name: p.default for name, p in inspect.signature(command).parameters.items() if name in settings}
     assert {"learning_rate", "weight_decay", "warmup", "evaluations", "seed"} <= set(given)
-    decided_by_the_command = {"budget", "regularizer"}
-    assert given == {name: settings[name] if name not in decided_by_the_command else None for name in given}
+    decided = {"budget": None, "regularizer": None} | (
+        {"learning_rate": 5e-5} if command is cli.finetune else {}
+    )
+    assert given == {name: decided.get(name, settings[name]) for name in given}
 
 
 # Errors: exit code 2, a message that says what to do, no traceback -----------------------------

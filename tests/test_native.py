@@ -8,11 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.test_attention import SCALE, by_hand, ragged
-from thresher.attention import attend, matrix, native
+from thresher import native
+from thresher.attention import attend, matrix
+from thresher.attention import native as route
 from thresher.errors import UserError
 from thresher.pruners import Decision
 
-pytestmark = pytest.mark.skipif(native._library is None, reason="native attention is not built")
+pytestmark = pytest.mark.skipif(native.library is None, reason="native attention is not built")
 CLOSE = {torch.float32: {"atol": 1e-5, "rtol": 1e-5}, torch.bfloat16: {"atol": 1e-2, "rtol": 1e-2}}
 
 
@@ -45,7 +47,7 @@ def inputs(packed, heads, dim, dtype, layout="fused", seed=0):
 def run(qkv, packed, window=None, keep=None):
     """Context, and the importance that it showed."""
     seen = []
-    context, _ = native.attend(
+    context, _ = route.attend(
         *qkv, packed, scale=SCALE, window=window, decide=lambda i: seen.append(i) or Decision(keep)
     )
     return context, seen[0]
@@ -78,8 +80,8 @@ def test_equals_brute_force(instructions, lengths, window, seed, gaps, dtype, di
     torch.testing.assert_close(seen.double(), importance, atol=1e-5, rtol=1e-5)
 
     decided, _ = run(qkv, packed, window, keep)
-    known, _ = native.attend(*qkv, packed, scale=SCALE, window=window, decide=Decision(keep))
-    undecided, _ = native.attend(*qkv, packed, scale=SCALE, window=window)
+    known, _ = route.attend(*qkv, packed, scale=SCALE, window=window, decide=Decision(keep))
+    undecided, _ = route.attend(*qkv, packed, scale=SCALE, window=window)
     assert torch.equal(decided, context[keep])
     assert torch.equal(known, context[keep])
     assert torch.equal(undecided, context)
@@ -90,13 +92,13 @@ def test_depends_on_neither_batch_nor_threads(instructions, dtype):
     packed = ragged([70, 3, 129, 1, 40])
     qkv = inputs(packed, 3, 32, dtype)
     context, importance = run(qkv, packed)
-    with patch.object(native, "FEW", -1):
+    with patch.object(native, "threads", lambda work: torch.get_num_threads()):
         threads = torch.get_num_threads()
         try:
             for count in (1, 2, 5):
                 torch.set_num_threads(count)
-                for team in (native._team, None):  # torch's, and threads of its own
-                    with patch.object(native, "_team", team):
+                for team in (native.team, None):  # torch's, and threads of its own
+                    with patch.object(native, "team", team):
                         again = run(qkv, packed)
                     assert torch.equal(again[0], context)
                     assert torch.equal(again[1], importance)
@@ -140,24 +142,24 @@ def test_what_it_serves():
     packed = ragged([5])
     qkv = inputs(packed, 2, 8, torch.float32)
 
-    def route(*qkv, **options):
+    def taken(*qkv, **options):
         with (
-            patch.object(native, "attend", wraps=native.attend) as fast,
+            patch.object(route, "attend", wraps=route.attend) as fast,
             patch.object(matrix, "attend", wraps=matrix.attend) as plain,
         ):
             attend(*qkv, packed, scale=SCALE, **options)
         assert fast.called != plain.called
         return "native" if fast.called else "matrix"
 
-    assert route(*qkv) == "native"
-    assert route(*qkv, dropout=0.1) == "matrix"
-    assert route(*qkv, log_weight=torch.zeros(5)) == "matrix"
-    assert route(*(x.double() for x in qkv)) == "matrix"
-    assert route(qkv[0].clone().requires_grad_(), *qkv[1:]) == "matrix"
+    assert taken(*qkv) == "native"
+    assert taken(*qkv, dropout=0.1) == "matrix"
+    assert taken(*qkv, log_weight=torch.zeros(5)) == "matrix"
+    assert taken(*(x.double() for x in qkv)) == "matrix"
+    assert taken(qkv[0].clone().requires_grad_(), *qkv[1:]) == "matrix"
     with torch.no_grad():
-        assert route(qkv[0].clone().requires_grad_(), *qkv[1:]) == "native"
-    with patch.object(native, "_library", None):
-        assert route(*qkv) == "matrix"
+        assert taken(qkv[0].clone().requires_grad_(), *qkv[1:]) == "native"
+    with patch.object(native, "library", None):
+        assert taken(*qkv) == "matrix"
 
 
 def test_is_a_torch_operation():

@@ -72,7 +72,7 @@ def _quiet() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from thresher.attention import native
+        from thresher import native
 
         route = f"native, {native.instructions}" if native.instructions else "plain, by torch"
         out.print(f"thresher {__version__} (attention: {route})", highlight=False)
@@ -187,11 +187,11 @@ def prune(
     ] = None,
     soft_epochs: Annotated[float, typer.Option(help="Passes that learn thresholds, with gates.")] = 1.0,
     hard_epochs: Annotated[float, typer.Option(help="Passes that recover quality, with real drops.")] = 1.0,
-    learning_rate: Rate = 5e-5,
+    learning_rate: Rate = 2e-5,
     threshold_learning_rate: Annotated[float, typer.Option(help="Learning rate of the thresholds.")] = 0.02,
     distill: Annotated[
         float, typer.Option(help="Share of the loss on base's outputs, the rest on labels.")
-    ] = 0.5,
+    ] = 0.9,
     batch_size: Batch = 32,
     accumulation: Accumulation = 1,
     weight_decay: Decay = 0.01,

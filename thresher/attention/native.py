@@ -1,4 +1,4 @@
-"""The native route: attention and importance in one pass in cache, by our own C++ (csrc/), on CPUs.
+"""The native route: attention and importance in one pass in cache, by our own C++, on CPUs.
 
 It holds no n x n matrix, so memory grows with the length of a text and not with its square. Forward only.
 """
@@ -6,30 +6,23 @@ It holds no n x n matrix, so memory grows with the length of a text and not with
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable
-from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from thresher.errors import UserError
+from thresher import native
 from thresher.packed import PackedBatch
 
 if TYPE_CHECKING:
     from thresher.pruners import Decision
 
-# Instructions to use: amx, avx512, avx2 or portable; off for the plain route. Default: the best there are.
-SWITCH = "THRESHER_NATIVE"
-FEW = 1 << 18  # multiply-adds below which a second thread costs more than it does
-
 _pointer, _long = ctypes.c_void_p, ctypes.c_int64
 
 
 class _Problem(ctypes.Structure):
-    """As in native.cpp."""
+    """As in native/csrc/attention.cpp."""
 
     _fields_ = (
         *((name, _pointer) for name in ("query", "key", "value")),
@@ -41,48 +34,13 @@ class _Problem(ctypes.Structure):
     )
 
 
-def use(name: str | None = None) -> str:
-    """Choose the instructions: amx, avx512, avx2 or portable; by default the best there are.
-
-    Returns
-    -------
-    str
-        Their name.
-
-    Raises
-    ------
-    UserError
-        If the machine lacks them.
-    """
-    assert _library is not None
-    if (found := _library.thresher_use(None if name is None else name.encode())) is None:
-        raise UserError(
-            f"{SWITCH} is '{name}', which this machine lacks; choose amx, avx512, avx2, portable or off."
-        )
-    return found.decode()
-
-
-def _open() -> ctypes.CDLL | None:
-    """The library, where it was built and is not switched off."""
-    files = [Path(__file__).with_name("_native" + suffix) for suffix in EXTENSION_SUFFIXES]
-    file = next((file for file in files if file.exists()), None)
-    if file is None or os.environ.get(SWITCH) == "off":
-        return None
-    library = ctypes.CDLL(str(file))
-    library.thresher_use.restype = ctypes.c_char_p
-    return library
-
-
-_library = _open()
-instructions = use(os.environ.get(SWITCH)) if _library else None
-# torch's own team of threads, where it has one that can be found: a second would fight it for the cores.
-_parallel = getattr(ctypes.CDLL(None), "GOMP_parallel", None) if _library else None
-_team = ctypes.cast(_parallel, _pointer) if _parallel else None
-
-
 def serves(query: Tensor, *others: Tensor) -> bool:
     """True if this route can take such input: on a CPU, in float32 or bfloat16, with no gradients wanted."""
-    if _library is None or query.device.type != "cpu" or query.dtype not in (torch.float32, torch.bfloat16):
+    if (
+        native.library is None
+        or query.device.type != "cpu"
+        or query.dtype not in (torch.float32, torch.bfloat16)
+    ):
         return False
     return not (torch.is_grad_enabled() and any(x.requires_grad for x in (query, *others)))
 
@@ -154,8 +112,8 @@ def _run(
         query.dtype == torch.bfloat16,
     )
     work = tokens * tokens * heads * dim // (len(starts) - 1)
-    assert _library is not None
-    _library.thresher_attend(ctypes.byref(problem), torch.get_num_threads() if work > FEW else 1, _team)
+    assert native.library is not None
+    native.library.thresher_attend(ctypes.byref(problem), native.threads(work), native.team)
     return context, received
 
 
@@ -165,7 +123,7 @@ def _shapes(query, key, value, starts, positions, scale, window, rows, row_start
     return context, query.new_empty(heads if importance else 0, tokens, dtype=torch.float32)
 
 
-if _library is not None:
+if native.library is not None:
     _definitions = torch.library.Library("thresher", "FRAGMENT")
     _definitions.define(
         "attend(Tensor query, Tensor key, Tensor value, Tensor starts, Tensor positions, float scale, "

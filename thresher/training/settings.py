@@ -24,7 +24,8 @@ class TrainingSettings:
     regularizer : float
         The paper's lambda, weight of the mean gate in the loss. Only used without a budget.
     learning_rate, threshold_learning_rate : float
-        Of the weights, and of the thresholds (fair shares a step); both fall linearly to 0.
+        Of the weights, and of the thresholds (fair shares a step); both fall linearly to 0. The
+        default is for a model that is fine-tuned already; to fine-tune one, 5e-5 is usual.
     temperature_start, temperature_end : float
         Width of the gate in fair shares, falling geometrically over the soft stage.
     distill : float
@@ -45,11 +46,11 @@ class TrainingSettings:
     hard_epochs: float = 1.0
     budget: float | None = None
     regularizer: float = 0.1
-    learning_rate: float = 5e-5
+    learning_rate: float = 2e-5
     threshold_learning_rate: float = 0.02
     temperature_start: float = 0.15
     temperature_end: float = 0.03
-    distill: float = 0.5
+    distill: float = 0.9
     batch_size: int = 32
     accumulation: int = 1
     weight_decay: float = 0.01

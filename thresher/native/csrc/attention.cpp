@@ -1,18 +1,14 @@
-// Attention of a packed batch with the importance of every token, behind a C interface; see
-// native.py, its only caller. Nothing here knows torch.
+// Attention of a packed batch with the importance of every token, behind a C interface; native.py is its
+// only caller. Nothing here knows torch.
 //
 // Every (sequence, head) is worked on by one thread, in a fixed order: a sequence's result depends neither
 // on the other sequences of its batch nor on the number of threads.
 
-#include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <cstdint>
 #include <cstring>
-#include <memory>
-#include <thread>
 #include <type_traits>
-#include <vector>
+
+#include "team.h"
 
 #if defined(__x86_64__) && defined(__linux__)
 #include <cpuid.h>
@@ -72,34 +68,6 @@ class Window {
   Reach reach_;
 };
 
-// Memory of the calling thread, kept for its next piece of work. One Scratch at a time.
-class Scratch {
- public:
-  template <class T>
-  T* take(int64_t count) {
-    const size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
-    if (used_ == blocks().size()) blocks().push_back({});
-    Block& block = blocks()[used_++];
-    if (block.bytes < bytes) {
-      block.memory.reset(new char[bytes + 64]);
-      block.bytes = bytes;
-    }
-    const auto address = (reinterpret_cast<uintptr_t>(block.memory.get()) + 63) / 64 * 64;
-    return reinterpret_cast<T*>(address);
-  }
-
- private:
-  struct Block {
-    std::unique_ptr<char[]> memory;
-    size_t bytes = 0;
-  };
-  static std::vector<Block>& blocks() {
-    static thread_local std::vector<Block> blocks;
-    return blocks;
-  }
-  size_t used_ = 0;
-};
-
 typedef float AnyFour __attribute__((vector_size(16), aligned(4), may_alias));
 typedef uint16_t bf16;
 
@@ -138,7 +106,7 @@ namespace portable {
 #define THRESHER_ROWS 4
 #define THRESHER_COLUMNS 2
 #define THRESHER_STRIPS run_strip<1>, run_strip<2>, run_strip<3>, run_strip<4>
-#include "strip.h"
+#include "attention_strip.h"
 }  // namespace portable
 
 #undef THRESHER_WIDTH
@@ -155,7 +123,7 @@ namespace portable {
 namespace avx2 {
 #define THRESHER_WIDTH 8
 #define THRESHER_COLUMNS 2
-#include "strip.h"
+#include "attention_strip.h"
 }  // namespace avx2
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -179,7 +147,7 @@ namespace avx512 {
 #define THRESHER_ROWS 6
 #define THRESHER_COLUMNS 4
 #define THRESHER_STRIPS run_strip<1>, run_strip<2>, run_strip<3>, run_strip<4>, run_strip<5>, run_strip<6>
-#include "strip.h"
+#include "attention_strip.h"
 }  // namespace avx512
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -195,7 +163,8 @@ namespace avx512 {
 #pragma GCC target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,prefer-vector-width=512")
 #endif
 namespace amx {
-#include "amx.h"
+#include "tiles.h"
+#include "attention_amx.h"
 }  // namespace amx
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -234,22 +203,6 @@ const Machine* chosen = nullptr;
 
 constexpr int64_t PIECES = 6;  // for each thread, or more: they end at about the same time
 
-struct Work {
-  const Problem& problem;
-  Run run;
-  int64_t groups;  // of heads: a group is one thread's
-  std::atomic<int64_t> next{0};
-};
-
-void labour(void* shared) {
-  Work& work = *static_cast<Work*>(shared);
-  const int64_t heads = work.problem.heads, groups = work.groups;
-  for (int64_t i; (i = work.next.fetch_add(1, std::memory_order_relaxed)) < work.problem.batch * groups;) {
-    const int64_t group = i % groups;
-    work.run(work.problem, i / groups, group * heads / groups, (group + 1) * heads / groups);
-  }
-}
-
 }  // namespace
 
 extern "C" {
@@ -262,24 +215,14 @@ const char* thresher_use(const char* name) {
   return nullptr;
 }
 
-// Runs `labour` on a team of threads: GOMP_parallel of the OpenMP that torch has loaded, so that there
-// is no second team to fight over the cores.
-typedef void (*Team)(void (*labour)(void*), void* shared, unsigned threads, unsigned flags);
-
 // thresher_use() comes first.
 void thresher_attend(const Problem* problem, int32_t threads, Team team) {
-  const int64_t wanted = (PIECES * threads + problem->batch - 1) / problem->batch;
-  Work work{*problem, chosen->run[problem->bf16], std::min(problem->heads, wanted)};
-  if (threads <= 1 || problem->batch * work.groups == 1) {
-    labour(&work);
-  } else if (team) {
-    team(labour, &work, threads, 0);
-  } else {
-    std::vector<std::thread> others;
-    for (int32_t i = 1; i < threads; ++i) others.emplace_back(labour, &work);
-    labour(&work);
-    for (std::thread& other : others) other.join();
-  }
+  const Run run = chosen->run[problem->bf16];
+  const int64_t heads = problem->heads, wanted = (PIECES * threads + problem->batch - 1) / problem->batch;
+  const int64_t groups = std::min(heads, wanted);  // of heads, to a sequence
+  share_out(problem->batch * groups, threads, team, [&](int64_t i) {
+    run(*problem, i / groups, i % groups * heads / groups, (i % groups + 1) * heads / groups);
+  });
 }
 
 }  // extern "C"

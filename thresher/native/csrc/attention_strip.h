@@ -1,5 +1,5 @@
 // One head of one sequence in fp32 arithmetic, on vectors of THRESHER_WIDTH floats. No include guard:
-// native.cpp includes this once for each instruction set, each time in a namespace of its own.
+// attention.cpp includes this once for each instruction set, each time in a namespace of its own.
 //
 // Queries go in strips of a few rows. The scores of a strip against all keys in reach stay in cache
 // while softmax, column sums and context rows are made of them, so that memory grows with the length

@@ -1,24 +1,8 @@
 // Heads of one sequence in bfloat16 on AMX, which multiplies tiles of 16 rows; softmax and column sums are those
-// of strip.h, in fp32. Included once by native.cpp.
+// of attention_strip.h, in fp32. Included once by attention.cpp.
 //
-// A tile holds 16 rows of 64 bytes. A product takes rows of 32 numbers on the left, and on the right pairs of
+// A product takes rows of 32 numbers on the left, and on the right pairs of
 // numbers: for a pair of dims (or of keys) 16 keys (or dims) side by side.
-
-constexpr int TILE = 16, PAIRS = 512;  // rows of a tile, and bfloat16 numbers in it
-
-// Ask for the tiles: the kernel gives their room to those who do. 18 is their number among the processor's states.
-static bool here() {
-  unsigned a, b, c, d, a1, b1, c1, d1;
-  const bool known = __get_cpuid_count(7, 0, &a, &b, &c, &d) && __get_cpuid_count(7, 1, &a1, &b1, &c1, &d1);
-  const bool able = known && (d >> 22 & 1) && (d >> 24 & 1) && (a1 >> 5 & 1);  // amx-bf16, amx-tile, avx512-bf16
-  return able && !syscall(SYS_arch_prctl, 0x1023, 18);
-}
-
-struct alignas(64) Shapes {
-  uint8_t palette = 1, start = 0, unused[14] = {};
-  uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
 
 static inline void transpose(__m512i* row) {
   __m512i a[16], b[16];

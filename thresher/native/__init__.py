@@ -1,0 +1,61 @@
+"""Our own C++ (csrc/), behind a C interface: where it was built, and which instructions it uses."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+
+from thresher.errors import UserError
+
+# Instructions to use: amx, avx512, avx2 or portable; off to do without. Default: the best there are.
+SWITCH = "THRESHER_NATIVE"
+
+
+def use(name: str | None = None) -> str:
+    """Choose the instructions: amx, avx512, avx2 or portable; by default the best there are.
+
+    Returns
+    -------
+    str
+        Their name.
+
+    Raises
+    ------
+    UserError
+        If the machine lacks them.
+    """
+    assert library is not None
+    if (found := library.thresher_use(None if name is None else name.encode())) is None:
+        raise UserError(
+            f"{SWITCH} is '{name}', which this machine lacks; choose amx, avx512, avx2, portable or off."
+        )
+    return found.decode()
+
+
+def threads(work: int, least: int = 1 << 18) -> ctypes.c_int32:
+    """How many threads to use for so many multiply-adds: few are done before a second thread is awake."""
+    return ctypes.c_int32(torch.get_num_threads() if work > least else 1)
+
+
+def _open() -> ctypes.CDLL | None:
+    files = [Path(__file__).with_name("_library" + suffix) for suffix in EXTENSION_SUFFIXES]
+    file = next((file for file in files if file.exists()), None)
+    if file is None or os.environ.get(SWITCH) == "off":
+        return None
+    opened = ctypes.CDLL(str(file))
+    opened.thresher_use.restype = ctypes.c_char_p
+    return opened
+
+
+library = _open()
+"""The library, or None where it was not built or is switched off."""
+
+instructions = use(os.environ.get(SWITCH)) if library else None
+
+# torch's own team of threads, where it has one that can be found: a second would fight it for the cores.
+_parallel = getattr(ctypes.CDLL(None), "GOMP_parallel", None) if library else None
+team = ctypes.cast(_parallel, ctypes.c_void_p) if _parallel else None

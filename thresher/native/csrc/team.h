@@ -1,0 +1,65 @@
+// Work shared by threads, and memory for each of them.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+// Runs `labour(shared)` on a number of threads: GOMP_parallel of the OpenMP that torch has loaded, so that
+// there is no second team to fight over the cores.
+typedef void (*Team)(void (*labour)(void*), void* shared, unsigned threads, unsigned flags);
+
+// Call piece(i) for all i under `pieces`; threads take one after the other.
+template <class Piece>
+void share_out(int64_t pieces, int32_t threads, Team team, const Piece& piece) {
+  struct Shared {
+    const Piece& piece;
+    int64_t pieces;
+    std::atomic<int64_t> next;
+  } shared{piece, pieces, {0}};
+  const auto labour = [](void* from) {
+    Shared& shared = *static_cast<Shared*>(from);
+    for (int64_t i; (i = shared.next.fetch_add(1, std::memory_order_relaxed)) < shared.pieces;) shared.piece(i);
+  };
+  if (threads <= 1 || pieces <= 1) {
+    labour(&shared);
+  } else if (team) {
+    team(labour, &shared, threads, 0);
+  } else {
+    std::vector<std::thread> others;
+    for (int32_t i = 1; i < threads; ++i) others.emplace_back(labour, &shared);
+    labour(&shared);
+    for (std::thread& other : others) other.join();
+  }
+}
+
+// Memory of the calling thread, kept for its next piece of work. One Scratch at a time.
+class Scratch {
+ public:
+  template <class T>
+  T* take(int64_t count) {
+    const size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
+    if (used_ == blocks().size()) blocks().push_back({});
+    Block& block = blocks()[used_++];
+    if (block.bytes < bytes) {
+      block.memory.reset(new char[bytes + 64]);
+      block.bytes = bytes;
+    }
+    const auto address = (reinterpret_cast<uintptr_t>(block.memory.get()) + 63) / 64 * 64;
+    return reinterpret_cast<T*>(address);
+  }
+
+ private:
+  struct Block {
+    std::unique_ptr<char[]> memory;
+    size_t bytes = 0;
+  };
+  static std::vector<Block>& blocks() {
+    static thread_local std::vector<Block> blocks;
+    return blocks;
+  }
+  size_t used_ = 0;
+};
