@@ -16,6 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from thresher import store
 from thresher.attention import attend
 from thresher.config import PruningConfig
+from thresher.engines import Engine, Heads, TorchEngine, make_engine
 from thresher.errors import UserError
 from thresher.families import family_of
 from thresher.packed import PackedBatch
@@ -62,6 +63,7 @@ class PrunedModel(nn.Module):
     def __init__(self, model: PreTrainedModel, config: PruningConfig, metadata: dict[str, Any] | None = None):
         super().__init__()
         self.family = family_of(model)
+        self.engine: Engine = TorchEngine(self.family)
         self.model = model
         self.pruning = config
         self.metadata = metadata or {}
@@ -74,6 +76,7 @@ class PrunedModel(nn.Module):
         self.training = self.family.model.training
         self.pruner.train(self.training)
         self._dense = False
+        self.precision: str | None = None  # None: as the model came, to train or to run
 
     # What pipelines and Trainer ask of a model -----------------------------------------------
 
@@ -92,6 +95,34 @@ class PrunedModel(nn.Module):
 
     def can_generate(self) -> bool:
         return False
+
+    def for_inference(self, precision: str = "fp32", engine: str = "torch") -> Self:
+        """Make ready to run, and only to run: weights may be converted in place.
+
+        Parameters
+        ----------
+        precision : {"fp32", "bf16", "int8"}
+            Of what goes token by token. Importance and thresholds stay float32, int8 leaves the head alone.
+        engine : {"torch", "openvino"}
+            Who runs it. OpenVINO in int8 wants `OpenVinoEngine.calibrate` first.
+
+        Raises
+        ------
+        UserError
+            For a precision or an engine that there is not, or that is not installed.
+        """
+        self.eval().requires_grad_(False)
+        self.engine = make_engine(engine, self.family, precision)
+        self.precision = precision
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any Module; refused where `for_inference` has converted the weights."""
+        if mode and self.precision is not None:
+            raise UserError(
+                "This model was made ready for inference; load it again without a precision to train it."
+            )
+        return super().train(mode)
 
     @contextmanager
     def dense(self) -> Iterator[PrunedModel]:
@@ -157,11 +188,13 @@ class PrunedModel(nn.Module):
         family, exact = self.family, self.pruner.accumulates
         family.check_length(int(packed.lengths.max()))
         trace = Trace(family, packed, self.pruning.prefix)
-        hidden = family.embed(input_ids, token_types, packed.positions)
+        heads: Heads | None
+        hidden, heads = self.engine.embed(input_ids, token_types, packed.positions)
         log_weight: Tensor | None = None  # soft stage: log of how alive each token is
         for layer in range(family.layers):
+            assert heads is not None
             context, decision = attend(
-                *family.qkv(layer, hidden, packed.positions),
+                *heads,
                 packed,
                 scale=family.head_dim**-0.5,
                 window=family.window(layer),
@@ -179,9 +212,8 @@ class PrunedModel(nn.Module):
                 packed, hidden = packed.keep(keep), hidden[keep]
                 log_weight = None if log_weight is None else log_weight[keep]
             trace.steps.append(Step(entry, packed, keep, log_weight_in, log_weight_out))
-            hidden = family.transform(layer, hidden, context)
-            if log_gate is not None and not exact:
-                hidden = hidden * log_gate.exp().to(hidden.dtype)[:, None]
+            gate = log_gate.exp() if log_gate is not None and not exact else None
+            hidden, heads = self.engine.stage(layer, hidden, context, packed.positions, gate)
         weight = log_weight.exp() if log_weight is not None and exact else None
         return family.logits(hidden, packed, weight), trace
 
@@ -214,13 +246,30 @@ class PrunedModel(nn.Module):
         ----------
         path : str or Path
             Created if need be. The tokenizer is saved beside by ``tokenizer.save_pretrained(path)``.
+
+        Raises
+        ------
+        UserError
+            If `for_inference` has converted the weights.
         """
+        if self.precision is not None:
+            raise UserError(
+                "This model was made ready for inference; load it again without a precision to save it."
+            )
         block = self.pruning.to_dict() | {"metadata": self.metadata}
         store.save(self.model, self.pruner.state_dict(), block, path)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> Self:
+    def from_pretrained(
+        cls, path: str | Path, precision: str | None = None, engine: str | None = None
+    ) -> Self:
         """Open a folder, or a hub repository, that `save_pretrained` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+        precision, engine : str, optional
+            As of `for_inference`. With neither, the model can be trained and saved.
 
         Raises
         ------
@@ -233,7 +282,9 @@ class PrunedModel(nn.Module):
             name = f"{store.PREFIX}.{missing[0]}"
             raise UserError(f"{path} is incomplete: '{name}' is missing. Copy or prune it again.")
         pruned.pruner.load_state_dict(state)
-        return pruned.eval()
+        if precision is None and engine is None:
+            return pruned.eval()
+        return pruned.for_inference(precision or "fp32", engine or "torch")
 
 
 class _PipelineEntry(PreTrainedConfig):

@@ -1,0 +1,90 @@
+"""Engines and precisions against the plain model in fp32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests import tiny
+from thresher import PrunedModel, PruningConfig, UserError, prune
+
+CLOSE = {"fp32": 1e-5, "bf16": 0.1, "int8": 0.3}  # logits, whose standard deviation is about 1
+LENGTHS = [20, 7, 1, 30]
+
+
+def pruned(family: str, thresholds: float) -> PrunedModel:
+    layers = {"num_hidden_layers": 2}  # OpenVINO compiles for long
+    if family.startswith("modernbert"):
+        layers["layer_types"] = ["full_attention", "sliding_attention"]
+    model = tiny.FAMILIES[family](dtype=torch.float32, **layers).eval()
+    model = prune(model, PruningConfig("threshold"))
+    model.pruner.thresholds.fill_(thresholds)
+    return model
+
+
+def ready(model: PrunedModel, engine: str, precision: str) -> PrunedModel:
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+        pytest.importorskip("nncf")
+    model.for_inference(precision, engine)
+    if (engine, precision) == ("openvino", "int8"):
+        texts = [tiny.random_inputs(model.model, LENGTHS, seed) for seed in range(1, 20)]
+        model.engine.calibrate(lambda: [model(**batch) for batch in texts])
+    return model
+
+
+@pytest.mark.parametrize("family", ["bert", "electra", "modernbert", "modernbert-mean"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@torch.inference_mode()
+def test_is_close_and_independent_of_the_batch(family, engine, precision):
+    if engine == "openvino" and family in ("electra", "modernbert-mean"):
+        pytest.skip("nothing of these is this engine's own")
+    batch = tiny.random_inputs(pruned(family, 0.0).model, LENGTHS)
+    expected = pruned(family, 0.0)(**batch).logits
+    model = ready(pruned(family, 0.0), engine, precision)
+    found = model(**batch).logits.float()
+    assert (found - expected).abs().max() < CLOSE[precision]
+    assert torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] > 0.98
+    model.pruner.thresholds.fill_(0.7)
+    together = model(**batch)
+    assert (together.trace.kept[-1] < torch.tensor(LENGTHS)).any()
+    for row, length in enumerate(LENGTHS):
+        alone = model(**{name: values[row : row + 1, :length] for name, values in batch.items()})
+        assert alone.trace.kept[:, 0].tolist() == together.trace.kept[:, row].tolist()
+        torch.testing.assert_close(alone.logits[0], together.logits[row], atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_a_model_for_inference_is_neither_trained_nor_saved(precision, tmp_path):
+    pruned("bert", 0.5).save_pretrained(tmp_path)
+    model = PrunedModel.from_pretrained(tmp_path, precision=precision)
+    assert model.pruner.thresholds.dtype == torch.float32
+    with pytest.raises(UserError, match="load it again without a precision"):
+        model.train()
+    with pytest.raises(UserError, match="load it again without a precision"):
+        model.save_pretrained(tmp_path)
+    PrunedModel.from_pretrained(tmp_path).train()
+
+
+def test_int8_keeps_the_head():
+    model = pruned("bert", 0.0)
+    head = model.model.classifier
+    model.for_inference("int8")
+    assert model.model.classifier is head
+    assert not any(type(m) is torch.nn.Linear for m in model.model.bert.encoder.modules())
+
+
+@pytest.mark.parametrize(
+    ("precision", "engine", "message"), [("fp8", "torch", "int8"), ("fp32", "tpu", "openvino")]
+)
+def test_unknown_names(precision, engine, message):
+    with pytest.raises(UserError, match=message):
+        pruned("bert", 0.0).for_inference(precision, engine)
+
+
+def test_openvino_in_int8_wants_texts_first():
+    pytest.importorskip("nncf")
+    model = pruned("bert", 0.0).for_inference("int8", "openvino")
+    with pytest.raises(UserError, match="calibrate"):
+        model(**tiny.random_inputs(model.model, [4]))

@@ -1,0 +1,164 @@
+"""Stages by OpenVINO: each is converted and compiled for one dynamic size, in fp32, bf16 or int8."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import openvino as ov
+import torch
+from torch import Tensor, nn
+
+from thresher.engines.base import Engine, Heads
+from thresher.errors import UserError
+from thresher.families import Family
+
+EXAMPLES = 8  # tokens that a stage is traced with
+
+
+class OpenVinoEngine(Engine):
+    """Embeddings and the head stay with PyTorch.
+
+    Parameters
+    ----------
+    family : Family
+    precision : {"fp32", "bf16", "int8"}
+        bf16 and int8 hand bfloat16 queries, keys and values to the attention. int8 has fixed scales, found by
+        NNCF on the texts given to `calibrate`, which has to come first.
+    """
+
+    def __init__(self, family: Family, precision: str):
+        self.family, self.precision = family, precision
+        self.core = ov.Core()
+        self.stages: dict[int, _Stage] = {}
+        self.models = {index: self._convert(index) for index in range(-1, family.layers)}
+        self.samples: dict[int, list[list[np.ndarray]]] = {}
+        if precision != "int8":
+            self._compile()
+
+    def calibrate(self, run: Callable[[], object]) -> None:
+        """Find the scales of int8. `run` passes texts through the model; PyTorch runs the stages then."""
+        import nncf
+
+        nncf.set_log_level(logging.ERROR)
+        self.samples = {index: [] for index in self.models}
+        run()
+        for index, model in self.models.items():
+            data = nncf.Dataset(self.samples[index])
+            self.models[index] = nncf.quantize(
+                model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(self.samples[index])
+            )
+        self.samples = {}
+        self._compile()
+
+    def _convert(self, index: int) -> ov.Model:
+        module = _Traced(self.family, index)
+        dim = self.family.config.hidden_size
+        example = [torch.randn(EXAMPLES, dim), torch.arange(EXAMPLES)]
+        shapes = [ov.PartialShape([-1, dim]), ov.PartialShape([-1])]
+        if index >= 0:
+            width = self.family.config.num_attention_heads * self.family.head_dim
+            example.insert(1, torch.randn(EXAMPLES, width))
+            shapes.insert(1, ov.PartialShape([-1, width]))
+        with torch.no_grad():
+            return ov.convert_model(module, example_input=tuple(example), input=shapes)
+
+    def _compile(self) -> None:
+        config = {
+            "INFERENCE_PRECISION_HINT": "f32" if self.precision == "fp32" else "bf16",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": 1,
+        }
+        for index, model in self.models.items():
+            if self.precision != "fp32":
+                model = _bf16_attention(model, index)
+            self.stages[index] = _Stage(self.core.compile_model(model, "CPU", config))
+        self.models = {}
+
+    def _run(self, index: int, *inputs: Tensor) -> list[Tensor]:
+        if index in self.stages:
+            return self.stages[index](*inputs)
+        if index not in self.samples:
+            raise UserError("OpenVINO in int8 needs its scales first: give texts to `engine.calibrate`.")
+        self.samples[index].append(
+            [x.float().numpy() if x.is_floating_point() else x.numpy() for x in inputs]
+        )
+        return list(_Traced(self.family, index)(*(x.float() if x.is_floating_point() else x for x in inputs)))
+
+    def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> tuple[Tensor, Heads]:
+        hidden = self.family.embed(input_ids, token_types, positions)
+        query, key, value = (self.family.split_heads(x) for x in self._run(-1, hidden, positions))
+        return hidden, (query, key, value)
+
+    def stage(
+        self, index: int, hidden: Tensor, context: Tensor, positions: Tensor, gate: Tensor | None = None
+    ) -> tuple[Tensor, Heads | None]:
+        assert gate is None, "gates are for training"
+        hidden, *heads = self._run(index, hidden, context, positions)
+        if not heads:
+            return hidden, None
+        query, key, value = (self.family.split_heads(x) for x in heads)
+        return hidden, (query, key, value)
+
+
+class _Traced(nn.Module):
+    """One stage as a module; -1 is layer 0's queries, keys and values alone."""
+
+    def __init__(self, family: Family, index: int):
+        super().__init__()
+        self.model, self.family, self.index = family.model, family, index
+
+    def forward(self, hidden: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        *context, positions = others
+        first: tuple[Tensor, ...] = ()
+        if self.index >= 0:
+            hidden = self.family.transform(self.index, hidden, *context)
+            first = (hidden,)
+        if self.index + 1 == self.family.layers:
+            return first
+        heads = self.family.qkv(self.index + 1, hidden, positions)
+        return *first, *(x.flatten(1) for x in heads)
+
+
+def _bf16_attention(model: ov.Model, index: int) -> ov.Model:
+    """The stage with bfloat16 for what comes from attention and goes to it; hidden states stay float32."""
+    steps = ov.preprocess.PrePostProcessor(model)
+    if index >= 0:
+        steps.input(1).tensor().set_element_type(ov.Type.bf16)
+    for place in range(len(model.outputs)):
+        if index < 0 or place > 0:
+            steps.output(place).tensor().set_element_type(ov.Type.bf16)
+    return steps.build()
+
+
+class _Stage:
+    """A compiled stage that reads and writes torch's memory."""
+
+    def __init__(self, compiled: ov.CompiledModel):
+        self.request = compiled.create_infer_request()
+        self.inputs = len(compiled.inputs)
+        self.outputs = [
+            (
+                torch.bfloat16 if out.element_type == ov.Type.bf16 else torch.float32,
+                out.partial_shape[1].get_length(),
+            )
+            for out in compiled.outputs
+        ]
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        inputs = tuple(x.contiguous() for x in inputs)  # alive until the stage has run
+        for i, values in enumerate(inputs[: self.inputs]):
+            self.request.set_input_tensor(i, _shared(values))
+        found = [inputs[0].new_empty(len(inputs[0]), width, dtype=dtype) for dtype, width in self.outputs]
+        for i, values in enumerate(found):
+            self.request.set_output_tensor(i, _shared(values))
+        self.request.infer()
+        return found
+
+
+def _shared(values: Tensor) -> ov.Tensor:
+    """OpenVINO's view of a torch tensor."""
+    if values.dtype == torch.bfloat16:
+        return ov.Tensor(values.view(torch.uint16).numpy(), ov.Shape(list(values.shape)), ov.Type.bf16)
+    return ov.Tensor(values.numpy(), shared_memory=True)
