@@ -217,6 +217,36 @@ def test_evaluate(world, tmp_path):
     assert "agreement" in json.loads(file.read_text())["quality"]["pruned"]
 
 
+@pytest.mark.parametrize(
+    ("precision", "engine"), [("bf16", "torch"), ("int8", "torch"), ("int8", "openvino")]
+)
+def test_another_precision(world, tmp_path, precision, engine):
+    if engine == "openvino":
+        pytest.importorskip("nncf")
+    how = ["--precision", precision, "--engine", engine]
+    file, output = tmp_path / "report.json", tmp_path / "o.tsv"
+    code, said = call("evaluate", world / "pruned", "--eval", world / "eval.tsv", "--json", file, *how)
+    assert code == 0, said
+    report = json.loads(file.read_text())
+    assert set(report["quality"]) == {"base", "dense", "pruned", "pruned, fp32"}
+    settings = report["settings"]
+    assert (settings["precision"], settings["engine"]) == (precision, engine)
+    exact, found = (report["quality"][name]["agreement"] for name in ("pruned, fp32", "pruned"))
+    assert settings["cost"] == pytest.approx(exact - found)
+    assert 0 <= settings["tokens_dropped_elsewhere"] < 0.2
+    assert report["speed"]["dtype"] == ("bfloat16" if precision == "bf16" else "float32")
+    assert report["speed"]["precision"] == precision
+    code, said = call("predict", world / "pruned", "--input", world / "eval.tsv", "--output", output, *how)
+    assert code == 0, said
+    assert len(list(iter_rows(output))) == 40
+
+
+def test_unknown_precision(world, tmp_path):
+    code, said = call("evaluate", world / "pruned", "--eval", world / "eval.tsv", "--precision", "fp8")
+    assert code == 2
+    assert "fp32, bf16, int8" in said
+
+
 @pytest.mark.parametrize("suffix", ["tsv", "csv", "jsonl.gz", "parquet"])
 def test_predict_every_format_in_order(world, tmp_path, suffix):
     code, said = call(

@@ -114,6 +114,8 @@ Warmup = Annotated[float, typer.Option(help="Share of the steps over which the l
 Evaluations = Annotated[int, typer.Option(help="Checkpoints measured on the way; the best is taken.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16, for training.")]
+RunPrecision = Annotated[str, typer.Option("--precision", help="fp32, bf16 or int8.")]
+Engine = Annotated[str, typer.Option(help="Who runs the layers: torch or openvino.")]
 Force = Annotated[bool, typer.Option("--force", help="Write over what is there.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
 
@@ -250,6 +252,8 @@ def evaluate(
     json: Annotated[
         Path | None, typer.Option(help="Write the report here. Default: FOLDER/evaluation.json.")
     ] = None,
+    precision: RunPrecision = "fp32",
+    engine: Engine = "torch",
     speed: Annotated[bool, typer.Option(help="Time transformers and the pruned model.")] = True,
 ) -> None:
     """Quality of base, dense and pruned; FLOPs; tokens kept per layer; speed beside transformers."""
@@ -264,7 +268,9 @@ def evaluate(
             task = bar.add_task(name, total=total, note="")
             return lambda done: bar.advance(task, done)
 
-        report = run(folder, eval_, _columns(text), label, speed=speed, stage=stage)
+        report = run(
+            folder, eval_, _columns(text), label, precision=precision, engine=engine, speed=speed, stage=stage
+        )
     _print(evaluation_table(report))
     home = Path(folder) if Path(folder).is_dir() else Path()
     file = write_json(report, json or home / "evaluation.json")
@@ -277,6 +283,8 @@ def predict(
     input_: Annotated[Path, typer.Option("--input", help="File to read.")],
     output: Annotated[Path, typer.Option(help="File to write; its suffix is the format.")],
     text: KnownText = "",
+    precision: RunPrecision = "fp32",
+    engine: Engine = "torch",
     force: Force = False,
     resume: Resume = False,
 ) -> None:
@@ -292,6 +300,8 @@ def predict(
                 input_,
                 output,
                 _columns(text),
+                precision=precision,
+                engine=engine,
                 force=force,
                 resume=resume,
                 advance=lambda n: bar.advance(task, n),

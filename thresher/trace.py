@@ -102,6 +102,16 @@ class Trace:
         )
         return gates.sum() / max(gates.numel(), 1)
 
+    @property
+    def depths(self) -> list[Tensor]:
+        """For each sequence an int64 tensor [tokens]: how many layers' drops each of its tokens survives."""
+        alive = torch.arange(self.start.tokens, device=self.start.positions.device)
+        depth = torch.zeros_like(alive)
+        for step in self.steps:
+            alive = alive if step.keep is None else alive[step.keep]
+            depth[alive] += 1
+        return list(depth.split(self.start.lengths.tolist()))
+
     def positions(self, row: int) -> list[list[int]]:
         """Original positions of the survivors of sequence `row`, after each layer."""
         out = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -18,6 +19,9 @@ class Engine(ABC):
     A stage is the rest of a layer after its attention, and the next layer's queries, keys and values:
     a map over ``[tokens, dim]`` with one dynamic size. Attention, dropping and the head are not an engine's.
     """
+
+    def calibrate(self, run: Callable[[], object]) -> None:  # noqa: B027 - most need nothing
+        """Learn what inputs look like, if this engine must know; `run` passes texts through the model."""
 
     @abstractmethod
     def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> tuple[Tensor, Heads]:

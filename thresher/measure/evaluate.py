@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,19 @@ from typing import Any
 
 import torch
 
+from thresher import store
 from thresher.data import load_examples
 from thresher.errors import UserError
-from thresher.measure.predict import predict, warn_if_bare
+from thresher.measure.predict import Predictions, predict, warn_if_bare
 from thresher.measure.report import kept_report, versions
 from thresher.measure.speed import speeds
 from thresher.model import PrunedModel
 from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
+
+log = logging.getLogger(__name__)
+CALIBRATION = 256  # texts
+COSTLY = 0.5  # points of quality that a precision may cost without a warning
 
 
 def open_model(folder: str | Path) -> tuple[PrunedModel, TextEncoder, Task]:
@@ -24,6 +30,16 @@ def open_model(folder: str | Path) -> tuple[PrunedModel, TextEncoder, Task]:
     model = PrunedModel.from_pretrained(folder)
     limit = model.metadata.get("max_length") or model.family.max_length
     return model, TextEncoder(load_tokenizer(folder), limit), Task.of(model.config)
+
+
+def make_ready(
+    model: PrunedModel, encoder: TextEncoder, columns: Any, precision: str = "fp32", engine: str = "torch"
+) -> PrunedModel:
+    """Make a model ready for inference; encoded texts `columns` show an engine what inputs look like."""
+    some = {key: columns[key][:CALIBRATION] for key in ("input_ids", "token_type_ids") if key in columns}
+    model.for_inference(precision, engine)
+    model.engine.calibrate(lambda: predict(model, encoder, some))
+    return model
 
 
 def text_columns(model: PrunedModel, given: list[str]) -> list[str]:
@@ -44,6 +60,8 @@ def evaluate(
     text: list[str],
     label: str | None,
     *,
+    precision: str = "fp32",
+    engine: str = "torch",
     speed: bool = True,
     stage: Callable[[str, int], Callable[[int], None]] | None = None,
 ) -> dict[str, Any]:
@@ -59,6 +77,8 @@ def evaluate(
         Text columns; empty for those the model was trained on.
     label : str or None
         None: quality is the agreement with the dense model.
+    precision, engine : str
+        As of `PrunedModel.for_inference`. What another than fp32 costs is reported.
     speed : bool
         Time transformers and the pruned model as well.
     stage : callable, optional
@@ -80,13 +100,25 @@ def evaluate(
     warn_if_bare(model, pruned)
     with model.dense():
         dense = predict(model, encoder, rows, advance=begin("dense", len(rows)))
-    quality: dict[str, Any] = {"base": model.metadata.get("base_quality")}
-    if labels is None:
-        quality |= {"dense": {"agreement": 100.0}, "pruned": task.agreement(pruned.logits, dense.logits)}
-    else:
-        quality |= {
-            name: task.quality(p.logits, labels) for name, p in (("dense", dense), ("pruned", pruned))
-        }
+
+    def quality_of(found: Predictions) -> dict[str, float]:
+        if labels is None:
+            return task.agreement(found.logits, dense.logits)
+        return task.quality(found.logits, labels)
+
+    quality = {
+        "base": model.metadata.get("base_quality"),
+        "dense": quality_of(dense),
+        "pruned": quality_of(pruned),
+    }
+    ran: dict[str, Any] = {"precision": precision, "engine": engine, "threads": torch.get_num_threads()}
+    if (precision, engine) != ("fp32", "torch"):
+        exact, quality["pruned, fp32"] = pruned, quality["pruned"]
+        columns = {name: rows[name][:CALIBRATION] for name in rows.column_names}
+        model = make_ready(PrunedModel.from_pretrained(folder), encoder, columns, precision, engine)
+        pruned = predict(model, encoder, rows, advance=begin(f"pruned, {precision}", len(rows)))
+        quality["pruned"] = quality_of(pruned)
+        ran |= _cost(exact, pruned, quality)
     report = {
         "command": "evaluate",
         "model": str(folder),
@@ -101,13 +133,24 @@ def evaluate(
         },
         "quality": quality,
         **kept_report(pruned, model),
-        "settings": {
-            "computed_in": str(model.dtype).removeprefix("torch."),
-            "threads": torch.get_num_threads(),
-        },
+        "settings": ran,
         "versions": versions(),
     }
     if speed:
-        report["speed"] = speeds(model, encoder, examples, advance=begin("timing", 12))
+        plain: torch.nn.Module = store.load(folder)[0]
+        plain = plain.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+        report["speed"] = speeds(model, plain, encoder, examples, advance=begin("timing", 12))
     report["seconds"] = round(time.time() - start, 1)
     return report
+
+
+def _cost(exact: Predictions, found: Predictions, quality: dict[str, Any]) -> dict[str, Any]:
+    """What a precision changed against fp32: points of quality, and the share of tokens dropped elsewhere."""
+    metric, before = next(iter(quality["pruned, fp32"].items()))
+    cost = before - quality["pruned"][metric]
+    if cost > COSTLY:
+        log.warning("This precision costs %.2f points of %s against fp32.", cost, metric)
+    assert exact.depths is not None
+    assert found.depths is not None
+    changed = sum(int((a != b).sum()) for a, b in zip(exact.depths, found.depths, strict=True))
+    return {"cost": cost, "tokens_dropped_elsewhere": changed / int(exact.lengths.sum())}

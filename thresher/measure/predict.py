@@ -29,6 +29,8 @@ class Predictions:
         With and without pruning; None for a plain transformers model.
     kept : int64 array [layers, n], or None
         Tokens alive after each layer.
+    depths : list of n int64 arrays [tokens], or None
+        How many layers' drops each token survives.
     """
 
     logits: np.ndarray
@@ -36,6 +38,7 @@ class Predictions:
     flops: np.ndarray | None = None
     dense_flops: np.ndarray | None = None
     kept: np.ndarray | None = None
+    depths: list[np.ndarray] | None = None
 
     @property
     def flops_ratio(self) -> float | None:
@@ -74,6 +77,7 @@ def predict(
     """
     columns = {key: rows[key][:] for key in KEYS if key in (getattr(rows, "column_names", None) or rows)}
     n = len(columns["input_ids"])
+    depths: dict[int, np.ndarray] = {}
     found: dict[str, np.ndarray] = {}
 
     def put(name: str, index: list[int], values: torch.Tensor) -> None:
@@ -92,13 +96,15 @@ def predict(
                 put("flops", index, trace.flops)
                 put("dense_flops", index, trace.dense_flops)
                 put("kept", index, trace.kept.T)
+                depths |= {i: depth.cpu().numpy() for i, depth in zip(index, trace.depths, strict=True)}
             if advance:
                 advance(len(index))
     finally:
         model.train(training)
     lengths = np.array([len(ids) for ids in columns["input_ids"]])
     kept = found.pop("kept").T if "kept" in found else None
-    return Predictions(lengths=lengths, kept=kept, **found)
+    found_depths = [depths[i] for i in range(n)] if depths else None
+    return Predictions(lengths=lengths, kept=kept, depths=found_depths, **found)
 
 
 def warn_if_bare(model: Any, predictions: Predictions) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from torch import nn
 
 from thresher.model import PrunedModel
 from thresher.text import TextEncoder
@@ -35,6 +36,7 @@ def side_by_side(
 @torch.inference_mode()
 def speeds(
     model: PrunedModel,
+    dense: nn.Module,
     encoder: TextEncoder,
     examples: datasets.Dataset,
     *,
@@ -46,8 +48,8 @@ def speeds(
     """Texts per second of transformers (padded, sorted by length) and of the pruned model.
 
     Measured on at most `texts` of the examples, spread evenly over them. Both get the same batches
-    of texts sorted by length, in the same precision. The model inside is what transformers runs:
-    dense, with its own attention.
+    of texts sorted by length. `dense` is what transformers runs, with its own attention; bf16 is compared
+    with bf16, and int8, which transformers lacks, with fp32.
 
     Returns
     -------
@@ -75,7 +77,7 @@ def speeds(
         )
 
     model.eval()
-    engines = {"transformers": model.model, "thresher": model}
+    engines = {"transformers": dense.eval(), "thresher": model}
     ready = batches()
     runs = {name: partial(run, engine, ready) for name, engine in engines.items()}
     seconds = side_by_side(runs, repeats, advance)
@@ -100,5 +102,6 @@ def speeds(
         "repeats": repeats,
         "threads": torch.get_num_threads(),
         "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": str(next(dense.parameters()).dtype).removeprefix("torch."),
+        "precision": model.precision or "fp32",
     }

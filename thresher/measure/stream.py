@@ -11,7 +11,7 @@ import numpy as np
 
 from thresher.data import Row, RowWriter, iter_rows
 from thresher.errors import UserError
-from thresher.measure.evaluate import open_model, text_columns
+from thresher.measure.evaluate import make_ready, open_model, text_columns
 from thresher.measure.predict import predict, warn_if_bare
 from thresher.tasks import Task
 
@@ -24,6 +24,8 @@ def predict_file(
     output: Path,
     text: list[str],
     *,
+    precision: str = "fp32",
+    engine: str = "torch",
     force: bool = False,
     resume: bool = False,
     advance: Callable[[int], None] | None = None,
@@ -38,6 +40,8 @@ def predict_file(
         Any of the file formats; they may differ.
     text : list of str
         Text columns; empty for those the model was trained on.
+    precision, engine : str
+        As of `PrunedModel.for_inference`.
     force : bool
         Write over an existing output.
     resume : bool
@@ -78,6 +82,8 @@ def predict_file(
         while chunk := list(islice(rows, CHUNK)):
             texts = [[_text(row, column, source) for row in chunk] for column in columns]
             encoded = encoder.encode(*texts)
+            if model.precision is None:
+                make_ready(model, encoder, encoded, precision, engine)
             found = predict(model, encoder, encoded)
             if not written:
                 warn_if_bare(model, found)

@@ -34,11 +34,11 @@ def evaluation_table(report: dict[str, Any]) -> Table:
         table.add_column("texts/s", justify="right")
         table.add_column("with tokenizing", justify="right")
         table.add_column("speed-up", justify="right")
-    for name in ("base", "dense", "pruned"):
+    for name in quality:
         value = (quality[name] or {}).get(metric)
         label = f"base, recorded on {report['base_measured_on']}" if name == "base" else name
         row = [label, "-" if value is None else f"{value:.2f}"]
-        row.append(f"{report['flops_ratio'] if name == 'pruned' else 1.0:.3f}")
+        row.append(f"{report['flops_ratio'] if name.startswith('pruned') else 1.0:.3f}")
         if speed and name in columns:
             timed = speed[columns[name]]
             row += [f"{timed['texts_per_second']:.0f}", f"{timed['with_tokenizing']:.0f}"]
@@ -50,7 +50,12 @@ def evaluation_table(report: dict[str, Any]) -> Table:
         low, high = speed["ratio_spread"]
         table.caption += (
             f"\nSpeed: {speed['texts']} texts, batches of {speed['batch']} sorted by length, "
-            f"{speed['dtype']}, {speed['threads']} threads;\nmedian of {speed['repeats']} paired runs "
+            f"{_precisions(speed)}, {speed['threads']} threads;\nmedian of {speed['repeats']} paired runs "
             f"({low:.2f} to {high:.2f} x). dense is timed as transformers runs it."
         )
     return table
+
+
+def _precisions(speed: dict[str, Any]) -> str:
+    dense = {"float32": "fp32", "bfloat16": "bf16"}.get(speed["dtype"], speed["dtype"])
+    return dense if dense == speed["precision"] else f"dense {dense}, pruned {speed['precision']}"

@@ -206,7 +206,7 @@ class _Run:
             | {"computed_in": str(settings.autocast or torch.float32).removeprefix("torch.")}
             | {"threads": torch.get_num_threads()},
             "quality": quality,
-            "speed": speeds(self.model, self.encoder, self.texts, texts=128, repeats=3),
+            "speed": speeds(self.model, self.model.model, self.encoder, self.texts, texts=128, repeats=3),
             "versions": versions(),
             "seconds": round(time.time() - start, 1),
         }
