@@ -58,7 +58,7 @@ def train_arguments(world: Path, out: Path, **changes: object) -> list[object]:
 def test_help_names_every_command():
     code, said = call("--help")
     assert code == 0
-    for command in ("finetune", "prune", "evaluate", "predict", "show", "demo"):
+    for command in ("finetune", "prune", "evaluate", "bench", "predict", "show", "demo"):
         assert command in said
     assert re.fullmatch(
         r"thresher 0\.\d+\.\d+ \(attention: (native, \w+|plain, by torch)\)", call("--version")[1]

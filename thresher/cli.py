@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-out = Console()
+console = Console()
 err = Console(stderr=True)
 
 
@@ -75,7 +76,7 @@ def _version(wanted: bool) -> None:
         from thresher import native
 
         route = f"native, {native.instructions}" if native.instructions else "plain, by torch"
-        out.print(f"thresher {__version__} (attention: {route})", highlight=False)
+        console.print(f"thresher {__version__} (attention: {route})", highlight=False)
         raise typer.Exit
 
 
@@ -258,23 +259,58 @@ def evaluate(
 ) -> None:
     """Quality of base, dense and pruned; FLOPs; tokens kept per layer; speed beside transformers."""
     from thresher.measure.evaluate import evaluate as run
-    from thresher.measure.progress import progress_bar
     from thresher.measure.report import write_json
     from thresher.measure.tables import evaluation_table
 
-    with progress_bar() as bar:
-
-        def stage(name: str, total: int) -> Callable[[int], None]:
-            task = bar.add_task(name, total=total, note="")
-            return lambda done: bar.advance(task, done)
-
+    with _stages() as stage:
         report = run(
             folder, eval_, _columns(text), label, precision=precision, engine=engine, speed=speed, stage=stage
         )
     _print(evaluation_table(report))
     home = Path(folder) if Path(folder).is_dir() else Path()
     file = write_json(report, json or home / "evaluation.json")
-    out.print(f"Report: {file}", highlight=False, soft_wrap=True)
+    _say(f"Report: {file}")
+
+
+@_command
+def bench(
+    folder: Folder,
+    eval_: Annotated[str, typer.Option("--eval", help="Texts to run.")],
+    text: KnownText = "",
+    label: Annotated[str | None, typer.Option(help="Label column, to report quality as well.")] = None,
+    precision: Annotated[str, typer.Option(help="One or more of fp32, bf16, int8, with commas.")] = "fp32",
+    engine: Annotated[str, typer.Option(help="Our engines: torch, openvino.")] = "torch,openvino",
+    batch_size: Annotated[int, typer.Option(help="Texts in a batch.")] = 32,
+    texts: Annotated[int, typer.Option(help="Most texts, spread over the file.")] = 512,
+    repeats: Annotated[int, typer.Option(help="Rounds; every engine runs in each of them.")] = 5,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory, in fresh processes.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Folder for bench.json and bench.png.")] = None,
+) -> None:
+    """Time the pruned model beside the dense engines you could run instead."""
+    from thresher.measure.bench import bench as run
+    from thresher.measure.figures import bench_figure
+    from thresher.measure.report import write_json
+    from thresher.measure.tables import bench_table
+
+    with _stages() as stage:
+        report = run(
+            folder,
+            eval_,
+            _columns(text),
+            label,
+            precisions=_columns(precision),
+            engines=_columns(engine),
+            batch=batch_size,
+            texts=texts,
+            repeats=repeats,
+            memory=memory,
+            stage=stage,
+        )
+    _print(bench_table(report))
+    home = out or (Path(folder) if Path(folder).is_dir() else Path())
+    file = write_json(report, home / "bench.json")
+    bench_figure(report["rows"], home / "bench.png")
+    _say(f"Report: {file}\nFigure: {home / 'bench.png'}")
 
 
 @_command
@@ -310,7 +346,7 @@ def predict(
             raise KeyboardInterrupt(
                 f"The rows done are in {output}. Run the same command with --resume to go on."
             ) from error
-    out.print(f"{rows} rows in {output}", highlight=False, soft_wrap=True)
+    _say(f"{rows} rows in {output}")
 
 
 @_command
@@ -340,6 +376,20 @@ def demo(
     run(out, seed, _print)
 
 
+@contextmanager
+def _stages() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """Progress bars, one for each part of a job: called with its name and its length."""
+    from thresher.measure.progress import progress_bar
+
+    with progress_bar() as bar:
+
+        def stage(name: str, total: int) -> Callable[[int], None]:
+            task = bar.add_task(name, total=total, note="")
+            return lambda done: bar.advance(task, done)
+
+        yield stage
+
+
 def _columns(text: str) -> list[str]:
     return [column.strip() for column in text.split(",") if column.strip()]
 
@@ -361,11 +411,15 @@ def _options(given: list[str]) -> dict[str, Any]:
 
 
 def _print(renderable: Any) -> None:
-    out.print(renderable)
+    console.print(renderable)
+
+
+def _say(line: str) -> None:
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def _wrote(folder: Path) -> None:
-    out.print(f"Model and report: {folder}", highlight=False, soft_wrap=True)
+    _say(f"Model and report: {folder}")
 
 
 def main() -> None:

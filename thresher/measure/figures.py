@@ -117,6 +117,38 @@ def kept_figure(
     _save(figure, path)
 
 
+def bench_figure(rows: Sequence[dict[str, Any]], path: str | Path, title: str | None = None) -> None:
+    """Draw texts per second of every contender of a benchmark, with the spread over its rounds.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        ``rows`` of the report of `thresher.measure.bench.bench`.
+    path : str or Path
+    title : str, optional
+    """
+    figure = Figure(figsize=(7.0, 0.8 + 0.28 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    _plain(axes)
+    places = range(len(rows))[::-1]
+    rates = [row["texts_per_second"] for row in rows]
+    below = [row["texts_per_second"] - row["slowest"] for row in rows]
+    above = [row["fastest"] - row["texts_per_second"] for row in rows]
+    colours = {"packed": TEAL, "pruned": AMBER}
+    axes.barh(places, rates, color=[colours.get(row["kind"], PALE) for row in rows], height=0.7)
+    axes.errorbar(rates, places, xerr=[below, above], fmt="none", ecolor=QUIET, elinewidth=1)
+    for place, row in zip(places, rows, strict=True):
+        at = (row["fastest"], place)
+        axes.annotate(f" {row['texts_per_second']:.0f}", at, va="center", fontsize=8, color=INK)
+    axes.set_yticks(list(places), [f"{row['name']}, {row['precision']}" for row in rows])
+    axes.set_xlabel("texts per second")
+    axes.grid(visible=False)
+    axes.margins(x=0.08)
+    if title:
+        axes.set_title(title, fontsize=10, color=INK, loc="left")
+    _save(figure, path)
+
+
 def _curve(history: History, key: str) -> tuple[list[float], list[float]]:
     """Steps and values of the entries that have `key`."""
     points = [(entry["step"], entry[key]) for entry in history if entry.get(key) is not None]

@@ -56,6 +56,44 @@ def evaluation_table(report: dict[str, Any]) -> Table:
     return table
 
 
+def bench_table(report: dict[str, Any]) -> Table:
+    """One contender a row: quality, rates, latencies, memory, and its ratio to the fastest dense rival."""
+    rows, lengths = report["rows"], report["lengths"]
+    table = Table(
+        title=f"{report['model']}: {report['data']['texts']} texts of {lengths['shortest']} to "
+        f"{lengths['longest']} tokens, mean {lengths['mean']:.0f}; batches of {report['batch']}, "
+        f"{report['threads']} threads"
+    )
+    measured = "quality" in rows[0]
+    metric = next(iter(rows[0]["quality"])) if measured else ""
+    columns = ["engine", "precision", *([metric] if measured else []), "texts/s", "spread", "tokens/s"]
+    for name in [*columns, "p50 ms", "p95 ms", "peak MB", "x same precision", "x any"]:
+        table.add_column(name, justify="left" if name in ("engine", "precision") else "right")
+    for row in rows:
+        times = [row["times_same_precision"], row["times_any_precision"]]
+        memory = row.get("peak_mb")
+        table.add_row(
+            row["name"],
+            row["precision"],
+            *([f"{row['quality'][metric]:.2f}"] if measured else []),
+            f"{row['texts_per_second']:.0f}",
+            f"{row['slowest']:.0f} to {row['fastest']:.0f}",
+            f"{row['tokens_per_second']:.0f}",
+            f"{row['p50_ms']:.1f}",
+            f"{row['p95_ms']:.1f}",
+            "-" if memory is None else f"{memory:.0f}",
+            *("-" if value is None else f"{value:.2f}" for value in times),
+            style="bold" if row["kind"] == "pruned" else None,
+        )
+    table.caption = (
+        "x: times as fast as the fastest dense engine that is not ours, median of "
+        f"{report['repeats']} interleaved rounds"
+    )
+    for name, why in report["skipped"].items():
+        table.caption += f"\nSkipped: {name} ({why})"
+    return table
+
+
 def _precisions(speed: dict[str, Any]) -> str:
     dense = {"float32": "fp32", "bfloat16": "bf16"}.get(speed["dtype"], speed["dtype"])
     return dense if dense == speed["precision"] else f"dense {dense}, pruned {speed['precision']}"

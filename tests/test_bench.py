@@ -1,0 +1,90 @@
+"""The benchmark end to end on a toy model, and the arithmetic of its table."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoModelForSequenceClassification
+from typer.testing import CliRunner
+
+from tests import toy
+from thresher import PruningConfig, prune
+from thresher.cli import app
+from thresher.measure import bench
+from thresher.measure.contenders import Contender, contenders
+
+INSTALLED = {"transformers"} | {name for name in ("onnxruntime", "openvino") if find_spec(name)}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    toy.write_tsv(folder / "eval.tsv", 40, seed=1)
+    toy.save_model(folder / "base")
+    model = prune(AutoModelForSequenceClassification.from_pretrained(folder / "base"), PruningConfig())
+    model.pruner.thresholds.fill_(0.8)
+    model.metadata = {"text": ["text"]}
+    model.save_pretrained(folder / "pruned")
+    toy.tokenizer().save_pretrained(folder / "pruned")
+    return folder
+
+
+def test_all_contenders_on_one_toy(world, tmp_path):
+    said = "--label label --precision fp32,int8 --engine torch --texts 20 --batch-size 8 --repeats 2"
+    arguments = ["bench", world / "pruned", "--eval", world / "eval.tsv", *said.split()]
+    arguments += ["--no-memory", "--out", tmp_path]
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert (tmp_path / "bench.png").stat().st_size > 1000
+    rows = {(row["engine"], row["precision"], row["kind"]): row for row in report["rows"]}
+    wanted = contenders(["fp32", "int8"], ["torch"])
+    assert set(rows) == {(c.engine, c.precision, c.kind) for c in wanted if c.engine in INSTALLED | {"torch"}}
+    assert len(report["skipped"]) == len(wanted) - len(rows)
+    exact = rows["transformers", "fp32", "padded"]["quality"]
+    for (_, precision, kind), row in rows.items():
+        assert row["slowest"] <= row["texts_per_second"] <= row["fastest"]
+        assert row["p50_ms"] <= row["p95_ms"]
+        if kind != "pruned":  # the same weights, whoever runs them
+            far = {"fp32": 0, "int8": 20}[precision]
+            assert abs(row["quality"]["accuracy"] - exact["accuracy"]) <= far
+        if not row["name"].startswith("thresher"):
+            assert row["times_any_precision"] <= 1.0 + 1e-9 or row["kind"] == "padded"
+
+
+def test_ratios_are_to_the_fastest_dense_rival():
+    order = [
+        Contender("transformers", "fp32", "padded"),
+        Contender("openvino", "fp32"),
+        Contender("openvino", "int8"),
+        Contender("torch", "fp32", "pruned"),
+        Contender("torch", "bf16", "pruned"),
+    ]
+    seconds = dict(
+        zip(order, np.array([8.0, 4.0, 2.0, 1.0, 0.5])[:, None, None] * np.ones((3, 2)), strict=True)
+    )
+    entries = [{} for _ in order]
+    bench._ratios(entries, seconds, order)
+    assert [entry["times_same_precision"] for entry in entries] == [0.5, 1.0, 1.0, 4.0, None]
+    assert [entry["times_any_precision"] for entry in entries] == [0.25, 0.5, 1.0, 2.0, 4.0]
+
+
+def test_peak_memory_is_that_of_a_fresh_process(world, monkeypatch):
+    monkeypatch.setattr(bench, "contenders", lambda *_: [Contender("torch", "fp32", "pruned")])
+    report = bench.bench(str(world / "pruned"), str(world / "eval.tsv"), ["text"], texts=8, repeats=1)
+    (row,) = report["rows"]
+    assert 0 <= row["peak_mb"] < 500
+
+
+def test_an_engine_that_is_missing_is_skipped(world, monkeypatch):
+    monkeypatch.setattr(Contender, "lacks", lambda self: "nothere" if self.engine != "torch" else None)
+    report = bench.bench(
+        str(world / "pruned"), str(world / "eval.tsv"), ["text"], texts=8, repeats=1, memory=False
+    )
+    assert {row["engine"] for row in report["rows"]} == {"torch"}
+    assert report["skipped"]["openvino, sorted, fp32"] == "nothere is not installed"
+    assert all(row["times_any_precision"] is None for row in report["rows"])

@@ -1,0 +1,180 @@
+"""Speed beside the dense engines that a user could run instead: one run, one table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+
+from thresher.data import load_examples
+from thresher.engines import PRECISIONS
+from thresher.errors import UserError
+from thresher.measure.contenders import Contender, Texts, contenders, load, prepared
+from thresher.measure.evaluate import open_model, text_columns
+from thresher.measure.memory import peak_memory
+from thresher.measure.report import versions
+from thresher.measure.rivals import Runner, as_numpy
+
+
+@torch.inference_mode()
+def bench(
+    folder: str,
+    source: str,
+    text: list[str],
+    label: str | None = None,
+    *,
+    precisions: Sequence[str] = ("fp32",),
+    engines: Sequence[str] = ("torch", "openvino"),
+    batch: int = 32,
+    texts: int = 512,
+    repeats: int = 5,
+    memory: bool = True,
+    stage: Callable[[str, int], Callable[[int], None]] | None = None,
+) -> dict[str, Any]:
+    """Time a pruned model and its rivals, in turn, on the same texts.
+
+    Parameters
+    ----------
+    folder : str
+        What `PrunedModel.save_pretrained` wrote. Rivals run its weights dense.
+    source, text, label
+        File or hub data set, its columns, and the label column, if quality is wanted.
+    precisions, engines : sequences of str
+        Which rows there are. An engine that is not installed is named and skipped.
+    batch : int
+        Texts in a batch, of near lengths for all but one row.
+    texts : int
+        Most texts, spread evenly over the file.
+    repeats : int
+        Rounds; in each every contender runs all texts.
+    memory : bool
+        Measure peak memory, in a fresh process for each contender.
+    stage : callable, optional
+        As of `thresher.measure.evaluate.evaluate`.
+
+    Returns
+    -------
+    dict
+        The report; ``rows`` is the table.
+    """
+    start = time.time()
+    if unknown := [precision for precision in precisions if precision not in PRECISIONS]:
+        raise UserError(f"precision is '{unknown[0]}'; choose one of: {', '.join(PRECISIONS)}.")
+    begin = stage or (lambda name, total: lambda done: None)
+    model, encoder, task = open_model(folder)
+    columns = text_columns(model, text)
+    examples = load_examples(source, columns, label, split="test")
+    labels = None if label is None else np.array(task.encode_all(examples, source), dtype=object)
+    chosen = np.unique(np.linspace(0, len(examples) - 1, texts).astype(int))
+    with prepared(folder, encoder, examples, chosen, batch) as (setup, work):
+        entries, skipped = [], {}
+        wanted = contenders(precisions, engines)
+        advance = begin("loading", len(wanted))
+        runners: list[tuple[Contender, Runner]] = []
+        for contender in wanted:
+            if lacks := contender.lacks():
+                skipped[f"{contender.name}, {contender.precision}"] = f"{lacks} is not installed"
+            else:
+                runners.append((contender, load(contender, setup, encoder)))
+            advance(1)
+        seconds, logits = _race(runners, work, repeats, begin("timing", (repeats + 1) * len(runners)))
+        advance = begin("memory", len(runners) if memory else 0)
+        for contender, _ in runners:
+            entry = asdict(contender) | {"name": contender.name} | _figures(seconds[contender], work)
+            if memory:
+                entry["peak_mb"] = peak_memory(contender, setup, source, columns, chosen, batch)
+                advance(1)
+            found = logits[contender]
+            if labels is not None:
+                entry["quality"] = task.quality(found, labels[chosen].tolist())
+            entries.append(entry)
+    _ratios(entries, seconds, [contender for contender, _ in runners])
+    return {
+        "command": "bench",
+        "model": str(folder),
+        "data": {"eval": source, "text": columns, "label": label, "texts": len(chosen)},
+        "lengths": {
+            "mean": float(work.lengths.mean()),
+            "shortest": int(work.lengths.min()),
+            "longest": int(work.lengths.max()),
+        },
+        "rows": entries,
+        "skipped": skipped,
+        "batch": batch,
+        "repeats": repeats,
+        "threads": torch.get_num_threads(),
+        "versions": versions() | _versions(),
+        "seconds": round(time.time() - start, 1),
+    }
+
+
+def _race(
+    runners: list[tuple[Contender, Runner]], work: Texts, repeats: int, advance: Callable[[int], None]
+) -> tuple[dict[Contender, np.ndarray], dict[Contender, np.ndarray]]:
+    """Seconds ``[repeats, batches]`` of every contender, in turn after one uncounted round, and logits."""
+    seconds: dict[Contender, list[list[float]]] = {contender: [] for contender, _ in runners}
+    logits: dict[Contender, np.ndarray] = {}
+    for round_ in range(repeats + 1):
+        for contender, run in runners:
+            took: list[float] = []
+            found: dict[int, np.ndarray] = {}
+            for index, rows in work.batches(contender):
+                begin = time.perf_counter()
+                out = run(rows)
+                took.append(time.perf_counter() - begin)
+                if not round_:
+                    found |= dict(zip(index, as_numpy(out), strict=True))
+            if round_:
+                seconds[contender].append(took)
+            else:
+                logits[contender] = np.stack([found[i] for i in range(len(found))])
+            advance(1)
+    return {contender: np.array(took) for contender, took in seconds.items()}, logits
+
+
+def _figures(seconds: np.ndarray, work: Texts) -> dict[str, Any]:
+    """Rates over whole rounds, and latencies of single batches in milliseconds."""
+    rounds, n, tokens = seconds.sum(1), len(work.lengths), int(work.lengths.sum())
+    return {
+        "texts_per_second": n / float(np.median(rounds)),
+        "slowest": n / float(rounds.max()),
+        "fastest": n / float(rounds.min()),
+        "tokens_per_second": tokens / float(np.median(rounds)),
+        "p50_ms": 1000 * float(np.percentile(seconds, 50)),
+        "p95_ms": 1000 * float(np.percentile(seconds, 95)),
+    }
+
+
+def _ratios(
+    entries: list[dict[str, Any]], seconds: dict[Contender, np.ndarray], order: list[Contender]
+) -> None:
+    """How many times as fast as the fastest dense rival, of the same precision and of any: medians."""
+    rounds = {contender: took.sum(1) for contender, took in seconds.items()}
+    rivals = [contender for contender in order if not contender.ours]
+
+    def over(contender: Contender, some: list[Contender]) -> float | None:
+        if not some:
+            return None
+        best = min(some, key=lambda rival: float(np.median(rounds[rival])))
+        return float(np.median(rounds[best] / rounds[contender]))
+
+    for entry, contender in zip(entries, order, strict=True):
+        entry["times_same_precision"] = over(
+            contender, [rival for rival in rivals if rival.precision == contender.precision]
+        )
+        entry["times_any_precision"] = over(contender, rivals)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("onnxruntime", "onnx", "openvino", "nncf"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,135 @@
+"""What a benchmark times: our own packed engines, dense and pruned, and their rivals."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from thresher.measure.evaluate import make_ready, open_model
+from thresher.measure.rivals import Batch, Runner, Setup, quiet
+from thresher.text import TextEncoder
+
+RIVALS = ("transformers", "onnxruntime", "openvino")
+CALIBRATION = 300  # texts that int8 engines see first
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of the table.
+
+    Attributes
+    ----------
+    engine : str
+        A rival's name, or an engine of ours.
+    precision : str
+    kind : {"padded", "sorted", "packed", "pruned"}
+        Dense on batches in the order given, or of near lengths; ours with nothing pruned, or as it is.
+    """
+
+    engine: str
+    precision: str
+    kind: str = "sorted"
+
+    @property
+    def ours(self) -> bool:
+        return self.kind in ("packed", "pruned")
+
+    @property
+    def name(self) -> str:
+        return f"thresher {self.engine}, {self.kind}" if self.ours else f"{self.engine}, {self.kind}"
+
+    def lacks(self) -> str | None:
+        """The package that is missing for it, if any."""
+        needs = ("openvino", "nncf") if self.engine == "openvino" else ()
+        if not self.ours:
+            needs = import_module(f"thresher.measure.rivals.{self.engine}").NEEDS
+        for package in needs:
+            try:
+                version(package)
+            except PackageNotFoundError:
+                return package
+        return None
+
+
+def contenders(precisions: Sequence[str], engines: Sequence[str] = ("torch", "openvino")) -> list[Contender]:
+    """All rows for some precisions; transformers on padded batches in fp32 is always there."""
+    found = [Contender("transformers", "fp32", "padded")]
+    for precision in precisions:
+        for rival in RIVALS:
+            if precision in import_module(f"thresher.measure.rivals.{rival}").PRECISIONS:
+                found.append(Contender(rival, precision))
+        found += [Contender(engine, precision, kind) for engine in engines for kind in ("packed", "pruned")]
+    return found
+
+
+class Texts:
+    """The texts of a run, in batches as contenders get them."""
+
+    def __init__(self, encoder: TextEncoder, examples: Any, batch: int):
+        pairs = examples["text_pair"][:] if "text_pair" in examples.column_names else None
+        self.columns = encoder.encode(examples["text"][:], pairs)
+        self.lengths = np.array([len(ids) for ids in self.columns["input_ids"]])
+        rows = len(self.lengths)
+        self.sorted = list(encoder.batches(self.columns, tokens=batch * int(self.lengths.max()), rows=batch))
+        self.given = [
+            (index, encoder.pad({key: [values[i] for i in index] for key, values in self.columns.items()}))
+            for index in (list(range(i, min(i + batch, rows))) for i in range(0, rows, batch))
+        ]
+
+    def batches(self, contender: Contender) -> list[tuple[list[int], Batch]]:
+        return self.given if contender.kind == "padded" else self.sorted
+
+
+def load(contender: Contender, setup: Setup, encoder: TextEncoder) -> Runner:
+    """A contender, ready to run."""
+    with quiet():
+        if not contender.ours:
+            return import_module(f"thresher.measure.rivals.{contender.engine}").load(
+                setup, contender.precision
+            )
+        model, _, _ = open_model(setup.folder)
+        columns = {
+            key: [row[: int(n)].tolist() for batch in setup.examples for row, n in _rows(batch, key)]
+            for key in setup.examples[0]
+            if key != "attention_mask"
+        }
+        make_ready(model, encoder, columns, contender.precision, contender.engine)
+
+    def run(batch: Batch) -> torch.Tensor:
+        return model(**batch).logits
+
+    def dense(batch: Batch) -> torch.Tensor:
+        with model.dense():
+            return model(**batch).logits
+
+    return run if contender.kind == "pruned" else dense
+
+
+def _rows(batch: Batch, key: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    return zip(batch[key], batch["attention_mask"].sum(1), strict=True)
+
+
+@contextmanager
+def prepared(
+    folder: str, encoder: TextEncoder, examples: Any, chosen: np.ndarray, batch: int
+) -> Iterator[tuple[Setup, Texts]]:
+    """What contenders are loaded from, and what they run on."""
+    work = Texts(encoder, examples.select(chosen), batch)
+    # Texts that are not timed calibrate, as far as there are others.
+    others = np.setdiff1d(np.arange(len(examples)), chosen)
+    others = np.random.default_rng(0).permutation(others if len(others) else chosen)[:CALIBRATION]
+    calibration = Texts(encoder, examples.select(others), 1)
+    with tempfile.TemporaryDirectory() as temporary:
+        yield (
+            Setup(folder, [b for _, b in calibration.given], torch.get_num_threads(), Path(temporary)),
+            work,
+        )

@@ -1,0 +1,77 @@
+"""Dense engines that a user could run instead of ours. One rival is one file.
+
+Each has a function ``load(setup, precision)`` that gives a callable from a padded batch to logits
+``[batch, labels]``, set up as well as its own documentation knows.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thresher import store
+
+Batch = dict[str, Tensor]
+Runner = Callable[[Batch], Any]
+
+
+@dataclass
+class Setup:
+    """What a rival is loaded from.
+
+    Attributes
+    ----------
+    folder : str
+        A saved pruned model: rivals run its weights dense.
+    examples : list of dict
+        A few padded batches of real texts, to trace and to calibrate with.
+    threads : int
+    work : Path
+        Folder for what is converted.
+    """
+
+    folder: str
+    examples: list[Batch]
+    threads: int
+    work: Path
+
+    def dense(self) -> nn.Module:
+        """The plain transformers model."""
+        model: nn.Module = store.load(self.folder)[0]
+        return model.eval().float()
+
+
+class Logits(nn.Module):
+    """The model with tensors in and one tensor out, for those that trace it. Arguments go by `names`."""
+
+    def __init__(self, model: nn.Module, names: list[str]):
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *values: Tensor) -> Tensor:
+        return self.model(**dict(zip(self.names, values, strict=True))).logits
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No advice from converters: nobody who reads a benchmark can follow it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+def as_numpy(logits: Any) -> Any:
+    """float32 array of whatever a runner gave."""
+    return logits.float().cpu().numpy() if isinstance(logits, torch.Tensor) else logits

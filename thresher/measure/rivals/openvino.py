@@ -1,0 +1,48 @@
+"""OpenVINO: converted, in int8 quantised by NNCF with texts to calibrate."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+
+from thresher.measure.rivals import Batch, Logits, Runner, Setup
+
+NEEDS = ("openvino", "nncf")
+PRECISIONS = ("fp32", "bf16", "int8")
+
+
+def load(setup: Setup, precision: str) -> Runner:
+    import openvino as ov
+
+    example = setup.examples[0]
+    names = list(example)
+    with torch.no_grad():
+        model = ov.convert_model(
+            Logits(setup.dense(), names),
+            example_input=tuple(example.values()),
+            input=[ov.PartialShape([-1, -1])] * len(names),
+        )
+    if precision == "int8":
+        import nncf
+
+        nncf.set_log_level(logging.ERROR)
+        data = nncf.Dataset([tuple(values.numpy() for values in batch.values()) for batch in setup.examples])
+        model = nncf.quantize(
+            model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(setup.examples)
+        )
+    config = {
+        "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
+        "INFERENCE_NUM_THREADS": setup.threads,
+        "NUM_STREAMS": 1,
+    }
+    request = ov.Core().compile_model(model, "CPU", config).create_infer_request()
+
+    def run(batch: Batch) -> Any:
+        for i, values in enumerate(batch.values()):
+            request.set_input_tensor(i, ov.Tensor(values.numpy(), shared_memory=True))
+        request.infer()
+        return request.get_output_tensor(0).data.copy()
+
+    return run
