@@ -36,7 +36,7 @@ def world(tmp_path_factory) -> Path:
 def test_all_contenders_on_one_toy(world, tmp_path):
     said = "--label label --precision fp32,int8 --engine torch --texts 20 --batch-size 8 --repeats 2"
     arguments = ["bench", world / "pruned", "--eval", world / "eval.tsv", *said.split()]
-    arguments += ["--no-memory", "--out", tmp_path]
+    arguments += ["--no-memory", "--profile", "--out", tmp_path]
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "bench.json").read_text())
@@ -52,7 +52,10 @@ def test_all_contenders_on_one_toy(world, tmp_path):
         if kind != "pruned":  # the same weights, whoever runs them
             far = {"fp32": 0, "int8": 20}[precision]
             assert abs(row["quality"]["accuracy"] - exact["accuracy"]) <= far
-        if not row["name"].startswith("thresher"):
+        if row["name"].startswith("thresher"):
+            assert sum(row["profile"]["shares"].values()) == pytest.approx(1, abs=0.05)
+            assert row["profile"]["shares"]["linears"] > 0
+        else:
             assert row["times_any_precision"] <= 1.0 + 1e-9 or row["kind"] == "padded"
 
 
@@ -61,16 +64,20 @@ def test_ratios_are_to_the_fastest_dense_rival():
         Contender("transformers", "fp32", "padded"),
         Contender("openvino", "fp32"),
         Contender("openvino", "int8"),
+        Contender("torch", "fp32", "packed"),
         Contender("torch", "fp32", "pruned"),
         Contender("torch", "bf16", "pruned"),
     ]
     seconds = dict(
-        zip(order, np.array([8.0, 4.0, 2.0, 1.0, 0.5])[:, None, None] * np.ones((3, 2)), strict=True)
+        zip(order, np.array([8.0, 4.0, 2.0, 1.8, 1.0, 0.5])[:, None, None] * np.ones((3, 2)), strict=True)
     )
     entries = [{} for _ in order]
-    bench._ratios(entries, seconds, order)
-    assert [entry["times_same_precision"] for entry in entries] == [0.5, 1.0, 1.0, 4.0, None]
-    assert [entry["times_any_precision"] for entry in entries] == [0.25, 0.5, 1.0, 2.0, 4.0]
+    bench._ratios(entries, seconds, order, 0.5)
+    same = [entry["times_same_precision"] for entry in entries]
+    assert same == [0.5, 1.0, 1.0, pytest.approx(4 / 1.8), 4.0, None]
+    every = [entry["times_any_precision"] for entry in entries]
+    assert every == [0.25, 0.5, 1.0, pytest.approx(2 / 1.8), 2.0, 4.0]
+    assert [entry.get("realised") for entry in entries] == [None] * 4 + [pytest.approx(0.9), None]
 
 
 def test_peak_memory_is_that_of_a_fresh_process(world, monkeypatch):

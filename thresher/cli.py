@@ -284,13 +284,14 @@ def bench(
     texts: Annotated[int, typer.Option(help="Most texts, spread over the file.")] = 512,
     repeats: Annotated[int, typer.Option(help="Rounds; every engine runs in each of them.")] = 5,
     memory: Annotated[bool, typer.Option(help="Measure peak memory, in fresh processes.")] = True,
+    profile: Annotated[bool, typer.Option("--profile", help="Say where the time goes.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for bench.json and bench.png.")] = None,
 ) -> None:
     """Time the pruned model beside the dense engines you could run instead."""
     from thresher.measure.bench import bench as run
     from thresher.measure.figures import bench_figure
     from thresher.measure.report import write_json
-    from thresher.measure.tables import bench_table
+    from thresher.measure.tables import bench_table, profile_table
 
     with _stages() as stage:
         report = run(
@@ -304,9 +305,12 @@ def bench(
             texts=texts,
             repeats=repeats,
             memory=memory,
+            profile=profile,
             stage=stage,
         )
     _print(bench_table(report))
+    if profile:
+        _print(profile_table(report))
     home = out or (Path(folder) if Path(folder).is_dir() else Path())
     file = write_json(report, home / "bench.json")
     bench_figure(report["rows"], home / "bench.png")

@@ -9,6 +9,7 @@ import numpy as np
 import openvino as ov
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from thresher.engines.base import Engine, Heads
 from thresher.errors import UserError
@@ -153,7 +154,8 @@ class _Stage:
         found = [inputs[0].new_empty(len(inputs[0]), width, dtype=dtype) for dtype, width in self.outputs]
         for i, values in enumerate(found):
             self.request.set_output_tensor(i, _shared(values))
-        self.request.infer()
+        with record_function("openvino::stage"):
+            self.request.infer()
         return found
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,8 +18,10 @@ from thresher.errors import UserError
 from thresher.measure.contenders import Contender, Texts, contenders, load, prepared
 from thresher.measure.evaluate import open_model, text_columns
 from thresher.measure.memory import peak_memory
+from thresher.measure.predict import predict
+from thresher.measure.profile import matmul_rate, parts
 from thresher.measure.report import versions
-from thresher.measure.rivals import Runner, as_numpy
+from thresher.measure.rivals import Batch, Runner, as_numpy
 
 
 @torch.inference_mode()
@@ -34,6 +37,7 @@ def bench(
     texts: int = 512,
     repeats: int = 5,
     memory: bool = True,
+    profile: bool = False,
     stage: Callable[[str, int], Callable[[int], None]] | None = None,
 ) -> dict[str, Any]:
     """Time a pruned model and its rivals, in turn, on the same texts.
@@ -54,6 +58,8 @@ def bench(
         Rounds; in each every contender runs all texts.
     memory : bool
         Measure peak memory, in a fresh process for each contender.
+    profile : bool
+        Split the time of our own engines into kinds of work.
     stage : callable, optional
         As of `thresher.measure.evaluate.evaluate`.
 
@@ -84,16 +90,19 @@ def bench(
             advance(1)
         seconds, logits = _race(runners, work, repeats, begin("timing", (repeats + 1) * len(runners)))
         advance = begin("memory", len(runners) if memory else 0)
-        for contender, _ in runners:
+        for contender, run in runners:
             entry = asdict(contender) | {"name": contender.name} | _figures(seconds[contender], work)
             if memory:
                 entry["peak_mb"] = peak_memory(contender, setup, source, columns, chosen, batch)
                 advance(1)
+            if profile and contender.ours:
+                entry["profile"] = parts(partial(_once, run, work.batches(contender)))
             found = logits[contender]
             if labels is not None:
                 entry["quality"] = task.quality(found, labels[chosen].tolist())
             entries.append(entry)
-    _ratios(entries, seconds, [contender for contender, _ in runners])
+    ratio = predict(model, encoder, work.columns).flops_ratio
+    _ratios(entries, seconds, [contender for contender, _ in runners], ratio or 1.0)
     return {
         "command": "bench",
         "model": str(folder),
@@ -103,6 +112,10 @@ def bench(
             "shortest": int(work.lengths.min()),
             "longest": int(work.lengths.max()),
         },
+        "flops_ratio": ratio,
+        "matmul_rate": {
+            name: matmul_rate(dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+        },
         "rows": entries,
         "skipped": skipped,
         "batch": batch,
@@ -111,6 +124,11 @@ def bench(
         "versions": versions() | _versions(),
         "seconds": round(time.time() - start, 1),
     }
+
+
+def _once(run: Runner, batches: list[tuple[list[int], Batch]]) -> None:
+    for _, rows in batches:
+        run(rows)
 
 
 def _race(
@@ -151,7 +169,10 @@ def _figures(seconds: np.ndarray, work: Texts) -> dict[str, Any]:
 
 
 def _ratios(
-    entries: list[dict[str, Any]], seconds: dict[Contender, np.ndarray], order: list[Contender]
+    entries: list[dict[str, Any]],
+    seconds: dict[Contender, np.ndarray],
+    order: list[Contender],
+    flops_ratio: float,
 ) -> None:
     """How many times as fast as the fastest dense rival, of the same precision and of any: medians."""
     rounds = {contender: took.sum(1) for contender, took in seconds.items()}
@@ -168,6 +189,10 @@ def _ratios(
             contender, [rival for rival in rivals if rival.precision == contender.precision]
         )
         entry["times_any_precision"] = over(contender, rivals)
+        packed = replace(contender, kind="packed")
+        if contender.kind == "pruned" and packed in rounds:
+            # What became of the FLOPs that were saved: 1 is all of it.
+            entry["realised"] = float(np.median(rounds[packed] / rounds[contender])) * flops_ratio
 
 
 def _versions() -> dict[str, str]:

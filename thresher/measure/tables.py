@@ -67,10 +67,10 @@ def bench_table(report: dict[str, Any]) -> Table:
     measured = "quality" in rows[0]
     metric = next(iter(rows[0]["quality"])) if measured else ""
     columns = ["engine", "precision", *([metric] if measured else []), "texts/s", "spread", "tokens/s"]
-    for name in [*columns, "p50 ms", "p95 ms", "peak MB", "x same precision", "x any"]:
+    for name in [*columns, "p50 ms", "p95 ms", "peak MB", "x same precision", "x any", "realised"]:
         table.add_column(name, justify="left" if name in ("engine", "precision") else "right")
     for row in rows:
-        times = [row["times_same_precision"], row["times_any_precision"]]
+        times = [row["times_same_precision"], row["times_any_precision"], row.get("realised")]
         memory = row.get("peak_mb")
         table.add_row(
             row["name"],
@@ -87,10 +87,29 @@ def bench_table(report: dict[str, Any]) -> Table:
         )
     table.caption = (
         "x: times as fast as the fastest dense engine that is not ours, median of "
-        f"{report['repeats']} interleaved rounds"
+        f"{report['repeats']} interleaved rounds\nrealised: speed-up over packed, times the FLOPs ratio of "
+        f"{report['flops_ratio']:.3f}"
     )
     for name, why in report["skipped"].items():
         table.caption += f"\nSkipped: {name} ({why})"
+    return table
+
+
+def profile_table(report: dict[str, Any]) -> Table:
+    """One kind of work a row, one of our engines a column: shares of the time."""
+    rows = [row for row in report["rows"] if "profile" in row]
+    table = Table(title="Where the time goes")
+    table.add_column("")
+    for row in rows:
+        table.add_column(f"{row['name'].removeprefix('thresher ')}, {row['precision']}", justify="right")
+    for part in rows[0]["profile"]["shares"]:
+        table.add_row(part, *(f"{row['profile']['shares'][part]:.0%}" for row in rows))
+    rates = [row["profile"]["linear_rate"] for row in rows]
+    peaks = [report["matmul_rate"].get(row["precision"]) for row in rows]
+    shares = [rate / peak if rate and peak else None for rate, peak in zip(rates, peaks, strict=True)]
+    table.add_section()
+    table.add_row("linears, GFLOP/s", *("-" if rate is None else f"{rate / 1e9:.0f}" for rate in rates))
+    table.add_row("of the rate of a large product", *("-" if s is None else f"{s:.0%}" for s in shares))
     return table
 
 

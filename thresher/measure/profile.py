@@ -1,0 +1,77 @@
+"""Where the time of a run goes, by kind of work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+# Operations by the beginnings of their names in the profiler.
+PARTS: dict[str, tuple[str, ...]] = {
+    "linears": ("aten::addmm", "aten::mm", "aten::_int_mm", "mkldnn::", "onednn::"),
+    "stages by OpenVINO": ("openvino::",),
+    "attention and importance": (
+        "thresher::attend",
+        "aten::bmm",
+        "aten::baddbmm",
+        "aten::_softmax",
+        "aten::_scaled_dot_product",
+        "aten::_flash_attention",
+    ),
+    "norms and activations": ("aten::native_layer_norm", "aten::gelu", "aten::silu", "aten::tanh"),
+    "compaction": ("aten::index", "aten::nonzero", "aten::cumsum", "aten::masked_select"),
+    "copies and conversions": ("aten::copy_", "aten::clone", "aten::cat"),
+}
+ELSE = "other operations"  # in none of these
+PYTHON = "Python and dispatch"  # in no operation
+
+
+@torch.inference_mode()
+def parts(run: Callable[[], object], repeats: int = 3) -> dict[str, Any]:
+    """Split the seconds of `run` into kinds of work.
+
+    Returns
+    -------
+    dict
+        ``seconds``, of a run without the profiler (median); ``shares``, of each part in a run under it;
+        ``linear_rate``, FLOP/s of torch's linear layers, or None where there are none.
+    """
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    with profile(activities=[ProfilerActivity.CPU], with_flops=True) as profiler:
+        run()
+    wall = time.perf_counter() - start
+    spent = dict.fromkeys((*PARTS, ELSE), 0.0)
+    flops = 0
+    for event in profiler.key_averages():
+        seconds = event.self_cpu_time_total / 1e6
+        names = [part for part, prefixes in PARTS.items() if event.key.startswith(prefixes)]
+        spent[names[0] if names else ELSE] += seconds
+        if names == ["linears"]:
+            flops += event.flops
+    spent[PYTHON] = max(0.0, wall - sum(spent.values()))
+    return {
+        "seconds": sorted(times)[repeats // 2],
+        "shares": {part: seconds / wall for part, seconds in spent.items()},
+        "linear_rate": flops / spent["linears"] if flops and spent["linears"] else None,
+    }
+
+
+@torch.inference_mode()
+def matmul_rate(dtype: torch.dtype, size: int = 1024, repeats: int = 15) -> float:
+    """FLOP/s that the machine reaches on one square matrix product; the best of `repeats`."""
+    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
