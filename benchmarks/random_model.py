@@ -1,6 +1,6 @@
 """A model of any BERT shape with random weights, pruned to a budget: for speed, where quality is not asked.
 
-    python benchmarks/random_model.py --layers 12 --width 768 --eval texts.tsv --text sentence --out base-shape
+    python benchmarks/random_model.py --layers 12 --width 768 --eval texts.tsv --text sentence --out base
 
 The tokenizer is that of the extra `demo`. Thresholds rise from layer to layer, and are fitted so that the
 asked share of the FLOPs remains on the texts given.
