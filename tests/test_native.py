@@ -1,5 +1,6 @@
 """The native route, with all instructions that this machine has, against loops in float64."""
 
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -7,11 +8,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests import tiny
 from tests.test_attention import SCALE, by_hand, ragged
-from thresher import native
+from thresher import PruningConfig, native, prune
 from thresher.attention import attend, matrix
 from thresher.attention import native as route
 from thresher.errors import UserError
+from thresher.measure.memory import peak_above
 from thresher.pruners import Decision
 
 pytestmark = pytest.mark.skipif(native.library is None, reason="native attention is not built")
@@ -118,6 +121,8 @@ def test_extreme_scores(instructions, dtype):
     expected, wanted = by_hand(query * 300, key * 300, value, packed, None, None)
     torch.testing.assert_close(context.double(), expected, atol=2e-2, rtol=2e-2)
     torch.testing.assert_close(importance.double(), wanted, atol=2e-2, rtol=0)
+    huge = run((query * 1e6, key * 1e6, value), packed)[0]  # one-hot, and no NaN
+    torch.testing.assert_close(huge, run((query * 1e5, key * 1e5, value), packed)[0])
     query = query.clone()
     query[3] = torch.nan  # shows, and only in its own sequence
     context, importance = run((query, key, value), packed)
@@ -127,8 +132,25 @@ def test_extreme_scores(instructions, dtype):
     assert context[40:].isfinite().all()
 
 
-def test_memory_grows_with_length_alone(instructions):
-    """A window over a long text, which also is quick."""
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_more_heads_than_are_packed_together(instructions, dtype):
+    packed = ragged([1500, 7])
+    qkv = inputs(packed, 3, 64, dtype)
+    context, importance = run(qkv, packed)
+    expected, wanted = by_hand(*qkv, packed, None, None)
+    torch.testing.assert_close(context.double(), expected, **CLOSE[dtype])
+    torch.testing.assert_close(importance.double(), wanted, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell peak memory")
+def test_no_square_matrix_is_held():
+    packed = ragged([8192])
+    qkv = inputs(packed, 2, 32, torch.bfloat16)
+    run([x[:64] for x in qkv], ragged([64]))
+    assert peak_above(lambda: run(qkv, packed)) < 60  # of 8192 x 8192 floats: 256 MB
+
+
+def test_a_window_over_a_long_text(instructions):
     packed = ragged([6000])
     qkv = inputs(packed, 1, 32, torch.float32)
     context, importance = run(qkv, packed, window=8)
@@ -158,8 +180,36 @@ def test_what_it_serves():
     assert taken(qkv[0].clone().requires_grad_(), *qkv[1:]) == "matrix"
     with torch.no_grad():
         assert taken(qkv[0].clone().requires_grad_(), *qkv[1:]) == "native"
+    assert taken(qkv[0], qkv[1], qkv[2].bfloat16().float()) == "native"
     with patch.object(native, "library", None):
         assert taken(*qkv) == "matrix"
+    assert not route.serves(qkv[0], qkv[1], qkv[2].bfloat16())
+
+
+@pytest.mark.parametrize("place", [0, 3, 4])
+def test_refuses_what_it_would_misread(place):
+    packed = ragged([5, 9])
+    arguments = [*inputs(packed, 2, 8, torch.float32), packed.cu_seqlens, packed.positions]
+    wrong = {0: torch.bfloat16, 3: torch.int64, 4: torch.int32}[place]
+    arguments[place] = arguments[place].to(wrong)
+    with pytest.raises(ValueError, match="must be"):
+        torch.ops.thresher.attend(*arguments, SCALE, -1, None, None, True)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "modernbert-mean"])
+@torch.inference_mode()
+def test_a_pruned_model_runs_as_in_float64(family, instructions):
+    """Float64 takes the plain route, which the conformance suites compare with the masked reference."""
+    models = [
+        prune(tiny.FAMILIES[family](dtype=d).eval(), PruningConfig()) for d in (torch.float32, torch.float64)
+    ]
+    for model in models:
+        model.pruner.thresholds.copy_(torch.tensor([0.3, 0.6, 0.7, 0.8]))
+    batch = tiny.random_inputs(models[0].model, [30, 7, 1, 18], seed=3)
+    single, double = (model(**batch) for model in models)
+    assert (double.trace.kept[-1] < double.trace.kept[0]).any()
+    assert torch.equal(single.trace.kept, double.trace.kept)
+    torch.testing.assert_close(single.logits.double(), double.logits, atol=2e-5, rtol=1e-4)
 
 
 def test_is_a_torch_operation():

@@ -111,10 +111,11 @@ class PrunedModel(nn.Module):
         UserError
             For a precision or an engine that there is not, or that is not installed.
         """
-        self.eval().requires_grad_(False)
+        if self.precision is not None:
+            raise UserError(f"This model was made ready in {self.precision} already; load it again.")
         self.engine = make_engine(engine, self.family, precision)
         self.precision = precision
-        return self
+        return self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
         """As of any Module; refused where `for_inference` has converted the weights."""

@@ -1,4 +1,4 @@
-"""Attention of a packed batch, by the fastest route that can take it."""
+"""Attention of a packed batch: by the native route where it was built and can take the input."""
 
 from __future__ import annotations
 

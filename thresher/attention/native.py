@@ -18,21 +18,6 @@ from thresher.packed import PackedBatch
 if TYPE_CHECKING:
     from thresher.pruners import Decision
 
-_pointer, _long = ctypes.c_void_p, ctypes.c_int64
-
-
-class _Problem(ctypes.Structure):
-    """As in native/csrc/attention.cpp."""
-
-    _fields_ = (
-        *((name, _pointer) for name in ("query", "key", "value")),
-        *((name, _long * 2) for name in ("query_stride", "key_stride", "value_stride")),
-        *((name, _pointer) for name in ("starts", "positions", "rows", "row_starts", "context", "received")),
-        *((name, _long) for name in ("batch", "tokens", "heads", "dim", "window")),
-        ("scale", ctypes.c_float),
-        ("bf16", ctypes.c_int32),
-    )
-
 
 def serves(query: Tensor, *others: Tensor) -> bool:
     """True if this route can take such input: on a CPU, in float32 or bfloat16, with no gradients wanted."""
@@ -41,6 +26,8 @@ def serves(query: Tensor, *others: Tensor) -> bool:
         or query.device.type != "cpu"
         or query.dtype not in (torch.float32, torch.bfloat16)
     ):
+        return False
+    if any(x.dtype != query.dtype or x.shape != query.shape for x in others):
         return False
     return not (torch.is_grad_enabled() and any(x.requires_grad for x in (query, *others)))
 
@@ -55,7 +42,11 @@ def attend(
     window: int | None = None,
     decide: Callable[[Tensor], Decision] | Decision | None = None,
 ) -> tuple[Tensor, Decision | None]:
-    """As `thresher.attention.attend`."""
+    """As `thresher.attention.attend`.
+
+    One pass makes importance and the context rows of all tokens, of which the survivors' are kept: a second
+    pass, over survivors alone, would cost more unless nearly all tokens go.
+    """
     operation = torch.ops.thresher.attend
     starts, positions, reach = packed.cu_seqlens, packed.positions, -1 if window is None else window
     decision = None if callable(decide) else decide
@@ -87,10 +78,18 @@ def _run(
 ) -> tuple[Tensor, Tensor]:
     """Context ``[rows, heads * dim]`` and attention received ``[heads, tokens]`` (empty unless asked for)."""
     tokens, heads, dim = query.shape
+    places = [x for x in (positions, rows) if x is not None]
+    offsets = [x for x in (starts, row_starts) if x is not None]
+    if any(x.dtype != query.dtype or x.shape != query.shape for x in (key, value)):
+        raise ValueError("query, key and value must be of one shape and dtype")
+    if any(x.dtype != torch.int64 for x in places) or any(x.dtype != torch.int32 for x in offsets):
+        raise ValueError("positions and rows must be int64, starts and row_starts int32")
+    if not all(x.is_contiguous() for x in (*places, *offsets)):
+        raise ValueError("positions, rows, starts and row_starts must be contiguous")
     query, key, value = (x if x.stride(2) == 1 else x.contiguous() for x in (query, key, value))
     context = query.new_empty(tokens if rows is None else len(rows), heads * dim)
     received = torch.empty(heads if importance else 0, tokens)
-    problem = _Problem(
+    problem = native.Problem(
         query.data_ptr(),
         key.data_ptr(),
         value.data_ptr(),
@@ -113,7 +112,8 @@ def _run(
     )
     work = tokens * tokens * heads * dim // (len(starts) - 1)
     assert native.library is not None
-    native.library.thresher_attend(ctypes.byref(problem), native.threads(work), native.team)
+    if native.library.thresher_attend(ctypes.byref(problem), native.threads(work), native.team):
+        raise MemoryError("Attention found no memory for a text this long.")
     return context, received
 
 

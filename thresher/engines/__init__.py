@@ -5,15 +5,15 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from thresher.engines.base import PRECISIONS, Engine, Heads
-from thresher.engines.torch import TorchEngine
+from thresher.engines.torch import TorchEngine, to_bfloat16
 from thresher.errors import UserError
 from thresher.families import Family
 
 ENGINES = ("torch", "openvino")
 
 
-def make_engine(name: str, family: Family, precision: str) -> Engine:
-    """An engine ready for inference. The model's own weights may be converted in place.
+def check_names(name: str, precision: str) -> None:
+    """Refuse, before anything is loaded, what `make_engine` would refuse.
 
     Raises
     ------
@@ -22,15 +22,36 @@ def make_engine(name: str, family: Family, precision: str) -> Engine:
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision is '{precision}'; choose one of: {', '.join(PRECISIONS)}.")
+    if name not in ENGINES:
+        raise UserError(f"There is no engine '{name}'; choose one of: {', '.join(ENGINES)}.")
+    needs = {"openvino": ["openvino"] + ["nncf"] * (precision == "int8")}.get(name, [])
+    if any(find_spec(package) is None for package in needs):
+        raise UserError(f"Engine '{name}' is not installed: pip install 'thresher[{name}]'.")
+
+
+def make_engine(name: str, family: Family, precision: str) -> Engine:
+    """An engine ready for inference. The model's own weights may be converted in place.
+
+    Raises
+    ------
+    UserError
+        As of `check_names`.
+    """
+    check_names(name, precision)
     if name == "torch":
         return TorchEngine(family, precision)
-    if name == "openvino":
-        if find_spec("openvino") is None or (precision == "int8" and find_spec("nncf") is None):
-            raise UserError("Engine 'openvino' is not installed: pip install 'thresher[openvino]'.")
-        from thresher.engines.openvino import OpenVinoEngine
+    from thresher.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(family, precision)
-    raise UserError(f"There is no engine '{name}'; choose one of: {', '.join(ENGINES)}.")
+    return OpenVinoEngine(family, precision)
 
 
-__all__ = ["ENGINES", "PRECISIONS", "Engine", "Heads", "TorchEngine", "make_engine"]
+__all__ = [
+    "ENGINES",
+    "PRECISIONS",
+    "Engine",
+    "Heads",
+    "TorchEngine",
+    "check_names",
+    "make_engine",
+    "to_bfloat16",
+]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from thresher.errors import UserError
+
 
 class Int8Linear(nn.Module):
     """A linear layer whose weights and inputs are rounded to int8.
@@ -40,7 +42,15 @@ class Int8Linear(nn.Module):
 
 
 def quantize(module: nn.Module) -> None:
-    """Put int8 in the place of every plain linear layer inside `module`."""
+    """Put int8 in the place of every plain linear layer inside `module`.
+
+    Raises
+    ------
+    UserError
+        For adapters, which reach into the layers they adapt.
+    """
+    if any(hasattr(child, "base_layer") for child in module.modules()):
+        raise UserError("An adapter cannot run in int8: merge it first (model.merge_and_unload()).")
     for name, child in module.named_children():
         if type(child) is nn.Linear:
             setattr(module, name, Int8Linear(child))

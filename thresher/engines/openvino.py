@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from threading import Lock
 
 import numpy as np
 import openvino as ov
@@ -16,6 +17,7 @@ from thresher.errors import UserError
 from thresher.families import Family
 
 EXAMPLES = 8  # tokens that a stage is traced with
+SAMPLE = 64  # tokens of a batch that calibrate
 
 
 class OpenVinoEngine(Engine):
@@ -31,6 +33,7 @@ class OpenVinoEngine(Engine):
 
     def __init__(self, family: Family, precision: str):
         self.family, self.precision = family, precision
+        family.model.float()
         self.core = ov.Core()
         self.stages: dict[int, _Stage] = {}
         self.models = {index: self._convert(index) for index in range(-1, family.layers)}
@@ -40,6 +43,8 @@ class OpenVinoEngine(Engine):
 
     def calibrate(self, run: Callable[[], object]) -> None:
         """Find the scales of int8. `run` passes texts through the model; PyTorch runs the stages then."""
+        if self.stages:
+            return
         import nncf
 
         nncf.set_log_level(logging.ERROR)
@@ -81,10 +86,12 @@ class OpenVinoEngine(Engine):
         if index in self.stages:
             return self.stages[index](*inputs)
         if index not in self.samples:
-            raise UserError("OpenVINO in int8 needs its scales first: give texts to `engine.calibrate`.")
-        self.samples[index].append(
-            [x.float().numpy() if x.is_floating_point() else x.numpy() for x in inputs]
-        )
+            raise UserError(
+                "OpenVINO in int8 must see texts first: "
+                "model.engine.calibrate(lambda: [model(**batch) for batch in batches])."
+            )
+        some = [x[:: max(1, len(x) // SAMPLE)].float() for x in inputs]
+        self.samples[index].append([x.numpy() for x in some[:-1]] + [some[-1].long().numpy()])
         return list(_Traced(self.family, index)(*(x.float() if x.is_floating_point() else x for x in inputs)))
 
     def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> tuple[Tensor, Heads]:
@@ -137,7 +144,7 @@ class _Stage:
     """A compiled stage that reads and writes torch's memory."""
 
     def __init__(self, compiled: ov.CompiledModel):
-        self.request = compiled.create_infer_request()
+        self.request, self.lock = compiled.create_infer_request(), Lock()
         self.inputs = len(compiled.inputs)
         self.outputs = [
             (
@@ -149,14 +156,18 @@ class _Stage:
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         inputs = tuple(x.contiguous() for x in inputs)  # alive until the stage has run
+        found = [inputs[0].new_empty(len(inputs[0]), width, dtype=dtype) for dtype, width in self.outputs]
+        with self.lock:  # a request holds one set of tensors
+            self._infer(inputs, found)
+        return found
+
+    def _infer(self, inputs: tuple[Tensor, ...], found: list[Tensor]) -> None:
         for i, values in enumerate(inputs[: self.inputs]):
             self.request.set_input_tensor(i, _shared(values))
-        found = [inputs[0].new_empty(len(inputs[0]), width, dtype=dtype) for dtype, width in self.outputs]
         for i, values in enumerate(found):
             self.request.set_output_tensor(i, _shared(values))
         with record_function("openvino::stage"):
             self.request.infer()
-        return found
 
 
 def _shared(values: Tensor) -> ov.Tensor:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thresher.engines.base import Engine, Heads
 from thresher.engines.linear import quantize
+from thresher.errors import UserError
 from thresher.families import Family
+
+
+def to_bfloat16(model: nn.Module) -> None:
+    """Convert the weights. Buffers stay: bfloat16 rotary frequencies turn far tokens by a wrong angle."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16)
 
 
 class TorchEngine(Engine):
@@ -23,8 +30,12 @@ class TorchEngine(Engine):
     def __init__(self, family: Family, precision: str | None = None):
         self.family = family
         if precision == "bf16":
-            family.model.to(torch.bfloat16)
-        elif precision == "int8":
+            to_bfloat16(family.model)
+        elif precision is not None:
+            family.model.float()
+        if precision == "int8":
+            if family.model.device.type != "cpu":
+                raise UserError("int8 runs on CPUs alone; use bf16 here.")
             for index in range(family.layers):
                 quantize(family.layer(index))
 

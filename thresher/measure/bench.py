@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import platform
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from thresher import native
 from thresher.data import load_examples
-from thresher.engines import PRECISIONS
+from thresher.engines import check_names
 from thresher.errors import UserError
-from thresher.measure.contenders import Contender, Texts, contenders, load, prepared
+from thresher.measure.contenders import Contender, Texts, contenders, load, prepare
 from thresher.measure.evaluate import open_model, text_columns
 from thresher.measure.memory import peak_memory
 from thresher.measure.predict import predict
@@ -69,24 +73,34 @@ def bench(
         The report; ``rows`` is the table.
     """
     start = time.time()
-    if unknown := [precision for precision in precisions if precision not in PRECISIONS]:
-        raise UserError(f"precision is '{unknown[0]}'; choose one of: {', '.join(PRECISIONS)}.")
+    for precision in precisions:
+        for engine in engines:
+            check_names(engine, precision)
+    if min(batch, texts, repeats) < 1:
+        raise UserError("Texts, batch size and repeats must be 1 or more.")
     begin = stage or (lambda name, total: lambda done: None)
     model, encoder, task = open_model(folder)
     columns = text_columns(model, text)
     examples = load_examples(source, columns, label, split="test")
     labels = None if label is None else np.array(task.encode_all(examples, source), dtype=object)
     chosen = np.unique(np.linspace(0, len(examples) - 1, texts).astype(int))
-    with prepared(folder, encoder, examples, chosen, batch) as (setup, work):
+    with tempfile.TemporaryDirectory() as temporary:
+        setup, work = prepare(folder, encoder, examples, chosen, batch, Path(temporary))
         entries, skipped = [], {}
         wanted = contenders(precisions, engines)
         advance = begin("loading", len(wanted))
         runners: list[tuple[Contender, Runner]] = []
         for contender in wanted:
+            name = f"{contender.name}, {contender.precision}"
             if lacks := contender.lacks():
-                skipped[f"{contender.name}, {contender.precision}"] = f"{lacks} is not installed"
+                skipped[name] = f"{lacks} is not installed"
             else:
-                runners.append((contender, load(contender, setup, encoder)))
+                try:
+                    run = load(contender, setup, encoder)
+                    run(work.batches(contender)[0][1])
+                    runners.append((contender, run))
+                except Exception as error:  # of others' converters, which know not every model
+                    skipped[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
             advance(1)
         seconds, logits = _race(runners, work, repeats, begin("timing", (repeats + 1) * len(runners)))
         advance = begin("memory", len(runners) if memory else 0)
@@ -101,7 +115,7 @@ def bench(
             if labels is not None:
                 entry["quality"] = task.quality(found, labels[chosen].tolist())
             entries.append(entry)
-    ratio = predict(model, encoder, work.columns).flops_ratio
+    ratio = predict(model.for_inference(), encoder, work.columns).flops_ratio
     _ratios(entries, seconds, [contender for contender, _ in runners], ratio or 1.0)
     return {
         "command": "bench",
@@ -118,6 +132,9 @@ def bench(
         },
         "rows": entries,
         "skipped": skipped,
+        "calibration": {"texts": len(setup.examples), "also_timed": setup.also_timed},
+        "attention": native.instructions or "torch",
+        "processor": _processor(),
         "batch": batch,
         "repeats": repeats,
         "threads": torch.get_num_threads(),
@@ -193,6 +210,14 @@ def _ratios(
         if contender.kind == "pruned" and packed in rounds:
             # What became of the FLOPs that were saved: 1 is all of it.
             entry["realised"] = float(np.median(rounds[packed] / rounds[contender])) * flops_ratio
+
+
+def _processor() -> str:
+    """Its name, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _versions() -> dict[str, str]:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from thresher.measure.evaluate import make_ready, open_model
+from thresher.measure.evaluate import CALIBRATION, make_ready, open_model
 from thresher.measure.rivals import Batch, Runner, Setup, quiet
 from thresher.text import TextEncoder
 
 RIVALS = ("transformers", "onnxruntime", "openvino")
-CALIBRATION = 300  # texts that int8 engines see first
 
 
 @dataclass(frozen=True)
@@ -52,12 +50,7 @@ class Contender:
         needs = ("openvino", "nncf") if self.engine == "openvino" else ()
         if not self.ours:
             needs = import_module(f"thresher.measure.rivals.{self.engine}").NEEDS
-        for package in needs:
-            try:
-                version(package)
-            except PackageNotFoundError:
-                return package
-        return None
+        return next((package for package in needs if find_spec(package) is None), None)
 
 
 def contenders(precisions: Sequence[str], engines: Sequence[str] = ("torch", "openvino")) -> list[Contender]:
@@ -97,12 +90,9 @@ def load(contender: Contender, setup: Setup, encoder: TextEncoder) -> Runner:
                 setup, contender.precision
             )
         model, _, _ = open_model(setup.folder)
-        columns = {
-            key: [row[: int(n)].tolist() for batch in setup.examples for row, n in _rows(batch, key)]
-            for key in setup.examples[0]
-            if key != "attention_mask"
-        }
-        make_ready(model, encoder, columns, contender.precision, contender.engine)
+        # What runs dense has to be calibrated dense: later layers would never have seen most tokens.
+        with model.dense() if contender.kind == "packed" else nullcontext():
+            make_ready(model, encoder, setup.columns, contender.precision, contender.engine)
 
     def run(batch: Batch) -> torch.Tensor:
         return model(**batch).logits
@@ -114,22 +104,23 @@ def load(contender: Contender, setup: Setup, encoder: TextEncoder) -> Runner:
     return run if contender.kind == "pruned" else dense
 
 
-def _rows(batch: Batch, key: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    return zip(batch[key], batch["attention_mask"].sum(1), strict=True)
+def prepare(
+    folder: str, encoder: TextEncoder, examples: Any, chosen: np.ndarray, batch: int, work: Path
+) -> tuple[Setup, Texts]:
+    """What contenders are loaded from, and the `chosen` texts that they run on.
 
-
-@contextmanager
-def prepared(
-    folder: str, encoder: TextEncoder, examples: Any, chosen: np.ndarray, batch: int
-) -> Iterator[tuple[Setup, Texts]]:
-    """What contenders are loaded from, and what they run on."""
-    work = Texts(encoder, examples.select(chosen), batch)
-    # Texts that are not timed calibrate, as far as there are others.
-    others = np.setdiff1d(np.arange(len(examples)), chosen)
-    others = np.random.default_rng(0).permutation(others if len(others) else chosen)[:CALIBRATION]
-    calibration = Texts(encoder, examples.select(others), 1)
-    with tempfile.TemporaryDirectory() as temporary:
-        yield (
-            Setup(folder, [b for _, b in calibration.given], torch.get_num_threads(), Path(temporary)),
-            work,
-        )
+    Texts that are not timed calibrate int8 engines, and timed ones only where there are too few others.
+    """
+    random = np.random.default_rng(0)
+    others = random.permutation(np.setdiff1d(np.arange(len(examples)), chosen))[:CALIBRATION]
+    spare = random.permutation(chosen)[: CALIBRATION - len(others)]
+    calibration = Texts(encoder, examples.select(np.concatenate([others, spare]).astype(int)), 1)
+    setup = Setup(
+        folder,
+        [rows for _, rows in calibration.given],
+        calibration.columns,
+        torch.get_num_threads(),
+        work,
+        len(spare),
+    )
+    return setup, Texts(encoder, examples.select(chosen), batch)

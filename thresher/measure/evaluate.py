@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from thresher import store
 from thresher.data import load_examples
+from thresher.engines import check_names, to_bfloat16
 from thresher.errors import UserError
 from thresher.measure.predict import Predictions, predict, warn_if_bare
 from thresher.measure.report import kept_report, versions
@@ -90,7 +92,9 @@ def evaluate(
         The report.
     """
     start = time.time()
+    check_names(engine, precision)
     model, encoder, task = open_model(folder)
+    model.for_inference()
     text = text_columns(model, text)
     examples = load_examples(source, text, label, split="test")
     labels = None if label is None else task.encode_all(examples, source)  # before the long part
@@ -114,7 +118,8 @@ def evaluate(
     ran: dict[str, Any] = {"precision": precision, "engine": engine, "threads": torch.get_num_threads()}
     if (precision, engine) != ("fp32", "torch"):
         exact, quality["pruned, fp32"] = pruned, quality["pruned"]
-        columns = {name: rows[name][:CALIBRATION] for name in rows.column_names}
+        some = np.random.default_rng(0).permutation(len(rows))[:CALIBRATION]
+        columns = rows.select(some)[:]
         model = make_ready(PrunedModel.from_pretrained(folder), encoder, columns, precision, engine)
         pruned = predict(model, encoder, rows, advance=begin(f"pruned, {precision}", len(rows)))
         quality["pruned"] = quality_of(pruned)
@@ -138,7 +143,9 @@ def evaluate(
     }
     if speed:
         plain: torch.nn.Module = store.load(folder)[0]
-        plain = plain.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+        plain = plain.float()
+        if precision == "bf16":
+            to_bfloat16(plain)
         report["speed"] = speeds(model, plain, encoder, examples, advance=begin("timing", 12))
     report["seconds"] = round(time.time() - start, 1)
     return report

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
+import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,15 +17,17 @@ import numpy as np
 import torch
 
 from thresher.data import load_examples
-from thresher.measure.contenders import Contender, load, prepared
+from thresher.measure.contenders import Contender, load, prepare
 from thresher.measure.evaluate import open_model
 from thresher.measure.rivals import Setup
+
+log = logging.getLogger(__name__)
 
 
 def peak_memory(
     contender: Contender, setup: Setup, source: str, columns: list[str], chosen: np.ndarray, batch: int
 ) -> float | None:
-    """Most resident megabytes above what stands after loading; None where the system does not tell."""
+    """Most resident megabytes above what stands after loading; None where that was not to be had."""
     task = {
         "contender": asdict(contender),
         "folder": setup.folder,
@@ -30,13 +36,26 @@ def peak_memory(
         "chosen": chosen.tolist(),
         "batch": batch,
         "threads": setup.threads,
+        "work": str(setup.work),
     }
     command = [sys.executable, "-m", "thresher.measure.memory"]
     done = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True)
     try:
         return float(done.stdout.split()[-1])
     except (IndexError, ValueError):
+        log.warning("No peak memory of %s: %s", contender.name, (done.stderr.split("\n")[-2:] or [""])[0])
         return None
+
+
+def peak_above(run: Callable[[], object]) -> float:
+    """Most resident megabytes while `run` runs, above what stands before it. Linux alone tells."""
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)  # freed memory that is kept for later would hide what is taken now
+    standing = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    run()
+    return _resident("VmHWM") - standing
 
 
 @torch.inference_mode()
@@ -45,16 +64,15 @@ def _child(task: dict[str, Any]) -> None:
     contender = Contender(**task["contender"])
     _, encoder, _ = open_model(task["folder"])
     examples = load_examples(task["source"], task["columns"], split="test")
-    with prepared(task["folder"], encoder, examples, np.array(task["chosen"]), task["batch"]) as (
-        setup,
-        work,
-    ):
-        run = load(contender, setup, encoder)
-        standing = _resident("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-        for _, rows in work.batches(contender):
+    chosen, work = np.array(task["chosen"]), Path(task["work"])
+    setup, texts = prepare(task["folder"], encoder, examples, chosen, task["batch"], work)
+    run = load(contender, setup, encoder)
+
+    def once() -> None:
+        for _, rows in texts.batches(contender):
             run(rows)
-        print(_resident("VmHWM") - standing)
+
+    print(peak_above(once))
 
 
 def _resident(name: str) -> float:

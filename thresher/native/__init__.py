@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -13,6 +14,23 @@ from thresher.errors import UserError
 
 # Instructions to use: amx, avx512, avx2 or portable; off to do without. Default: the best there are.
 SWITCH = "THRESHER_NATIVE"
+log = logging.getLogger(__name__)
+
+
+_pointer, _long = ctypes.c_void_p, ctypes.c_int64
+
+
+class Problem(ctypes.Structure):
+    """As in csrc/attention.cpp."""
+
+    _fields_ = (
+        *((name, _pointer) for name in ("query", "key", "value")),
+        *((name, _long * 2) for name in ("query_stride", "key_stride", "value_stride")),
+        *((name, _pointer) for name in ("starts", "positions", "rows", "row_starts", "context", "received")),
+        *((name, _long) for name in ("batch", "tokens", "heads", "dim", "window")),
+        ("scale", ctypes.c_float),
+        ("bf16", ctypes.c_int32),
+    )
 
 
 def use(name: str | None = None) -> str:
@@ -46,15 +64,22 @@ def _open() -> ctypes.CDLL | None:
     file = next((file for file in files if file.exists()), None)
     if file is None or os.environ.get(SWITCH) == "off":
         return None
-    opened = ctypes.CDLL(str(file))
-    opened.thresher_use.restype = ctypes.c_char_p
-    return opened
+    try:
+        opened = ctypes.CDLL(str(file))
+        opened.thresher_use.restype = ctypes.c_char_p
+        opened.thresher_problem_size.restype = ctypes.c_int64
+        same = opened.thresher_problem_size() == ctypes.sizeof(Problem)
+    except (OSError, AttributeError):
+        same = False
+    if not same:
+        log.warning("%s was built on another machine or of another version; install Thresher again.", file)
+    return opened if same else None
 
 
 library = _open()
 """The library, or None where it was not built or is switched off."""
 
-instructions = use(os.environ.get(SWITCH)) if library else None
+instructions = use(os.environ.get(SWITCH) or None) if library else None
 
 # torch's own team of threads, where it has one that can be found: a second would fight it for the cores.
 _parallel = getattr(ctypes.CDLL(None), "GOMP_parallel", None) if library else None

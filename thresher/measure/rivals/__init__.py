@@ -32,16 +32,22 @@ class Setup:
     folder : str
         A saved pruned model: rivals run its weights dense.
     examples : list of dict
-        A few padded batches of real texts, to trace and to calibrate with.
+        Batches of one real text each, to trace and to calibrate with.
+    columns : dict
+        The same texts as lists of token ids.
     threads : int
     work : Path
         Folder for what is converted.
+    also_timed : int
+        How many of the texts are timed as well.
     """
 
     folder: str
     examples: list[Batch]
+    columns: dict[str, list]
     threads: int
     work: Path
+    also_timed: int = 0
 
     def dense(self) -> nn.Module:
         """The plain transformers model."""

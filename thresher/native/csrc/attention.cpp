@@ -10,7 +10,8 @@
 
 #include "team.h"
 
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) || __GNUC__ >= 11)
+#define THRESHER_AMX
 #include <cpuid.h>
 #include <immintrin.h>
 #include <sys/syscall.h>
@@ -70,6 +71,14 @@ class Window {
 
 typedef float AnyFour __attribute__((vector_size(16), aligned(4), may_alias));
 typedef uint16_t bf16;
+
+// Numbers i, j, k and l of a and b, taken as one vector of eight.
+#if defined(__clang__) || __GNUC__ >= 12
+#define THRESHER_PICK(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+typedef int32_t FourPlaces __attribute__((vector_size(16)));
+#define THRESHER_PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, FourPlaces{i, j, k, l})
+#endif
 
 #define THRESHER_UNROLL _Pragma("GCC unroll 8")  // else arrays of vectors stay in memory
 
@@ -155,7 +164,7 @@ namespace avx512 {
 #pragma GCC pop_options
 #endif
 
-#if defined(__linux__)
+#if defined(THRESHER_AMX)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma"))), apply_to = function)
 #else
@@ -185,7 +194,7 @@ struct Machine {
 
 // Best first.
 const Machine machines[] = {
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(THRESHER_AMX)
     {"amx", amx::here(), {avx512::run_heads<float>, amx::run_heads}},
 #endif
 #if defined(__x86_64__)
@@ -215,12 +224,15 @@ const char* thresher_use(const char* name) {
   return nullptr;
 }
 
-// thresher_use() comes first.
-void thresher_attend(const Problem* problem, int32_t threads, Team team) {
+// The size of a Problem, for the caller to compare with its own.
+int64_t thresher_problem_size() { return sizeof(Problem); }
+
+// Gives back 0, or 1 if memory ran out. thresher_use() comes first.
+int32_t thresher_attend(const Problem* problem, int32_t threads, Team team) {
   const Run run = chosen->run[problem->bf16];
   const int64_t heads = problem->heads, wanted = (PIECES * threads + problem->batch - 1) / problem->batch;
   const int64_t groups = std::min(heads, wanted);  // of heads, to a sequence
-  share_out(problem->batch * groups, threads, team, [&](int64_t i) {
+  return !share_out(problem->batch * groups, threads, team, [&](int64_t i) {
     run(*problem, i / groups, i % groups * heads / groups, (i % groups + 1) * heads / groups);
   });
 }

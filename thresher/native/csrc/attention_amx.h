@@ -120,8 +120,8 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   const auto from = [&](const void* base, const int64_t* stride, int64_t token, int64_t head) {
     return static_cast<const bf16*>(base) + token * stride[0] + head * stride[1];
   };
-  const Shapes shapes;
-  _tile_loadconfig(&shapes);
+  THRESHER_STORED;
+  _tile_loadconfig(&SHAPES);
   for (; head < end; head += together) {
     const int64_t count = std::min(together, end - head);
     for (int64_t v = 0; v < 2 * blocks; ++v)
@@ -150,6 +150,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
           else
             std::memset(to, 0, 64);
         }
+    THRESHER_STORED;
     for (int64_t h = 0; h < count; ++h) {
       if (s.received) std::memset(s.received, 0, blocks * 32 * sizeof(float));
       Window window(p, start, n);
@@ -163,6 +164,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
           multiply_keys<4>(query, keys + (h * 2 * blocks + j / 16) * chunks * PAIRS, chunks, scores + j, s.stride);
         for (; j < last; j += 32)
           multiply_keys<2>(query, keys + (h * 2 * blocks + j / 16) * chunks * PAIRS, chunks, scores + j, s.stride);
+        THRESHER_STORED;
         for (int64_t r = 0; r < strip;) {
           const int64_t some = std::min<int64_t>(6, strip - r);
           s.scores = scores + r * s.stride;
@@ -178,10 +180,12 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
             const __m512bh both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(at + 16), _mm512_loadu_ps(at));
             _mm512_storeu_si512(weights + r * weights_stride + j, reinterpret_cast<const __m512i&>(both));
           }
+        THRESHER_STORED;
         for (int64_t c = 0; c < chunks; ++c)
           multiply_values(weights + first, weights_stride, (last - first) / 32,
                           values + ((h * blocks + first / 32) * chunks + c) * 2 * PAIRS, chunks * 2 * PAIRS,
                           s.context + 32 * c, dim);
+        THRESHER_STORED;
         bf16* to = static_cast<bf16*>(p.context) + ((rows.first + i) * p.heads + head + h) * dim;
         for (int64_t r = 0; r < strip; ++r, to += p.heads * dim)
           for (int64_t d = 0; d < dim; d += 16) {

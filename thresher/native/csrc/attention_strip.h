@@ -26,7 +26,7 @@ static inline I lanes(int64_t first) {
   return count + static_cast<int32_t>(first);
 }
 
-// 2^x for x <= 0, relative error 2e-7; 2^-126 for anything below.
+// 2^x for x <= 0, relative error 2e-7; 2^-126 for anything below. A NaN stays.
 static inline F power(F x) {
   x = larger(x, all(-126.0f));
   const F shifted = x + MAGIC;
@@ -46,8 +46,8 @@ static inline float reduce(F values, Join join) {
   std::memcpy(part, &values, sizeof(values));
   for (int count = W / 8; count; count /= 2)
     for (int i = 0; i < count; ++i) part[i] = join(part[i], part[i + count]);
-  const Four pair = join(part[0], __builtin_shufflevector(part[0], part[0], 2, 3, 0, 1));
-  return join(pair, __builtin_shufflevector(pair, pair, 1, 0, 3, 2))[0];
+  const Four pair = join(part[0], THRESHER_PICK(part[0], part[0], 2, 3, 0, 1));
+  return join(pair, THRESHER_PICK(pair, pair, 1, 0, 3, 2))[0];
 }
 
 // Keys go in panels of W: panel[dim][W], zeros behind the last key. A score is then a sum over dims of one
@@ -60,12 +60,12 @@ static void pack_keys(const T* key, int64_t stride, int64_t j, int64_t n, int64_
     for (; t + 4 <= dim; t += 4) {
       const Four a = four(key + t), b = four(key + stride + t);
       const Four c = four(key + 2 * stride + t), d = four(key + 3 * stride + t);
-      const Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-      const Four AB = __builtin_shufflevector(a, b, 2, 6, 3, 7), CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-      *reinterpret_cast<Four*>(to + t * W) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
-      *reinterpret_cast<Four*>(to + (t + 1) * W) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-      *reinterpret_cast<Four*>(to + (t + 2) * W) = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
-      *reinterpret_cast<Four*>(to + (t + 3) * W) = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+      const Four ab = THRESHER_PICK(a, b, 0, 4, 1, 5), cd = THRESHER_PICK(c, d, 0, 4, 1, 5);
+      const Four AB = THRESHER_PICK(a, b, 2, 6, 3, 7), CD = THRESHER_PICK(c, d, 2, 6, 3, 7);
+      *reinterpret_cast<Four*>(to + t * W) = THRESHER_PICK(ab, cd, 0, 1, 4, 5);
+      *reinterpret_cast<Four*>(to + (t + 1) * W) = THRESHER_PICK(ab, cd, 2, 3, 6, 7);
+      *reinterpret_cast<Four*>(to + (t + 2) * W) = THRESHER_PICK(AB, CD, 0, 1, 4, 5);
+      *reinterpret_cast<Four*>(to + (t + 3) * W) = THRESHER_PICK(AB, CD, 2, 3, 6, 7);
     }
   for (; t < dim; ++t)
     for (int64_t i = 0; i < 4; ++i) to[t * W + i] = j + i < n ? number(key[i * stride + t]) : 0.0f;
@@ -133,19 +133,19 @@ static void soften(const Strip& s, int64_t first, int64_t last) {
     for (int64_t j = first; j < low; j += W) store(row + j, lanes(j) < low ? never : load(row + j));
     for (int64_t j = high / W * W; j < last; j += W) store(row + j, lanes(j) < high ? load(row + j) : never);
   }
-  F most[R], offset[R], sum[R];
+  F most[R], sum[R];
   THRESHER_UNROLL for (int r = 0; r < R; ++r) most[r] = never;
   for (int64_t j = first; j < last; j += W)
     THRESHER_UNROLL for (int r = 0; r < R; ++r) most[r] = larger(most[r], load(s.scores + r * s.stride + j));
   const float unit = s.scale * 1.44269504f;
   THRESHER_UNROLL for (int r = 0; r < R; ++r) {
-    offset[r] = all(unit * reduce(most[r], [](Four a, Four b) { return a < b ? b : a; }));
+    most[r] = all(reduce(most[r], [](Four a, Four b) { return a < b ? b : a; }));
     sum[r] = F{};
   }
   for (int64_t j = first; j < last; j += W)
     THRESHER_UNROLL for (int r = 0; r < R; ++r) {
       float* at = s.scores + r * s.stride + j;
-      const F weight = power(load(at) * unit - offset[r]);
+      const F weight = power((load(at) - most[r]) * unit);  // in this order: 0 for the largest, however large
       store(at, weight);
       sum[r] += weight;
     }

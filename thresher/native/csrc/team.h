@@ -12,17 +12,22 @@
 // there is no second team to fight over the cores.
 typedef void (*Team)(void (*labour)(void*), void* shared, unsigned threads, unsigned flags);
 
-// Call piece(i) for all i under `pieces`; threads take one after the other.
+// Call piece(i) for all i under `pieces`; threads take one after the other. False if one of them threw.
 template <class Piece>
-void share_out(int64_t pieces, int32_t threads, Team team, const Piece& piece) {
+bool share_out(int64_t pieces, int32_t threads, Team team, const Piece& piece) {
   struct Shared {
     const Piece& piece;
     int64_t pieces;
     std::atomic<int64_t> next;
-  } shared{piece, pieces, {0}};
+    std::atomic<bool> failed;
+  } shared{piece, pieces, {0}, {false}};
   const auto labour = [](void* from) {
     Shared& shared = *static_cast<Shared*>(from);
-    for (int64_t i; (i = shared.next.fetch_add(1, std::memory_order_relaxed)) < shared.pieces;) shared.piece(i);
+    try {  // nothing may be thrown through C or through another's team
+      for (int64_t i; (i = shared.next.fetch_add(1, std::memory_order_relaxed)) < shared.pieces;) shared.piece(i);
+    } catch (...) {
+      shared.failed = true;
+    }
   };
   if (threads <= 1 || pieces <= 1) {
     labour(&shared);
@@ -30,10 +35,14 @@ void share_out(int64_t pieces, int32_t threads, Team team, const Piece& piece) {
     team(labour, &shared, threads, 0);
   } else {
     std::vector<std::thread> others;
-    for (int32_t i = 1; i < threads; ++i) others.emplace_back(labour, &shared);
+    try {
+      for (int32_t i = 1; i < threads; ++i) others.emplace_back(labour, &shared);
+    } catch (...) {  // no more threads to be had: those there are will do
+    }
     labour(&shared);
     for (std::thread& other : others) other.join();
   }
+  return !shared.failed;
 }
 
 // Memory of the calling thread, kept for its next piece of work. One Scratch at a time.
