@@ -16,6 +16,7 @@ from thresher import PruningConfig, prune
 from thresher.cli import app
 from thresher.measure import bench
 from thresher.measure.contenders import Contender, contenders
+from thresher.measure.memory import peak_above
 
 INSTALLED = {"transformers"} | {name for name in ("onnxruntime", "openvino") if find_spec(name)}
 
@@ -55,8 +56,6 @@ def test_all_contenders_on_one_toy(world, tmp_path):
         if row["name"].startswith("thresher"):
             assert sum(row["profile"]["shares"].values()) == pytest.approx(1, abs=0.05)
             assert row["profile"]["shares"]["linears"] > 0
-        else:
-            assert row["times_any_precision"] <= 1.0 + 1e-9 or row["kind"] == "padded"
 
 
 def test_ratios_are_to_the_fastest_dense_rival():
@@ -78,6 +77,14 @@ def test_ratios_are_to_the_fastest_dense_rival():
     every = [entry["times_any_precision"] for entry in entries]
     assert every == [0.25, 0.5, 1.0, pytest.approx(2 / 1.8), 2.0, 4.0]
     assert [entry.get("realised") for entry in entries] == [None] * 4 + [pytest.approx(0.9), None]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell peak memory")
+def test_peak_is_above_what_stands():
+    standing = np.ones(20_000_000)  # 160 MB that do not count
+    assert 70 < peak_above(lambda: np.ones(10_000_000).sum()) < 100
+    assert peak_above(lambda: None) < 10
+    assert len(standing)
 
 
 def test_peak_memory_is_that_of_a_fresh_process(world, monkeypatch):

@@ -241,6 +241,14 @@ def test_another_precision(world, tmp_path, precision, engine):
     assert len(list(iter_rows(output))) == 40
 
 
+def test_a_bad_precision_leaves_an_output_alone(world, tmp_path):
+    (tmp_path / "o.tsv").write_text("precious")
+    arguments = ["predict", world / "pruned", "--input", world / "eval.tsv", "--output", tmp_path / "o.tsv"]
+    assert call(*arguments, "--force", "--precision", "fp8")[0] == 2
+    assert call(*arguments, "--force", "--engine", "tpu")[0] == 2
+    assert (tmp_path / "o.tsv").read_text() == "precious"
+
+
 def test_unknown_precision(world, tmp_path):
     code, said = call("evaluate", world / "pruned", "--eval", world / "eval.tsv", "--precision", "fp8")
     assert code == 2

@@ -67,6 +67,31 @@ def test_a_model_for_inference_is_neither_trained_nor_saved(precision, tmp_path)
     PrunedModel.from_pretrained(tmp_path).train()
 
 
+def test_precisions_are_what_they_say(tmp_path):
+    """Whatever the folder was saved in; and rotary frequencies stay float32."""
+    model = pruned("modernbert", 0.5)
+    model.model.to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("int8", torch.float32)):
+        model = PrunedModel.from_pretrained(tmp_path, precision=precision)
+        assert {p.dtype for p in model.model.parameters()} == {dtype}
+        frequencies = [b for name, b in model.model.named_buffers() if "inv_freq" in name]
+        assert frequencies
+        assert all(b.dtype == torch.float32 for b in frequencies)
+
+
+def test_is_made_ready_once_and_whole():
+    model = pruned("bert", 0.5)
+    with pytest.raises(UserError, match="fp8"):
+        model.for_inference("fp8")
+    assert all(p.requires_grad for p in model.model.parameters())
+    model.train()
+    model.for_inference("bf16")
+    assert not model.training
+    with pytest.raises(UserError, match="bf16 already"):
+        model.for_inference("fp32")
+
+
 def test_int8_keeps_the_head():
     model = pruned("bert", 0.0)
     head = model.model.classifier

@@ -73,7 +73,11 @@ def _quiet() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from thresher import native
+        try:
+            from thresher import native
+        except UserError as error:
+            err.print(f"[bold red]Error:[/] {_escape(error)}", highlight=False)
+            raise typer.Exit(2) from error
 
         route = f"native, {native.instructions}" if native.instructions else "plain, by torch"
         console.print(f"thresher {__version__} (attention: {route})", highlight=False)
