@@ -47,7 +47,7 @@ class OpenVinoEngine(Engine):
             return
         import nncf
 
-        nncf.set_log_level(logging.ERROR)
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         self.samples = {index: [] for index in self.models}
         run()
         for index, model in self.models.items():

@@ -27,7 +27,7 @@ def load(setup: Setup, precision: str) -> Runner:
     if precision == "int8":
         import nncf
 
-        nncf.set_log_level(logging.ERROR)
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         data = nncf.Dataset([tuple(values.numpy() for values in batch.values()) for batch in setup.examples])
         model = nncf.quantize(
             model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(setup.examples)
