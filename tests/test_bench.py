@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification
 from typer.testing import CliRunner
 
 from tests import toy
-from thresher import PruningConfig, prune
+from thresher import PruningConfig, UserError, prune
 from thresher.cli import app
 from thresher.measure import bench
 from thresher.measure.contenders import Contender, contenders
@@ -102,3 +102,17 @@ def test_an_engine_that_is_missing_is_skipped(world, monkeypatch):
     assert {row["engine"] for row in report["rows"]} == {"torch"}
     assert report["skipped"]["openvino, sorted, fp32"] == "nothere is not installed"
     assert all(row["times_any_precision"] is None for row in report["rows"])
+
+
+def test_our_engine_that_is_not_installed_is_skipped_too(world, monkeypatch):
+    from thresher import engines
+
+    monkeypatch.setattr(engines, "find_spec", lambda package: None)
+    monkeypatch.setattr(bench, "contenders", lambda *_: contenders(["fp32"], ["openvino"])[-2:])
+    report = bench.bench(
+        str(world / "pruned"), str(world / "eval.tsv"), ["text"], engines=["openvino"], texts=8, memory=False
+    )
+    assert report["rows"] == []
+    assert report["skipped"]["thresher openvino, packed, fp32"] == "openvino is not installed"
+    with pytest.raises(UserError, match="not installed"):
+        engines.check_engine("openvino", "fp32")

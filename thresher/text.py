@@ -71,6 +71,11 @@ class TextEncoder:
         self.seen += len(texts)
         return dict(encoded)
 
+    def encode_columns(self, examples: datasets.Dataset) -> dict[str, list[list[int]]]:
+        """As `encode`, of the columns ``text`` (and ``text_pair``)."""
+        pairs = examples["text_pair"][:] if "text_pair" in examples.column_names else None
+        return self.encode(examples["text"][:], pairs)
+
     def encode_examples(self, examples: datasets.Dataset) -> datasets.Dataset:
         """Columns ``text`` (and ``text_pair``) become token ids; other columns stay out."""
 

@@ -13,6 +13,25 @@ ENGINES = ("torch", "openvino")
 
 
 def check_names(name: str, precision: str) -> None:
+    """Refuse a name or a precision that there is not.
+
+    Raises
+    ------
+    UserError
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"precision is '{precision}'; choose one of: {', '.join(PRECISIONS)}.")
+    if name not in ENGINES:
+        raise UserError(f"There is no engine '{name}'; choose one of: {', '.join(ENGINES)}.")
+
+
+def lacks(name: str, precision: str) -> str | None:
+    """The package that is missing for an engine, if any."""
+    needs = {"openvino": ["openvino"] + ["nncf"] * (precision == "int8")}.get(name, [])
+    return next((package for package in needs if find_spec(package) is None), None)
+
+
+def check_engine(name: str, precision: str) -> None:
     """Refuse, before anything is loaded, what `make_engine` would refuse.
 
     Raises
@@ -20,12 +39,8 @@ def check_names(name: str, precision: str) -> None:
     UserError
         For a name or precision that there is not, or an engine that is not installed.
     """
-    if precision not in PRECISIONS:
-        raise UserError(f"precision is '{precision}'; choose one of: {', '.join(PRECISIONS)}.")
-    if name not in ENGINES:
-        raise UserError(f"There is no engine '{name}'; choose one of: {', '.join(ENGINES)}.")
-    needs = {"openvino": ["openvino"] + ["nncf"] * (precision == "int8")}.get(name, [])
-    if any(find_spec(package) is None for package in needs):
+    check_names(name, precision)
+    if lacks(name, precision):
         raise UserError(f"Engine '{name}' is not installed: pip install 'thresher[{name}]'.")
 
 
@@ -35,9 +50,9 @@ def make_engine(name: str, family: Family, precision: str) -> Engine:
     Raises
     ------
     UserError
-        As of `check_names`.
+        As of `check_engine`.
     """
-    check_names(name, precision)
+    check_engine(name, precision)
     if name == "torch":
         return TorchEngine(family, precision)
     from thresher.engines.openvino import OpenVinoEngine
@@ -51,7 +66,9 @@ __all__ = [
     "Engine",
     "Heads",
     "TorchEngine",
+    "check_engine",
     "check_names",
+    "lacks",
     "make_engine",
     "to_bfloat16",
 ]

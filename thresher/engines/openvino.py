@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -45,16 +46,10 @@ class OpenVinoEngine(Engine):
         """Find the scales of int8. `run` passes texts through the model; PyTorch runs the stages then."""
         if self.stages:
             return
-        import nncf
-
-        logging.getLogger("nncf").setLevel(logging.ERROR)
         self.samples = {index: [] for index in self.models}
         run()
         for index, model in self.models.items():
-            data = nncf.Dataset(self.samples[index])
-            self.models[index] = nncf.quantize(
-                model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(self.samples[index])
-            )
+            self.models[index] = quantized(model, self.samples[index])
         self.samples = {}
         self._compile()
 
@@ -108,6 +103,16 @@ class OpenVinoEngine(Engine):
             return hidden, None
         query, key, value = (self.family.split_heads(x) for x in heads)
         return hidden, (query, key, value)
+
+
+def quantized(model: ov.Model, samples: Sequence[Any]) -> ov.Model:
+    """A model in int8, by NNCF; each of the samples is one run's inputs, as NumPy arrays."""
+    import nncf
+
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    return nncf.quantize(
+        model, nncf.Dataset(samples), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(samples)
+    )
 
 
 class _Traced(nn.Module):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from thresher import native
+from thresher.batches import spread
 from thresher.data import load_examples
 from thresher.engines import check_names
 from thresher.errors import UserError
@@ -25,7 +26,7 @@ from thresher.measure.memory import peak_memory
 from thresher.measure.predict import predict
 from thresher.measure.profile import matmul_rate, parts
 from thresher.measure.report import versions
-from thresher.measure.rivals import Batch, Runner, as_numpy
+from thresher.measure.rivals import Runner, as_numpy
 
 
 @torch.inference_mode()
@@ -83,7 +84,7 @@ def bench(
     columns = text_columns(model, text)
     examples = load_examples(source, columns, label, split="test")
     labels = None if label is None else np.array(task.encode_all(examples, source), dtype=object)
-    chosen = np.unique(np.linspace(0, len(examples) - 1, texts).astype(int))
+    chosen = spread(len(examples), texts)
     with tempfile.TemporaryDirectory() as temporary:
         setup, work = prepare(folder, encoder, examples, chosen, batch, Path(temporary))
         entries, skipped = [], {}
@@ -110,7 +111,7 @@ def bench(
                 entry["peak_mb"] = peak_memory(contender, setup, source, columns, chosen, batch)
                 advance(1)
             if profile and contender.ours:
-                entry["profile"] = parts(partial(_once, run, work.batches(contender)))
+                entry["profile"] = parts(partial(work.run, contender, run))
             found = logits[contender]
             if labels is not None:
                 entry["quality"] = task.quality(found, labels[chosen].tolist())
@@ -141,11 +142,6 @@ def bench(
         "versions": versions() | _versions(),
         "seconds": round(time.time() - start, 1),
     }
-
-
-def _once(run: Runner, batches: list[tuple[list[int], Batch]]) -> None:
-    for _, rows in batches:
-        run(rows)
 
 
 def _race(

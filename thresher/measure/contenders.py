@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from thresher import engines
 from thresher.measure.evaluate import CALIBRATION, make_ready, open_model
 from thresher.measure.rivals import Batch, Runner, Setup, quiet
 from thresher.text import TextEncoder
@@ -47,20 +48,20 @@ class Contender:
 
     def lacks(self) -> str | None:
         """The package that is missing for it, if any."""
-        needs = ("openvino", "nncf") if self.engine == "openvino" else ()
-        if not self.ours:
-            needs = import_module(f"thresher.measure.rivals.{self.engine}").NEEDS
+        if self.ours:
+            return engines.lacks(self.engine, self.precision)
+        needs = import_module(f"thresher.measure.rivals.{self.engine}").NEEDS
         return next((package for package in needs if find_spec(package) is None), None)
 
 
-def contenders(precisions: Sequence[str], engines: Sequence[str] = ("torch", "openvino")) -> list[Contender]:
+def contenders(precisions: Sequence[str], ours: Sequence[str] = engines.ENGINES) -> list[Contender]:
     """All rows for some precisions; transformers on padded batches in fp32 is always there."""
     found = [Contender("transformers", "fp32", "padded")]
     for precision in precisions:
         for rival in RIVALS:
             if precision in import_module(f"thresher.measure.rivals.{rival}").PRECISIONS:
                 found.append(Contender(rival, precision))
-        found += [Contender(engine, precision, kind) for engine in engines for kind in ("packed", "pruned")]
+        found += [Contender(engine, precision, kind) for engine in ours for kind in ("packed", "pruned")]
     return found
 
 
@@ -68,8 +69,7 @@ class Texts:
     """The texts of a run, in batches as contenders get them."""
 
     def __init__(self, encoder: TextEncoder, examples: Any, batch: int):
-        pairs = examples["text_pair"][:] if "text_pair" in examples.column_names else None
-        self.columns = encoder.encode(examples["text"][:], pairs)
+        self.columns = encoder.encode_columns(examples)
         self.lengths = np.array([len(ids) for ids in self.columns["input_ids"]])
         rows = len(self.lengths)
         self.sorted = list(encoder.batches(self.columns, tokens=batch * int(self.lengths.max()), rows=batch))
@@ -80,6 +80,11 @@ class Texts:
 
     def batches(self, contender: Contender) -> list[tuple[list[int], Batch]]:
         return self.given if contender.kind == "padded" else self.sorted
+
+    def run(self, contender: Contender, run: Runner) -> None:
+        """Run all of them once."""
+        for _, rows in self.batches(contender):
+            run(rows)
 
 
 def load(contender: Contender, setup: Setup, encoder: TextEncoder) -> Runner:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from thresher import store
 from thresher.data import load_examples
-from thresher.engines import check_names, to_bfloat16
+from thresher.engines import check_engine
 from thresher.errors import UserError
 from thresher.measure.predict import Predictions, predict, warn_if_bare
 from thresher.measure.report import kept_report, versions
+from thresher.measure.rivals import dense_model
 from thresher.measure.speed import speeds
 from thresher.model import PrunedModel
 from thresher.tasks import Task
@@ -92,7 +92,7 @@ def evaluate(
         The report.
     """
     start = time.time()
-    check_names(engine, precision)
+    check_engine(engine, precision)
     model, encoder, task = open_model(folder)
     model.for_inference()
     text = text_columns(model, text)
@@ -100,7 +100,8 @@ def evaluate(
     labels = None if label is None else task.encode_all(examples, source)  # before the long part
     rows = encoder.encode_examples(examples)
     begin = stage or (lambda name, total: lambda done: None)
-    pruned = predict(model, encoder, rows, advance=begin("pruned", len(rows)))
+    other = (precision, engine) != ("fp32", "torch")
+    pruned = predict(model, encoder, rows, depths=other, advance=begin("pruned", len(rows)))
     warn_if_bare(model, pruned)
     with model.dense():
         dense = predict(model, encoder, rows, advance=begin("dense", len(rows)))
@@ -116,12 +117,12 @@ def evaluate(
         "pruned": quality_of(pruned),
     }
     ran: dict[str, Any] = {"precision": precision, "engine": engine, "threads": torch.get_num_threads()}
-    if (precision, engine) != ("fp32", "torch"):
+    if other:
         exact, quality["pruned, fp32"] = pruned, quality["pruned"]
         some = np.random.default_rng(0).permutation(len(rows))[:CALIBRATION]
         columns = rows.select(some)[:]
         model = make_ready(PrunedModel.from_pretrained(folder), encoder, columns, precision, engine)
-        pruned = predict(model, encoder, rows, advance=begin(f"pruned, {precision}", len(rows)))
+        pruned = predict(model, encoder, rows, depths=True, advance=begin(f"pruned, {precision}", len(rows)))
         quality["pruned"] = quality_of(pruned)
         ran |= _cost(exact, pruned, quality)
     report = {
@@ -142,10 +143,7 @@ def evaluate(
         "versions": versions(),
     }
     if speed:
-        plain: torch.nn.Module = store.load(folder)[0]
-        plain = plain.float()
-        if precision == "bf16":
-            to_bfloat16(plain)
+        plain = dense_model(folder, "bf16" if precision == "bf16" else "fp32")
         report["speed"] = speeds(model, plain, encoder, examples, advance=begin("timing", 12))
     report["seconds"] = round(time.time() - start, 1)
     return report

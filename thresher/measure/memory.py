@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def peak_memory(
     try:
         return float(done.stdout.split()[-1])
     except (IndexError, ValueError):
-        log.warning("No peak memory of %s: %s", contender.name, (done.stderr.split("\n")[-2:] or [""])[0])
+        log.warning("No peak memory of %s: %s", contender.name, done.stderr.strip().rpartition("\n")[2])
         return None
 
 
@@ -66,13 +67,7 @@ def _child(task: dict[str, Any]) -> None:
     examples = load_examples(task["source"], task["columns"], split="test")
     chosen, work = np.array(task["chosen"]), Path(task["work"])
     setup, texts = prepare(task["folder"], encoder, examples, chosen, task["batch"], work)
-    run = load(contender, setup, encoder)
-
-    def once() -> None:
-        for _, rows in texts.batches(contender):
-            run(rows)
-
-    print(peak_above(once))
+    print(peak_above(partial(texts.run, contender, load(contender, setup, encoder))))
 
 
 def _resident(name: str) -> float:

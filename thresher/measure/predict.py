@@ -30,7 +30,7 @@ class Predictions:
     kept : int64 array [layers, n], or None
         Tokens alive after each layer.
     depths : list of n int64 arrays [tokens], or None
-        How many layers' drops each token survives.
+        How many layers' drops each token survives, where that was asked for.
     """
 
     logits: np.ndarray
@@ -60,6 +60,7 @@ def predict(
     rows: Any,
     *,
     autocast: torch.dtype | None = None,
+    depths: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> Predictions:
     """Run `model` in evaluation mode.
@@ -72,12 +73,14 @@ def predict(
         Encoded texts.
     autocast : torch.dtype, optional
         Run under autocast to this dtype.
+    depths : bool
+        Note how deep each token gets, which takes time.
     advance : callable, optional
         Told the number of texts done, after every batch: for a progress bar.
     """
     columns = {key: rows[key][:] for key in KEYS if key in (getattr(rows, "column_names", None) or rows)}
     n = len(columns["input_ids"])
-    depths: dict[int, np.ndarray] = {}
+    found_depths: dict[int, np.ndarray] = {}
     found: dict[str, np.ndarray] = {}
 
     def put(name: str, index: list[int], values: torch.Tensor) -> None:
@@ -96,15 +99,18 @@ def predict(
                 put("flops", index, trace.flops)
                 put("dense_flops", index, trace.dense_flops)
                 put("kept", index, trace.kept.T)
-                depths |= {i: depth.cpu().numpy() for i, depth in zip(index, trace.depths, strict=True)}
+                if depths:
+                    found_depths |= {
+                        i: depth.cpu().numpy() for i, depth in zip(index, trace.depths, strict=True)
+                    }
             if advance:
                 advance(len(index))
     finally:
         model.train(training)
     lengths = np.array([len(ids) for ids in columns["input_ids"]])
     kept = found.pop("kept").T if "kept" in found else None
-    found_depths = [depths[i] for i in range(n)] if depths else None
-    return Predictions(lengths=lengths, kept=kept, depths=found_depths, **found)
+    in_order = [found_depths[i] for i in range(n)] if found_depths else None
+    return Predictions(lengths=lengths, kept=kept, depths=in_order, **found)
 
 
 def warn_if_bare(model: Any, predictions: Predictions) -> None:

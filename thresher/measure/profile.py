@@ -30,21 +30,15 @@ PYTHON = "Python and dispatch"  # in no operation
 
 
 @torch.inference_mode()
-def parts(run: Callable[[], object], repeats: int = 3) -> dict[str, Any]:
-    """Split the seconds of `run` into kinds of work.
+def parts(run: Callable[[], object]) -> dict[str, Any]:
+    """Split the time of `run` into kinds of work.
 
     Returns
     -------
     dict
-        ``seconds``, of a run without the profiler (median); ``shares``, of each part in a run under it;
-        ``linear_rate``, FLOP/s of torch's linear layers, or None where there are none.
+        ``shares``, of each part in a run under the profiler; ``linear_rate``, FLOP/s of torch's linear
+        layers, or None where there are none.
     """
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
     start = time.perf_counter()
     with profile(activities=[ProfilerActivity.CPU], with_flops=True) as profiler:
         run()
@@ -59,7 +53,6 @@ def parts(run: Callable[[], object], repeats: int = 3) -> dict[str, Any]:
             flops += event.flops
     spent[PYTHON] = max(0.0, wall - sum(spent.values()))
     return {
-        "seconds": sorted(times)[repeats // 2],
         "shares": {part: seconds / wall for part, seconds in spent.items()},
         "linear_rate": flops / spent["linears"] if flops and spent["linears"] else None,
     }

@@ -9,10 +9,10 @@ from statistics import median
 from typing import Any
 
 import datasets
-import numpy as np
 import torch
 from torch import nn
 
+from thresher.batches import spread
 from thresher.model import PrunedModel
 from thresher.text import TextEncoder
 
@@ -59,8 +59,7 @@ def speeds(
         which conditions.
     """
 
-    some = examples.select(np.unique(np.linspace(0, len(examples) - 1, texts).astype(int)))
-    pairs = some["text_pair"][:] if "text_pair" in some.column_names else None
+    some = examples.select(spread(len(examples), texts))
 
     def run(engine: Any, batches: list[Any]) -> None:
         for _, rows in batches:
@@ -71,9 +70,7 @@ def speeds(
     def batches() -> list[Any]:
         # Room for any length: batches of a fixed number of texts, as people run them.
         return list(
-            encoder.batches(
-                encoder.encode(some["text"][:], pairs), tokens=batch * encoder.max_length, rows=batch
-            )
+            encoder.batches(encoder.encode_columns(some), tokens=batch * encoder.max_length, rows=batch)
         )
 
     model.eval()

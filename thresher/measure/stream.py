@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from thresher.data import Row, RowWriter, iter_rows
-from thresher.engines import check_names
+from thresher.engines import check_engine
 from thresher.errors import UserError
 from thresher.measure.evaluate import make_ready, open_model, text_columns
 from thresher.measure.predict import predict, warn_if_bare
@@ -59,7 +59,7 @@ def predict_file(
         )
     if output.exists() and output.samefile(source):
         raise UserError(f"{output} is the input as well; name another output file.")
-    check_names(engine, precision)
+    check_engine(engine, precision)
     model, encoder, task = open_model(folder)
     columns = text_columns(model, text)
     rows = iter_rows(source, columns)

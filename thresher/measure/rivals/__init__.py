@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from thresher import store
+from thresher.engines import to_bfloat16
 
 Batch = dict[str, Tensor]
 Runner = Callable[[Batch], Any]
@@ -49,10 +50,13 @@ class Setup:
     work: Path
     also_timed: int = 0
 
-    def dense(self) -> nn.Module:
-        """The plain transformers model."""
-        model: nn.Module = store.load(self.folder)[0]
-        return model.eval().float()
+
+def dense_model(folder: str, precision: str = "fp32") -> nn.Module:
+    """The plain transformers model of a pruned model's folder, in fp32 or bf16."""
+    model: nn.Module = store.load(folder)[0].eval().float()
+    if precision == "bf16":
+        to_bfloat16(model)
+    return model
 
 
 class Logits(nn.Module):

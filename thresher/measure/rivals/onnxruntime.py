@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from thresher.measure.rivals import Batch, Logits, Runner, Setup
+from thresher.measure.rivals import Batch, Logits, Runner, Setup, dense_model
 
 NEEDS = ("onnxruntime", "onnx")
 PRECISIONS = ("fp32", "int8")
@@ -35,7 +35,7 @@ def _fused(setup: Setup) -> Path:
     file = setup.work / "fused.onnx"
     if file.exists():
         return file
-    model, example = setup.dense(), setup.examples[0]
+    model, example = dense_model(setup.folder), setup.examples[0]
     names, plain = list(example), setup.work / "plain.onnx"
     with torch.no_grad():
         torch.onnx.export(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
 
-from thresher.measure.rivals import Batch, Logits, Runner, Setup
+from thresher.measure.rivals import Batch, Logits, Runner, Setup, dense_model
 
 NEEDS = ("openvino", "nncf")
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -20,18 +19,14 @@ def load(setup: Setup, precision: str) -> Runner:
     names = list(example)
     with torch.no_grad():
         model = ov.convert_model(
-            Logits(setup.dense(), names),
+            Logits(dense_model(setup.folder), names),
             example_input=tuple(example.values()),
             input=[ov.PartialShape([-1, -1])] * len(names),
         )
     if precision == "int8":
-        import nncf
+        from thresher.engines.openvino import quantized
 
-        logging.getLogger("nncf").setLevel(logging.ERROR)
-        data = nncf.Dataset([tuple(values.numpy() for values in batch.values()) for batch in setup.examples])
-        model = nncf.quantize(
-            model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(setup.examples)
-        )
+        model = quantized(model, [tuple(v.numpy() for v in batch.values()) for batch in setup.examples])
     config: dict[str, Any] = {"INFERENCE_NUM_THREADS": setup.threads, "NUM_STREAMS": 1}
     if precision != "int8":  # what int8 leaves over runs in what OpenVINO likes best
         config["INFERENCE_PRECISION_HINT"] = "f32" if precision == "fp32" else "bf16"
