@@ -36,11 +36,13 @@ def world(tmp_path_factory) -> Path:
 
 def test_all_contenders_on_one_toy(world, tmp_path):
     said = "--label label --precision fp32,int8 --engine torch --texts 20 --batch-size 8 --repeats 2"
+    said += " --max-length 12"
     arguments = ["bench", world / "pruned", "--eval", world / "eval.tsv", *said.split()]
     arguments += ["--no-memory", "--profile", "--out", tmp_path]
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["lengths"]["longest"] == 12
     assert (tmp_path / "bench.png").stat().st_size > 1000
     rows = {(row["engine"], row["precision"], row["kind"]): row for row in report["rows"]}
     wanted = contenders(["fp32", "int8"], ["torch"])
@@ -56,6 +58,7 @@ def test_all_contenders_on_one_toy(world, tmp_path):
         if row["name"].startswith("thresher"):
             assert sum(row["profile"]["shares"].values()) == pytest.approx(1, abs=0.05)
             assert row["profile"]["shares"]["linears"] > 0
+            assert row["profile"]["linear_rate"] > 0
 
 
 def test_ratios_are_to_the_fastest_dense_rival():

@@ -113,3 +113,33 @@ def test_openvino_in_int8_wants_texts_first():
     model = pruned("bert", 0.0).for_inference("int8", "openvino")
     with pytest.raises(UserError, match="calibrate"):
         model(**tiny.random_inputs(model.model, [4]))
+
+
+class Adapter(torch.nn.Module):
+    """Stands for a LoRA layer: reaches into the layer that it adapts."""
+
+    def __init__(self, base_layer: torch.nn.Linear):
+        super().__init__()
+        self.base_layer = base_layer
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(values, 2 * self.base_layer.weight, self.base_layer.bias)
+
+
+@torch.inference_mode()
+def test_linear_layers_are_joined_and_packed_but_adapters_are_left():
+    model = pruned("bert", 0.7)
+    layers = model.model.bert.encoder.layer
+    layers[1].attention.self.query = Adapter(layers[1].attention.self.query)
+    batch = tiny.random_inputs(model.model, LENGTHS)
+    expected = model(**batch)
+    found = model.for_inference("fp32")(**batch)
+    assert (found.trace.kept == expected.trace.kept).all()
+    torch.testing.assert_close(found.logits, expected.logits, atol=1e-5, rtol=1e-5)
+    assert not hasattr(layers[0].attention.self, "query")
+    plain = [name for name, m in layers.named_modules() if type(m) is torch.nn.Linear]
+    assert plain == ["1.attention.self.query.base_layer"]
+    with pytest.raises(UserError, match="merge it first"):
+        adapted = pruned("bert", 0.7)
+        adapted.model.bert.encoder.layer[0].output.dense = Adapter(layers[0].output.dense)
+        adapted.for_inference("int8")

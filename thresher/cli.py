@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ app = typer.Typer(
     add_completion=False,
 )
 console = Console()
+if not console.is_terminal and "COLUMNS" not in os.environ:
+    console.width = 120  # tables in a log or a pipe
 err = Console(stderr=True)
 
 
@@ -110,6 +113,7 @@ KnownText = Annotated[
     str, typer.Option("--text", help="As for prune. Default: the columns the model was trained on.")
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
+RunLength = Annotated[int | None, typer.Option(help="Most tokens of a text. Default: as in training.")]
 MaxLength = Annotated[int | None, typer.Option(help="Most tokens of a text. Default: what the model allows.")]
 Batch = Annotated[int, typer.Option("--batch-size", help="Texts in a forward pass.")]
 Accumulation = Annotated[int, typer.Option(help="Forward passes in a step.")]
@@ -259,6 +263,7 @@ def evaluate(
     ] = None,
     precision: RunPrecision = "fp32",
     engine: Engine = "torch",
+    max_length: RunLength = None,
     speed: Annotated[bool, typer.Option(help="Time transformers and the pruned model.")] = True,
 ) -> None:
     """Quality of base, dense and pruned; FLOPs; tokens kept per layer; speed beside transformers."""
@@ -268,7 +273,15 @@ def evaluate(
 
     with _stages() as stage:
         report = run(
-            folder, eval_, _columns(text), label, precision=precision, engine=engine, speed=speed, stage=stage
+            folder,
+            eval_,
+            _columns(text),
+            label,
+            precision=precision,
+            engine=engine,
+            max_length=max_length,
+            speed=speed,
+            stage=stage,
         )
     _print(evaluation_table(report))
     home = Path(folder) if Path(folder).is_dir() else Path()
@@ -284,6 +297,7 @@ def bench(
     label: Annotated[str | None, typer.Option(help="Label column, to report quality as well.")] = None,
     precision: Annotated[str, typer.Option(help="One or more of fp32, bf16, int8, with commas.")] = "fp32",
     engine: Annotated[str, typer.Option(help="Our engines: torch, openvino.")] = "torch,openvino",
+    max_length: RunLength = None,
     batch_size: Annotated[int, typer.Option(help="Texts in a batch.")] = 32,
     texts: Annotated[int, typer.Option(help="Most texts, spread over the file.")] = 512,
     repeats: Annotated[int, typer.Option(help="Rounds; every engine runs in each of them.")] = 5,
@@ -305,6 +319,7 @@ def bench(
             label,
             precisions=_columns(precision),
             engines=_columns(engine),
+            max_length=max_length,
             batch=batch_size,
             texts=texts,
             repeats=repeats,

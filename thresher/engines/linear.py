@@ -1,11 +1,33 @@
-"""Linear layers in int8, on any machine."""
+"""Linear layers for inference: laid out ahead for the CPU, or in int8."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from thresher.errors import UserError
+
+class PackedLinear(nn.Module):
+    """A linear layer with its weights in oneDNN's own layout, which nn.Linear makes anew in every call.
+
+    Up to twice as fast at few tokens, and no slower at many. The same numbers, but for rounding.
+
+    Parameters
+    ----------
+    linear : nn.Linear
+        On a CPU, in float32 or bfloat16.
+    """
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        # Opaque, so neither a parameter nor a buffer: there is no moving or casting it.
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
+        self.bias = linear.bias
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(values, self.packed, self.bias, "none", [], "")
 
 
 class Int8Linear(nn.Module):
@@ -41,18 +63,23 @@ class Int8Linear(nn.Module):
         return out.to(values.dtype).view(*values.shape[:-1], self.out_features)
 
 
-def quantize(module: nn.Module) -> None:
-    """Put int8 in the place of every plain linear layer inside `module`.
+def packs(module: nn.Module) -> bool:
+    """True where `PackedLinear` can take the place of the linear layers in `module`."""
+    weights = [child.weight for child in module.modules() if type(child) is nn.Linear]
+    return (
+        torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and all(w.device.type == "cpu" and w.dtype in (torch.float32, torch.bfloat16) for w in weights)
+    )
 
-    Raises
-    ------
-    UserError
-        For adapters, which reach into the layers they adapt.
+
+def replace(module: nn.Module, kind: Callable[[nn.Linear], nn.Module]) -> None:
+    """Put another kind of layer in the place of every plain linear layer inside `module`.
+
+    Adapters are left as they are, for they reach into the layers that they adapt.
     """
-    if any(hasattr(child, "base_layer") for child in module.modules()):
-        raise UserError("An adapter cannot run in int8: merge it first (model.merge_and_unload()).")
     for name, child in module.named_children():
         if type(child) is nn.Linear:
-            setattr(module, name, Int8Linear(child))
-        else:
-            quantize(child)
+            setattr(module, name, kind(child))
+        elif not hasattr(child, "base_layer"):
+            replace(child, kind)

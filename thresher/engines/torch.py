@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from thresher.engines.base import Engine, Heads
-from thresher.engines.linear import quantize
+from thresher.engines.linear import Int8Linear, PackedLinear, packs, replace
 from thresher.errors import UserError
 from thresher.families import Family
 
@@ -24,20 +24,29 @@ class TorchEngine(Engine):
     ----------
     family : Family
     precision : {"fp32", "bf16", "int8"}, optional
-        For inference: the weights are converted in place. None leaves the model as it is.
+        For inference: weights are converted, and layers replaced, in place. None leaves the model as it is.
     """
 
     def __init__(self, family: Family, precision: str | None = None):
         self.family = family
+        if precision is None:
+            return
+        layers = [family.layer(index) for index in range(family.layers)]
         if precision == "bf16":
             to_bfloat16(family.model)
-        elif precision is not None:
+        else:
             family.model.float()
         if precision == "int8":
             if family.model.device.type != "cpu":
                 raise UserError("int8 runs on CPUs alone; use bf16 here.")
-            for index in range(family.layers):
-                quantize(family.layer(index))
+            if any(hasattr(module, "base_layer") for layer in layers for module in layer.modules()):
+                raise UserError("An adapter cannot run in int8: merge it first (model.merge_and_unload()).")
+        family.fuse()
+        for layer in layers:
+            if precision == "int8":
+                replace(layer, Int8Linear)
+            elif packs(layer):
+                replace(layer, PackedLinear)
 
     def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> tuple[Tensor, Heads]:
         hidden = self.family.embed(input_ids, token_types, positions)

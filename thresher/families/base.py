@@ -25,6 +25,7 @@ class Family(ABC):
 
     Attributes
     ----------
+    layers, heads, head_dim : int
     model_types : tuple of str
         Values of ``config.model_type`` that this family claims.
     feed_forward_matrices : int
@@ -37,6 +38,9 @@ class Family(ABC):
     def __init__(self, model: Any):
         self.model = model
         self.config = model.config
+        # Asked for in every layer of every batch, and transformers' configs are slow to answer.
+        self.layers, self.heads = self.config.num_hidden_layers, self.config.num_attention_heads
+        self.head_dim = self.config.hidden_size // self.heads
 
     # What an architecture answers -----------------------------------------------------------
 
@@ -98,23 +102,31 @@ class Family(ABC):
         """True if the head reads the first token alone, so that no other is needed at the end."""
         return True
 
+    def fuse(self) -> None:  # noqa: B027 - most have nothing to join
+        """For inference: join plain linear layers that read the same input. The transformers model does not
+        run by itself any more."""
+
     # What all of them share -----------------------------------------------------------------
 
     def window(self, index: int) -> int | None:
         """Largest difference of positions that layer `index` attends to; None is everything."""
         return None
 
-    @property
-    def layers(self) -> int:
-        return self.config.num_hidden_layers
-
-    @property
-    def head_dim(self) -> int:
-        return self.config.hidden_size // self.config.num_attention_heads
-
     def split_heads(self, values: Tensor) -> Tensor:
         """``[tokens, heads * head_dim]`` to ``[tokens, heads, head_dim]``."""
-        return values.unflatten(-1, (-1, self.head_dim))
+        return values.view(-1, self.heads, self.head_dim)
+
+    def length_limit(self, asked: int | None = None) -> int:
+        """Where texts are cut: at `asked` tokens, or at the most that the model allows.
+
+        Raises
+        ------
+        UserError
+            If the model does not allow so many.
+        """
+        if asked is not None and not 2 <= asked <= self.max_length:
+            raise UserError(f"Maximum length is {asked}; this model allows 2 to {self.max_length} tokens.")
+        return asked or self.max_length
 
     def check_length(self, longest: int) -> None:
         """Refuse sequences longer than the position table."""

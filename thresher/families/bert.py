@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from thresher.families.base import Family
 from thresher.packed import PackedBatch
+
+FUSED = "query_key_value"
 
 
 class Bert(Family):
@@ -46,8 +49,23 @@ class Bert(Family):
 
     def qkv(self, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         attention = self.layer(index).attention.self
-        query, key, value = attention.query(hidden), attention.key(hidden), attention.value(hidden)
+        if hasattr(attention, FUSED):
+            query, key, value = getattr(attention, FUSED)(hidden).chunk(3, -1)
+        else:
+            query, key, value = attention.query(hidden), attention.key(hidden), attention.value(hidden)
         return self.split_heads(query), self.split_heads(key), self.split_heads(value)
+
+    def fuse(self) -> None:
+        for index in range(self.layers):
+            attention = self.layer(index).attention.self
+            parts = [attention.query, attention.key, attention.value]
+            if all(type(part) is nn.Linear for part in parts):
+                fused = nn.Linear(parts[0].in_features, 3 * parts[0].out_features, device="meta")
+                for name in ("weight", "bias"):
+                    joined = torch.cat([getattr(part, name) for part in parts])
+                    setattr(fused, name, nn.Parameter(joined, requires_grad=False))
+                setattr(attention, FUSED, fused)
+                del attention.query, attention.key, attention.value
 
     def transform(self, index: int, hidden: Tensor, context: Tensor) -> Tensor:
         layer = self.layer(index)

@@ -38,6 +38,7 @@ def bench(
     *,
     precisions: Sequence[str] = ("fp32",),
     engines: Sequence[str] = ("torch", "openvino"),
+    max_length: int | None = None,
     batch: int = 32,
     texts: int = 512,
     repeats: int = 5,
@@ -55,6 +56,8 @@ def bench(
         File or hub data set, its columns, and the label column, if quality is wanted.
     precisions, engines : sequences of str
         Which rows there are. An engine that is not installed is named and skipped.
+    max_length : int, optional
+        Most tokens of a text. Default: as in training.
     batch : int
         Texts in a batch, of near lengths for all but one row.
     texts : int
@@ -80,7 +83,7 @@ def bench(
     if min(batch, texts, repeats) < 1:
         raise UserError("Texts, batch size and repeats must be 1 or more.")
     begin = stage or (lambda name, total: lambda done: None)
-    model, encoder, task = open_model(folder)
+    model, encoder, task = open_model(folder, max_length)
     columns = text_columns(model, text)
     examples = load_examples(source, columns, label, split="test")
     labels = None if label is None else np.array(task.encode_all(examples, source), dtype=object)
@@ -108,7 +111,9 @@ def bench(
         for contender, run in runners:
             entry = asdict(contender) | {"name": contender.name} | _figures(seconds[contender], work)
             if memory:
-                entry["peak_mb"] = peak_memory(contender, setup, source, columns, chosen, batch)
+                entry["peak_mb"] = peak_memory(
+                    contender, setup, source, columns, chosen, batch, encoder.max_length
+                )
                 advance(1)
             if profile and contender.ours:
                 entry["profile"] = parts(partial(work.run, contender, run))

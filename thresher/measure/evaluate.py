@@ -27,10 +27,10 @@ CALIBRATION = 256  # texts
 COSTLY = 0.5  # points of quality that a precision may cost without a warning
 
 
-def open_model(folder: str | Path) -> tuple[PrunedModel, TextEncoder, Task]:
-    """A saved pruned model with its tokenizer and task."""
+def open_model(folder: str | Path, max_length: int | None = None) -> tuple[PrunedModel, TextEncoder, Task]:
+    """A saved pruned model with its tokenizer, which cuts texts as in training or as given, and its task."""
     model = PrunedModel.from_pretrained(folder)
-    limit = model.metadata.get("max_length") or model.family.max_length
+    limit = model.family.length_limit(model.metadata.get("max_length") if max_length is None else max_length)
     return model, TextEncoder(load_tokenizer(folder), limit), Task.of(model.config)
 
 
@@ -64,6 +64,7 @@ def evaluate(
     *,
     precision: str = "fp32",
     engine: str = "torch",
+    max_length: int | None = None,
     speed: bool = True,
     stage: Callable[[str, int], Callable[[int], None]] | None = None,
 ) -> dict[str, Any]:
@@ -81,6 +82,8 @@ def evaluate(
         None: quality is the agreement with the dense model.
     precision, engine : str
         As of `PrunedModel.for_inference`. What another than fp32 costs is reported.
+    max_length : int, optional
+        Most tokens of a text. Default: as in training.
     speed : bool
         Time transformers and the pruned model as well.
     stage : callable, optional
@@ -93,7 +96,7 @@ def evaluate(
     """
     start = time.time()
     check_engine(engine, precision)
-    model, encoder, task = open_model(folder)
+    model, encoder, task = open_model(folder, max_length)
     model.for_inference()
     text = text_columns(model, text)
     examples = load_examples(source, text, label, split="test")
@@ -135,6 +138,7 @@ def evaluate(
             "text": text,
             "label": label,
             "texts": len(rows),
+            "max_length": encoder.max_length,
             "truncated": encoder.truncated,
         },
         "quality": quality,

@@ -26,7 +26,13 @@ log = logging.getLogger(__name__)
 
 
 def peak_memory(
-    contender: Contender, setup: Setup, source: str, columns: list[str], chosen: np.ndarray, batch: int
+    contender: Contender,
+    setup: Setup,
+    source: str,
+    columns: list[str],
+    chosen: np.ndarray,
+    batch: int,
+    max_length: int,
 ) -> float | None:
     """Most resident megabytes above what stands after loading; None where that was not to be had."""
     task = {
@@ -36,6 +42,7 @@ def peak_memory(
         "columns": columns,
         "chosen": chosen.tolist(),
         "batch": batch,
+        "max_length": max_length,
         "threads": setup.threads,
         "work": str(setup.work),
     }
@@ -63,7 +70,7 @@ def peak_above(run: Callable[[], object]) -> float:
 def _child(task: dict[str, Any]) -> None:
     torch.set_num_threads(task["threads"])
     contender = Contender(**task["contender"])
-    _, encoder, _ = open_model(task["folder"])
+    _, encoder, _ = open_model(task["folder"], task["max_length"])
     examples = load_examples(task["source"], task["columns"], split="test")
     chosen, work = np.array(task["chosen"]), Path(task["work"])
     setup, texts = prepare(task["folder"], encoder, examples, chosen, task["batch"], work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+LINEARS, STAGES = "linears", "OpenVINO stages"
 # Operations by the beginnings of their names in the profiler.
 PARTS: dict[str, tuple[str, ...]] = {
-    "linears": ("aten::addmm", "aten::mm", "aten::_int_mm", "mkldnn::", "onednn::"),
-    "stages by OpenVINO": ("openvino::",),
-    "attention and importance": (
+    LINEARS: ("aten::addmm", "aten::mm", "aten::_int_mm", "mkldnn::", "onednn::"),
+    STAGES: ("openvino::",),
+    "attention": (
         "thresher::attend",
         "aten::bmm",
         "aten::baddbmm",
@@ -21,12 +23,12 @@ PARTS: dict[str, tuple[str, ...]] = {
         "aten::_scaled_dot_product",
         "aten::_flash_attention",
     ),
-    "norms and activations": ("aten::native_layer_norm", "aten::gelu", "aten::silu", "aten::tanh"),
+    "norms, activations": ("aten::native_layer_norm", "aten::gelu", "aten::silu", "aten::tanh"),
     "compaction": ("aten::index", "aten::nonzero", "aten::cumsum", "aten::masked_select"),
-    "copies and conversions": ("aten::copy_", "aten::clone", "aten::cat"),
+    "copies": ("aten::copy_", "aten::clone", "aten::cat"),
 }
-ELSE = "other operations"  # in none of these
-PYTHON = "Python and dispatch"  # in no operation
+ELSE = "other"  # in none of these
+PYTHON = "Python"  # in no operation
 
 
 @torch.inference_mode()
@@ -36,30 +38,31 @@ def parts(run: Callable[[], object]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``shares``, of each part in a run under the profiler; ``linear_rate``, FLOP/s of torch's linear
-        layers, or None where there are none.
+        ``shares``, of each part in a run under the profiler; ``linear_rate``, FLOP/s of the linear layers,
+        or None where an engine that shows us only whole stages ran them.
     """
     start = time.perf_counter()
-    with profile(activities=[ProfilerActivity.CPU], with_flops=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
         run()
     wall = time.perf_counter() - start
     spent = dict.fromkeys((*PARTS, ELSE), 0.0)
     flops = 0
-    for event in profiler.key_averages():
+    for event in profiler.key_averages(group_by_input_shape=True):
         seconds = event.self_cpu_time_total / 1e6
-        names = [part for part, prefixes in PARTS.items() if event.key.startswith(prefixes)]
-        spent[names[0] if names else ELSE] += seconds
-        if names == ["linears"]:
-            flops += event.flops
+        part = next((part for part, prefixes in PARTS.items() if event.key.startswith(prefixes)), ELSE)
+        spent[part] += seconds
+        if part == LINEARS:
+            (rows, _), weight = [shape for shape in event.input_shapes if len(shape) == 2][:2]
+            flops += event.count * 2 * rows * math.prod(weight)
     spent[PYTHON] = max(0.0, wall - sum(spent.values()))
     return {
         "shares": {part: seconds / wall for part, seconds in spent.items()},
-        "linear_rate": flops / spent["linears"] if flops and spent["linears"] else None,
+        "linear_rate": flops / spent[LINEARS] if flops and not spent[STAGES] else None,
     }
 
 
 @torch.inference_mode()
-def matmul_rate(dtype: torch.dtype, size: int = 1024, repeats: int = 15) -> float:
+def matmul_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 8) -> float:
     """FLOP/s that the machine reaches on one square matrix product; the best of `repeats`."""
     a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
     best = float("inf")

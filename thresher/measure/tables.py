@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 
@@ -62,13 +63,14 @@ def bench_table(report: dict[str, Any]) -> Table:
     table = Table(
         title=f"{report['model']}: {report['data']['texts']} texts of {lengths['shortest']} to "
         f"{lengths['longest']} tokens, mean {lengths['mean']:.0f}; batches of {report['batch']}, "
-        f"{report['threads']} threads"
+        f"{report['threads']} threads",
+        box=box.SIMPLE_HEAD,
     )
     measured = "quality" in rows[0]
     metric = next(iter(rows[0]["quality"])) if measured else ""
-    columns = ["engine", "precision", *([metric] if measured else []), "texts/s", "spread", "tokens/s"]
-    for name in [*columns, "p50 ms", "p95 ms", "peak MB", "x same precision", "x any", "realised"]:
-        table.add_column(name, justify="left" if name in ("engine", "precision") else "right")
+    columns = ["engine", "in", *([metric] if measured else []), "texts/s", "spread", "tokens/s"]
+    for name in [*columns, "p50 ms", "p95 ms", "peak MB", "x same", "x any", "realised"]:
+        table.add_column(name, justify="left" if name in ("engine", "in") else "right")
     for row in rows:
         times = [row["times_same_precision"], row["times_any_precision"], row.get("realised")]
         memory = row.get("peak_mb")
@@ -77,7 +79,7 @@ def bench_table(report: dict[str, Any]) -> Table:
             row["precision"],
             *([f"{row['quality'][metric]:.2f}"] if measured else []),
             f"{row['texts_per_second']:.0f}",
-            f"{row['slowest']:.0f} to {row['fastest']:.0f}",
+            f"{row['slowest']:.0f}-{row['fastest']:.0f}",
             f"{row['tokens_per_second']:.0f}",
             f"{row['p50_ms']:.1f}",
             f"{row['p95_ms']:.1f}",
@@ -86,9 +88,9 @@ def bench_table(report: dict[str, Any]) -> Table:
             style="bold" if row["kind"] == "pruned" else None,
         )
     table.caption = (
-        "x: times as fast as the fastest dense engine that is not ours, median of "
-        f"{report['repeats']} interleaved rounds\nrealised: speed-up over packed, times the FLOPs ratio of "
-        f"{report['flops_ratio']:.3f}"
+        "x: times as fast as the fastest dense engine that is not ours, of the same precision or of any; "
+        f"median of {report['repeats']} interleaved rounds\n"
+        f"realised: speed-up over packed, times the FLOPs ratio of {report['flops_ratio']:.3f}"
     )
     for name, why in report["skipped"].items():
         table.caption += f"\nSkipped: {name} ({why})"
@@ -96,20 +98,22 @@ def bench_table(report: dict[str, Any]) -> Table:
 
 
 def profile_table(report: dict[str, Any]) -> Table:
-    """One kind of work a row, one of our engines a column: shares of the time."""
+    """One of our engines a row, one kind of work a column: shares of the time, and the linears' rate."""
     rows = [row for row in report["rows"] if "profile" in row]
-    table = Table(title="Where the time goes")
-    table.add_column("")
+    table = Table(title="Where the time goes", box=box.SIMPLE_HEAD)
+    table.add_column("engine")
+    table.add_column("in")
+    for name in [*rows[0]["profile"]["shares"], "linears, GFLOP/s", "of a large product's"]:
+        table.add_column(name, justify="right")
     for row in rows:
-        table.add_column(f"{row['name'].removeprefix('thresher ')}, {row['precision']}", justify="right")
-    for part in rows[0]["profile"]["shares"]:
-        table.add_row(part, *(f"{row['profile']['shares'][part]:.0%}" for row in rows))
-    rates = [row["profile"]["linear_rate"] for row in rows]
-    peaks = [report["matmul_rate"].get(row["precision"]) for row in rows]
-    shares = [rate / peak if rate and peak else None for rate, peak in zip(rates, peaks, strict=True)]
-    table.add_section()
-    table.add_row("linears, GFLOP/s", *("-" if rate is None else f"{rate / 1e9:.0f}" for rate in rates))
-    table.add_row("of the rate of a large product", *("-" if s is None else f"{s:.0%}" for s in shares))
+        rate, peak = row["profile"]["linear_rate"], report["matmul_rate"].get(row["precision"])
+        table.add_row(
+            row["name"],
+            row["precision"],
+            *(f"{share:.0%}" for share in row["profile"]["shares"].values()),
+            "-" if rate is None else f"{rate / 1e9:.0f}",
+            f"{rate / peak:.0%}" if rate and peak else "-",
+        )
     return table
 
 

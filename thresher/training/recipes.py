@@ -127,10 +127,7 @@ class _Run:
     def __init__(self, job: Job, model: PrunedModel, task: Task, examples: Any):
         self.job, self.model, self.task = job, model, task
         tokenizer = load_tokenizer(job.model)
-        limit = model.family.max_length
-        if job.max_length and job.max_length > limit:
-            raise UserError(f"--max-length is {job.max_length}, but this model allows {limit} tokens.")
-        self.encoder = TextEncoder(tokenizer, min(job.max_length or limit, limit))
+        self.encoder = TextEncoder(tokenizer, model.family.length_limit(job.max_length))
         data = job.data
         everything = self._examples(examples, data.train)
         order = np.random.default_rng(job.settings.seed).permutation(len(everything))
