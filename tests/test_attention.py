@@ -1,6 +1,8 @@
-"""The plain route and weight_in_reach() against loops over one sequence at a time, in float64."""
+"""The routes in torch and weight_in_reach() against loops over one sequence at a time, in float64."""
 
+from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -8,7 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thresher.attention import attend, matrix, weight_in_reach
+from thresher import native
+from thresher.attention import attend, buckets, logsumexp, matrix, weight_in_reach
+from thresher.measure.memory import peak_above
 from thresher.packed import PackedBatch
 from thresher.pruners import Decision
 
@@ -80,18 +84,32 @@ def run(packed, qkv, window=None, log_weight=None, keep=None, decide=True):
     return context, seen[0] if seen else None
 
 
+@contextmanager
+def taking(route):
+    """No other route than this is taken."""
+    others = {"matrix": logsumexp, "logsumexp": matrix}[route]
+    with (
+        patch.object(native, "library", None),
+        patch.object(logsumexp, "LONG", {"matrix": 1 << 40, "logsumexp": 0}[route]),
+        patch.object(others, "attend", side_effect=AssertionError("another route was taken")),
+    ):
+        yield
+
+
 lengths_of_batches = st.lists(st.integers(1, 14), min_size=1, max_size=6)
 windows = st.sampled_from([None, 0, 1, 3, 50])
 seeds = st.integers(0, 1000)
 
 
+@pytest.mark.parametrize("route", ["matrix", "logsumexp"])
 @given(
     lengths_of_batches, windows, seeds, st.sampled_from(list(PLANS)), st.booleans(), st.booleans(), st.data()
 )
-def test_attend_equals_brute_force(lengths, window, seed, plan, gaps, weighed, data):
+def test_attend_equals_brute_force(route, lengths, window, seed, plan, gaps, weighed, data):
     packed = ragged(lengths, seed if gaps else None)
     qkv = tensors(packed, seed)
     generator = torch.Generator().manual_seed(seed)
+    weighed &= route == "matrix"
     log_weight = -3 * torch.rand(packed.tokens, generator=generator).double() if weighed else None
     share = data.draw(st.sampled_from([None, 0.0, 0.2, 0.5, 0.9, 1.0]))
     keep = None
@@ -99,10 +117,10 @@ def test_attend_equals_brute_force(lengths, window, seed, plan, gaps, weighed, d
         keep = torch.rand(packed.tokens, generator=generator) < share
         keep[packed.cu_seqlens[:-1].long()] = True
     expected, importance = by_hand(*qkv, packed, window, log_weight)
-    with patch.dict(vars(matrix), PLANS[plan]):
+    with patch.dict(vars(buckets), PLANS[plan]), taking(route):
         context, seen = run(packed, qkv, window, log_weight, keep)
         undecided, _ = run(packed, qkv, window, log_weight, decide=False)
-    close = {"atol": 1e-12, "rtol": 0}
+    close = {"atol": 1e-12 if route == "matrix" else 1e-11, "rtol": 0}
     torch.testing.assert_close(context, expected if keep is None else expected[keep], **close)
     torch.testing.assert_close(seen, importance, **close)
     torch.testing.assert_close(undecided, expected, **close)
@@ -111,21 +129,31 @@ def test_attend_equals_brute_force(lengths, window, seed, plan, gaps, weighed, d
         torch.testing.assert_close(packed.mean(seen[:, None])[:, 0], ones, **close)
 
 
-@pytest.mark.parametrize(("plan", "buckets"), [("one", 1), ("each", 5), ("cells", 3)])
-def test_plans_make_the_buckets_they_are_meant_to(plan, buckets):
+@pytest.mark.parametrize(("plan", "count"), [("one", 1), ("each", 5), ("cells", 3)])
+def test_plans_make_the_buckets_they_are_meant_to(plan, count):
     """So that the test above runs one bucket, some and many."""
-    with patch.dict(vars(matrix), PLANS[plan]):
-        assert len(list(matrix._plan(ragged([14, 9, 4, 4, 1])))) == buckets
+    with patch.dict(vars(buckets), PLANS[plan]):
+        assert len(list(buckets._plan(ragged([14, 9, 4, 4, 1])))) == count
 
 
 @given(lengths_of_batches, st.sampled_from(list(PLANS)))
 def test_buckets_hold_every_sequence_once(lengths, plan):
-    with patch.dict(vars(matrix), PLANS[plan]):
-        buckets = list(matrix._plan(ragged(lengths)))
-    rows = [torch.arange(len(lengths))[rows].tolist() for rows, _ in buckets]
+    with patch.dict(vars(buckets), PLANS[plan]):
+        planned = list(buckets._plan(ragged(lengths)))
+    rows = [torch.arange(len(lengths))[rows].tolist() for rows, _ in planned]
     assert sorted(chain(*rows)) == list(range(len(lengths)))
-    for members, (_, longest) in zip(rows, buckets, strict=True):
+    for members, (_, longest) in zip(rows, planned, strict=True):
         assert longest == max(lengths[row] for row in members)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell peak memory")
+@pytest.mark.parametrize("route", ["logsumexp", "matrix"])
+def test_long_texts_hold_no_square_matrix(route):
+    packed = ragged([4096])
+    qkv = tensors(packed, dtype=torch.float32)
+    with taking(route):
+        peak = peak_above(lambda: run(packed, qkv))
+    assert (peak < 60) == (route == "logsumexp")  # of 4096 x 4096 floats for each head: 128 MB
 
 
 @pytest.mark.parametrize("autocast", [False, True])

@@ -1,4 +1,4 @@
-"""Attention of a packed batch: by the native route where it was built and can take the input."""
+"""Attention of a packed batch, by the best route that can take the input."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from thresher.attention import matrix, native
+from thresher.attention import logsumexp, matrix, native
 from thresher.packed import PackedBatch
 
 if TYPE_CHECKING:
@@ -52,8 +52,11 @@ def attend(
     decision : Decision or None
         What `decide` answered.
     """
-    if log_weight is None and not dropout and native.serves(query, key, value):
-        return native.attend(query, key, value, packed, scale=scale, window=window, decide=decide)
+    if log_weight is None and not dropout:
+        if native.serves(query, key, value):
+            return native.attend(query, key, value, packed, scale=scale, window=window, decide=decide)
+        if logsumexp.serves(packed, query, key, value):
+            return logsumexp.attend(query, key, value, packed, scale=scale, window=window, decide=decide)
     return matrix.attend(
         query,
         key,
