@@ -203,14 +203,15 @@ class PrunedModel(nn.Module):
                 dropout=family.attention_dropout(layer) if self.training else 0.0,
                 decide=self._decider(layer, hidden, packed),
             )
-            keep, log_gate = decision or Decision()
+            decision = decision or Decision()
+            keep, log_gate = decision.keep, decision.log_gate
             entry, log_weight_in = packed, log_weight
             if log_gate is not None:
                 log_weight_in = torch.zeros_like(log_gate) if log_weight is None else log_weight
                 log_weight = log_weight_in + log_gate
             log_weight_out = log_weight
             if keep is not None:
-                packed, hidden = packed.keep(keep), hidden[keep]
+                packed, hidden = packed.at(decision.survivors), hidden.index_select(0, decision.survivors)
                 log_weight = None if log_weight is None else log_weight[keep]
             trace.steps.append(Step(entry, packed, keep, log_weight_in, log_weight_out))
             gate = log_gate.exp() if log_gate is not None and not exact else None
@@ -230,10 +231,10 @@ class PrunedModel(nn.Module):
             return Decision(keep=prefix)
 
         def decide(importance: Tensor) -> Decision:
-            keep, log_gate = self.pruner(layer, importance, hidden, packed)
+            found = self.pruner(layer, importance, hidden, packed)
             return Decision(
-                None if keep is None else keep | prefix,
-                None if log_gate is None else log_gate.masked_fill(prefix, 0.0),
+                None if found.keep is None else found.keep | prefix,
+                None if found.log_gate is None else found.log_gate.masked_fill(prefix, 0.0),
             )
 
         return decide

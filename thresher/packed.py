@@ -104,8 +104,18 @@ class PackedBatch:
         keep : bool tensor [tokens]
             True at the survivors.
         """
-        before = torch.cat([keep.new_zeros(1, dtype=torch.int32), keep.cumsum(0, dtype=torch.int32)])
-        return PackedBatch(before[self.cu_seqlens], self.positions[keep], self.original_lengths)
+        return self.at(keep.nonzero().squeeze(1))
+
+    def at(self, survivors: Tensor) -> PackedBatch:
+        """The tokens at these places alone.
+
+        Parameters
+        ----------
+        survivors : int64 tensor [survivors]
+            In order.
+        """
+        starts = torch.searchsorted(survivors, self.cu_seqlens, out_int32=True)
+        return PackedBatch(starts, self.positions.index_select(0, survivors), self.original_lengths)
 
     def first_tokens(self, values: Tensor) -> Tensor:
         """Values of each sequence's first alive token ([CLS]): ``[tokens, ...]`` to ``[batch, ...]``."""

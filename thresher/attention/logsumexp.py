@@ -46,7 +46,7 @@ def attend(
     context = scatter(packed.tokens, places, [context for context, _ in found]).flatten(1)
     decision = decide(scatter(packed.tokens, places, [r for _, r in found])) if callable(decide) else decide
     if decision is not None and decision.keep is not None:
-        context = context[decision.keep]
+        context = context.index_select(0, decision.survivors)
     return context, decision
 
 

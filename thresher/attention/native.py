@@ -51,7 +51,7 @@ def attend(
     starts, positions, reach = packed.cu_seqlens, packed.positions, -1 if window is None else window
     decision = None if callable(decide) else decide
     if decision is not None and decision.keep is not None:
-        rows, row_starts = decision.keep.nonzero()[:, 0], packed.keep(decision.keep).cu_seqlens
+        rows, row_starts = decision.survivors, packed.at(decision.survivors).cu_seqlens
         context, _ = operation(query, key, value, starts, positions, scale, reach, rows, row_starts, False)
         return context, decision
     context, received = operation(
@@ -60,7 +60,7 @@ def attend(
     if callable(decide):
         decision = decide(received.mean(0))
         if decision.keep is not None:
-            context = context[decision.keep]
+            context = context.index_select(0, decision.survivors)
     return context, decision
 
 

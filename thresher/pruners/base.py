@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from thresher.packed import PackedBatch
 
 
-class Decision(NamedTuple):
+@dataclass(frozen=True)
+class Decision:
     """What a pruner answers for one layer.
 
     Attributes
@@ -23,6 +26,12 @@ class Decision(NamedTuple):
 
     keep: Tensor | None = None
     log_gate: Tensor | None = None
+
+    @cached_property
+    def survivors(self) -> Tensor:
+        """int64 [survivors]: places of the tokens that stay, in order."""
+        assert self.keep is not None
+        return self.keep.nonzero().squeeze(1)
 
 
 class Pruner(nn.Module):
