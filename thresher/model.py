@@ -190,7 +190,7 @@ class PrunedModel(nn.Module):
         family.check_length(int(packed.lengths.max()))
         trace = Trace(family, packed, self.pruning.prefix)
         heads: Heads | None
-        hidden, heads = self.engine.embed(input_ids, token_types, packed.positions)
+        hidden, heads = self.engine.embed(*map(packed.with_spare, (input_ids, token_types, packed.positions)))
         log_weight: Tensor | None = None  # soft stage: log of how alive each token is
         for layer in range(family.layers):
             assert heads is not None
@@ -211,13 +211,20 @@ class PrunedModel(nn.Module):
                 log_weight = log_weight_in + log_gate
             log_weight_out = log_weight
             if keep is not None:
-                packed, hidden = packed.at(decision.survivors), hidden.index_select(0, decision.survivors)
+                packed = packed.at(decision.survivors)
+                hidden = hidden.index_select(0, packed.with_spare(decision.survivors))
                 log_weight = None if log_weight is None else log_weight[keep]
             trace.steps.append(Step(entry, packed, keep, log_weight_in, log_weight_out))
             gate = log_gate.exp() if log_gate is not None and not exact else None
-            hidden, heads = self.engine.stage(layer, hidden, context, packed.positions, gate)
+            hidden, heads = self.engine.stage(
+                layer,
+                hidden,
+                packed.with_spare(context),
+                packed.with_spare(packed.positions),
+                None if gate is None else packed.with_spare(gate),
+            )
         weight = log_weight.exp() if log_weight is not None and exact else None
-        return family.logits(hidden, packed, weight), trace
+        return family.logits(hidden[: packed.tokens], packed, weight), trace
 
     def _decider(
         self, layer: int, hidden: Tensor, packed: PackedBatch
@@ -231,7 +238,7 @@ class PrunedModel(nn.Module):
             return Decision(keep=prefix)
 
         def decide(importance: Tensor) -> Decision:
-            found = self.pruner(layer, importance, hidden, packed)
+            found = self.pruner(layer, importance, hidden[: packed.tokens], packed)
             return Decision(
                 None if found.keep is None else found.keep | prefix,
                 None if found.log_gate is None else found.log_gate.masked_fill(prefix, 0.0),

@@ -30,7 +30,8 @@ def attend(
 
     Parameters
     ----------
-    query, key, value : tensors [tokens, heads, head_dim]
+    query, key, value : tensors [tokens or more, heads, head_dim]
+        Rows behind the tokens are not read.
     packed : PackedBatch
     scale : float
         Factor on the scores, usually ``head_dim ** -0.5``. Above 0.

@@ -77,7 +77,7 @@ def _run(
     importance: bool,
 ) -> tuple[Tensor, Tensor]:
     """Context ``[rows, heads * dim]`` and attention received ``[heads, tokens]`` (empty unless asked for)."""
-    tokens, heads, dim = query.shape
+    tokens, (_, heads, dim) = len(positions), query.shape
     places = [x for x in (positions, rows) if x is not None]
     offsets = [x for x in (starts, row_starts) if x is not None]
     if any(x.dtype != query.dtype or x.shape != query.shape for x in (key, value)):
@@ -118,7 +118,7 @@ def _run(
 
 
 def _shapes(query, key, value, starts, positions, scale, window, rows, row_starts, importance):
-    tokens, heads, dim = query.shape
+    tokens, (_, heads, dim) = positions.shape[0], query.shape
     context = query.new_empty(tokens if rows is None else rows.shape[0], heads * dim)
     return context, query.new_empty(heads if importance else 0, tokens, dtype=torch.float32)
 

@@ -18,6 +18,7 @@ class Engine(ABC):
 
     A stage is the rest of a layer after its attention, and the next layer's queries, keys and values:
     a map over ``[tokens, dim]`` with one dynamic size. Attention, dropping and the head are not an engine's.
+    The last tokens may be repeats that make a round number (`PackedBatch.room`).
     """
 
     def calibrate(self, run: Callable[[], object]) -> None:  # noqa: B027 - most need nothing

@@ -46,7 +46,7 @@ class Threshold(Pruner):
         return self.table.detach()[0]
 
     def prunes(self, layer: int) -> bool:
-        return self.learning or bool(self.thresholds[layer] > 0)
+        return self.learning or self.table[0, layer].item() > 0
 
     @property
     def learning(self) -> bool:
@@ -68,7 +68,7 @@ class Threshold(Pruner):
         if self.learning:
             # A sum of logsigmoid over layers is safe where log(sigmoid(x)) gives NaN gradients.
             return Decision(log_gate=F.logsigmoid((importance - self.table[0, layer]) / self.temperature))
-        return Decision(keep=importance >= self.thresholds[layer])
+        return Decision(keep=importance >= self.table[0, layer])
 
 
 def _choose(option: str, value: str, known: tuple[str, ...]) -> None:
