@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 from thresher.version import __version__
 
 if TYPE_CHECKING:
+    from thresher.batches import token_batches
     from thresher.config import PruningConfig
     from thresher.errors import UserError
     from thresher.model import PrunedModel, prune
 
-__all__ = ["PrunedModel", "PruningConfig", "UserError", "__version__", "prune"]
+__all__ = ["PrunedModel", "PruningConfig", "UserError", "__version__", "prune", "token_batches"]
 
-_HOMES = {"PrunedModel": "model", "PruningConfig": "config", "UserError": "errors", "prune": "model"}
+_HOMES = {
+    "PrunedModel": "model",
+    "PruningConfig": "config",
+    "UserError": "errors",
+    "prune": "model",
+    "token_batches": "batches",
+}
 
 
 def __getattr__(name: str) -> Any:
