@@ -22,7 +22,7 @@ from thresher.measure.predict import predict
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.budget import fit_budget
 
-TEXTS = 256  # that thresholds are fitted on
+TEXTS = 64  # that thresholds are fitted on
 
 
 def main() -> None:
