@@ -119,6 +119,7 @@ def test_attend_equals_brute_force(route, lengths, window, seed, plan, gaps, wei
     expected, importance = by_hand(*qkv, packed, window, log_weight)
     with patch.dict(vars(buckets), PLANS[plan]), taking(route):
         context, seen = run(packed, qkv, window, log_weight, keep)
+    with patch.dict(vars(buckets), PLANS[plan]):
         undecided, _ = run(packed, qkv, window, log_weight, decide=False)
     close = {"atol": 1e-12 if route == "matrix" else 1e-11, "rtol": 0}
     torch.testing.assert_close(context, expected if keep is None else expected[keep], **close)
@@ -156,14 +157,35 @@ def test_long_texts_hold_no_square_matrix(route):
     assert (peak < 60) == (route == "logsumexp")  # of 4096 x 4096 floats for each head: 128 MB
 
 
+def test_what_goes_through_the_log_sum_exp():
+    """Long texts, where importance is wanted and gradients are not."""
+    short, long = ragged([383, 2]), ragged([384, 2])
+    with (
+        patch.object(native, "library", None),
+        patch.object(matrix, "attend", side_effect=KeyError("matrix")),
+    ):
+        run(long, tensors(long))
+        with torch.no_grad():
+            run(long, [x.requires_grad_() for x in tensors(long)])
+        for packed, qkv, options in [
+            (short, tensors(short), {}),
+            (long, tensors(long), {"decide": False}),
+            (long, tensors(long), {"log_weight": torch.zeros(long.tokens)}),
+            (long, [x.requires_grad_() for x in tensors(long)], {}),
+        ]:
+            with pytest.raises(KeyError, match="matrix"):
+                run(packed, qkv, **options)
+
+
+@pytest.mark.parametrize("route", ["matrix", "logsumexp"])
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_importance_is_float32_whatever_the_inputs_and_autocast(dtype, autocast):
+def test_importance_is_float32_whatever_the_inputs_and_autocast(dtype, autocast, route):
     packed = ragged([30, 7, 1, 12])
     qkv = tensors(packed, dtype=dtype)
     expected, importance = by_hand(*qkv, packed, None, None)
     keep = packed.positions < 5
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast), taking(route):
         context, seen = run(packed, qkv, keep=keep)
     assert seen.dtype == torch.float32
     torch.testing.assert_close(seen, importance.float(), atol=3e-6, rtol=0)  # bfloat16 moves it by 3e-3

@@ -17,6 +17,8 @@ from thresher.cli import app
 from thresher.measure import bench
 from thresher.measure.contenders import Contender, contenders
 from thresher.measure.memory import peak_above
+from thresher.measure.profile import product_flops
+from thresher.measure.tables import bench_table, profile_table
 
 INSTALLED = {"transformers"} | {name for name in ("onnxruntime", "openvino") if find_spec(name)}
 
@@ -83,6 +85,21 @@ def test_ratios_are_to_the_fastest_dense_rival():
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell peak memory")
+def test_products_are_counted():
+    assert product_flops([[7, 3], [5, 3], [5], [], []]) == 2 * 7 * 3 * 5  # a packed linear layer
+    assert product_flops([[5], [7, 3], [3, 5], [], []]) == 2 * 7 * 3 * 5  # addmm
+    assert product_flops([[7, 3]]) == 0
+
+
+def test_tables_of_nothing():
+    """Where every engine of ours was skipped, or all of them."""
+    report = {"model": "m", "data": {"texts": 3}, "lengths": {"shortest": 1, "longest": 2, "mean": 1.5}}
+    report |= {"batch": 1, "threads": 1, "repeats": 1, "flops_ratio": 0.5, "rows": [], "matmul_rate": {}}
+    report["skipped"] = {"thresher openvino, packed, fp32": "openvino is not installed"}
+    assert "not installed" in str(bench_table(report).caption)
+    assert profile_table(report).row_count == 0
+
+
 def test_peak_is_above_what_stands():
     standing = np.ones(20_000_000)  # 160 MB that do not count
     assert 70 < peak_above(lambda: np.ones(10_000_000).sum()) < 100

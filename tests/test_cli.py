@@ -89,7 +89,8 @@ def test_training_options_default_to_the_settings(command):
         ("text\tlabel\ngood film\tpos\nbroken line\n", {}, ":3"),
         ("", {}, "empty"),
         ("text\tlabel\n", {}, "no rows"),
-        (None, {"--max-length": 1000}, "allows 2 to 64"),
+        (None, {"--max-length": 1000}, "allows 64"),
+        (None, {"--max-length": 3}, "no room"),
     ],
     ids=[
         "missing-file",
@@ -99,6 +100,7 @@ def test_training_options_default_to_the_settings(command):
         "empty-file",
         "header-only",
         "too-long",
+        "too-short",
     ],
 )
 def test_bad_input(world, tmp_path, command, content, changes, message):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 
 from tests import tiny
 from thresher import PrunedModel, PruningConfig, UserError, prune
+from thresher.engines.linear import PackedLinear
 
 CLOSE = {"fp32": 1e-5, "bf16": 0.1, "int8": 0.3}  # logits, whose standard deviation is about 1
 LENGTHS = [20, 7, 1, 30]
@@ -143,3 +147,77 @@ def test_linear_layers_are_joined_and_packed_but_adapters_are_left():
     adapted.model.bert.encoder.layer[0].output.dense = Adapter(layers[0].output.dense)
     with pytest.raises(UserError, match="merge it first"):
         adapted.for_inference("int8")
+
+
+def linear_and_packed(dtype=torch.float32) -> tuple[torch.nn.Linear, PackedLinear]:
+    linear = torch.nn.Linear(48, 32, dtype=dtype).requires_grad_(False)
+    return linear, PackedLinear(linear)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer,
+        lambda layer: layer.to(torch.bfloat16),
+        lambda layer: layer.double(),
+        lambda layer: layer.half().float(),
+        copy.deepcopy,
+        lambda layer: pickle.loads(pickle.dumps(layer)),
+    ],
+)
+def test_a_packed_layer_is_a_linear_layer_whatever_is_done_to_it(change):
+    linear, packed = (change(layer) for layer in linear_and_packed())
+    for rows in (0, 1, 5):
+        values = torch.randn(rows, 48, dtype=linear.weight.dtype)
+        torch.testing.assert_close(packed(values), linear(values))
+    assert packed.weight.is_mkldnn == (linear.weight.dtype in (torch.float32, torch.bfloat16))
+    assert packed.to("meta").weight.device.type == "meta"
+
+
+def test_a_packed_layer_under_autocast_and_with_gradients():
+    linear, packed = linear_and_packed()
+    values = torch.randn(5, 48)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(
+            packed(values.bfloat16()).float(), linear(values).float(), atol=0.05, rtol=0
+        )
+    values.requires_grad_()
+    (expected,) = torch.autograd.grad(linear(values).sum(), values)
+    (found,) = torch.autograd.grad(packed(values).sum(), values)
+    torch.testing.assert_close(found, expected)
+
+
+def test_bfloat16_is_not_packed_where_the_machine_cannot(monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    linear, packed = linear_and_packed(torch.bfloat16)
+    assert not packed.weight.is_mkldnn
+    values = torch.randn(5, 48, dtype=torch.bfloat16)
+    assert torch.equal(packed(values), linear(values))
+
+
+@torch.inference_mode()
+def test_two_of_one_model_and_layers_that_are_listened_to():
+    first = pruned("bert", 0.7)
+    heard = []
+    attention = first.model.bert.encoder.layer[1].attention
+    attention.self.key.register_forward_hook(lambda *_: heard.append("key"))
+    attention.output.dense.register_forward_hook(lambda *_: heard.append("dense"))
+    attention.self.value.bias = None
+    second = prune(first.model, first.pruning)
+    batch = tiny.random_inputs(first.model, LENGTHS)
+    expected = first(**batch).logits
+    heard.clear()
+    torch.testing.assert_close(first.for_inference()(**batch).logits, expected, atol=1e-5, rtol=1e-5)
+    assert heard == ["key", "dense"]
+    with second.dense(), first.dense():
+        assert torch.equal(second.for_inference()(**batch).logits, first(**batch).logits)
+
+
+@torch.inference_mode()
+def test_joined_layers_without_biases():
+    model = pruned("bert", 0.0)
+    for part in ("query", "key", "value"):
+        getattr(model.model.bert.encoder.layer[0].attention.self, part).bias = None
+    batch = tiny.random_inputs(model.model, LENGTHS)
+    expected = model(**batch).logits
+    torch.testing.assert_close(model.for_inference()(**batch).logits, expected, atol=1e-5, rtol=1e-5)

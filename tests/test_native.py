@@ -186,6 +186,12 @@ def test_what_it_serves():
     assert not route.serves(qkv[0], qkv[1], qkv[2].bfloat16())
 
 
+def test_refuses_fewer_queries_than_positions():
+    packed = ragged([40])
+    with pytest.raises(ValueError, match="fewer"):
+        run([x[:4] for x in inputs(packed, 2, 32, torch.float32)], packed)
+
+
 @pytest.mark.parametrize("place", [0, 3, 4])
 def test_refuses_what_it_would_misread(place):
     packed = ragged([5, 9])

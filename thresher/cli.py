@@ -25,9 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+WIDE = 120  # columns that the widest tables need
 console = Console()
 if not console.is_terminal and "COLUMNS" not in os.environ:
-    console.width = 120  # tables in a log or a pipe
+    console.width = WIDE  # a log or a pipe
 err = Console(stderr=True)
 
 
@@ -327,11 +328,10 @@ def bench(
             profile=profile,
             stage=stage,
         )
-    _print(bench_table(report))
-    if profile:
-        _print(profile_table(report))
     home = out or (Path(folder) if Path(folder).is_dir() else Path())
     file = write_json(report, home / "bench.json")
+    for table in (bench_table(report), *([profile_table(report)] if profile else [])):
+        console.print(table, width=max(console.width, WIDE))
     bench_figure(report["rows"], home / "bench.png")
     _say(f"Report: {file}\nFigure: {home / 'bench.png'}")
 

@@ -97,7 +97,8 @@ class PrunedModel(nn.Module):
         return False
 
     def for_inference(self, precision: str = "fp32", engine: str = "torch") -> Self:
-        """Make ready to run, and only to run: weights may be converted in place.
+        """Make ready to run, and only to run: weights are converted and layers replaced in place, so that the
+        transformers model inside may not run by itself any more.
 
         Parameters
         ----------

@@ -52,6 +52,10 @@ class TextEncoder:
     def __init__(self, tokenizer: Any, max_length: int):
         self.tokenizer = tokenizer
         self.max_length = max_length
+        if max_length <= (own := tokenizer.num_special_tokens_to_add(pair=True)):
+            raise UserError(
+                f"--max-length {max_length} leaves no room: this tokenizer adds {own} tokens of its own."
+            )
         self.truncated = self.seen = 0
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, list[list[int]]]:

@@ -56,7 +56,7 @@ def attend(
     if log_weight is None and not dropout:
         if native.serves(query, key, value):
             return native.attend(query, key, value, packed, scale=scale, window=window, decide=decide)
-        if logsumexp.serves(packed, query, key, value):
+        if decide is not None and logsumexp.serves(packed, query, key, value):
             return logsumexp.attend(query, key, value, packed, scale=scale, window=window, decide=decide)
     return matrix.attend(
         query,

@@ -41,6 +41,7 @@ def attend(
 ) -> tuple[Tensor, Decision | None]:
     """As `thresher.attention.attend`."""
     some = buckets(packed)
+    query, key, value = query.contiguous(), key.contiguous(), value.contiguous()  # once, not in every bucket
     places = [b.tokens for b in some]
     found = [_context_and_received(b, query, key, value, scale, window, callable(decide)) for b in some]
     context = scatter(packed.tokens, places, [context for context, _ in found]).flatten(1)

@@ -34,6 +34,7 @@ def attend(
 ) -> tuple[Tensor, Decision | None]:
     """As `thresher.attention.attend`."""
     some = buckets(packed)
+    query, key, value = query.contiguous(), key.contiguous(), value.contiguous()  # once, not in every bucket
     heads_dim = query.shape[1] * query.shape[2]
     if decide is None and log_weight is None:
         parts = [_fused(b, query, key, value, scale, window, dropout) for b in some]
@@ -49,11 +50,11 @@ def attend(
             decision = decide(scatter(packed.tokens, [b.tokens for b in some], received))
         keep = decision.keep if decision is not None else None
         parts = [_context(b, p, value, keep, dropout) for b, p in zip(some, probabilities, strict=True)]
-    if keep is None:
+    if decision is None or keep is None:
         return scatter(packed.tokens, [b.tokens for b in some], parts).view(-1, heads_dim), decision
     place = keep.cumsum(0) - 1
     places = [place[b.tokens[keep[b.tokens]]] for b in some]
-    return scatter(int(place[-1]) + 1, places, parts).view(-1, heads_dim), decision
+    return scatter(len(decision.survivors), places, parts).view(-1, heads_dim), decision
 
 
 def _dropout(values: Tensor, share: float) -> Tensor:

@@ -82,6 +82,8 @@ def _run(
     offsets = [x for x in (starts, row_starts) if x is not None]
     if any(x.dtype != query.dtype or x.shape != query.shape for x in (key, value)):
         raise ValueError("query, key and value must be of one shape and dtype")
+    if len(query) < tokens:
+        raise ValueError("there are fewer queries than positions")
     if any(x.dtype != torch.int64 for x in places) or any(x.dtype != torch.int32 for x in offsets):
         raise ValueError("positions and rows must be int64, starts and row_starts int32")
     if not all(x.is_contiguous() for x in (*places, *offsets)):

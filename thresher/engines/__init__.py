@@ -13,12 +13,7 @@ ENGINES = ("torch", "openvino")
 
 
 def check_names(name: str, precision: str) -> None:
-    """Refuse a name or a precision that there is not.
-
-    Raises
-    ------
-    UserError
-    """
+    """Refuse, by a `UserError`, a name or a precision that there is not."""
     if precision not in PRECISIONS:
         raise UserError(f"precision is '{precision}'; choose one of: {', '.join(PRECISIONS)}.")
     if name not in ENGINES:

@@ -3,31 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thresher.families import is_plain
 
 
 class PackedLinear(nn.Module):
     """A linear layer with its weights in oneDNN's own layout, which nn.Linear makes anew in every call.
 
-    Up to twice as fast at few tokens, and no slower at many. The same numbers, but for rounding.
+    Up to twice as fast at few tokens, and no slower at many. The same numbers, but for rounding. Where it is
+    moved to a device or a dtype that has no such layout, it goes on as a plain linear layer.
 
     Parameters
     ----------
     linear : nn.Linear
-        On a CPU, in float32 or bfloat16.
     """
+
+    weight: Tensor  # neither a parameter nor a buffer: a packed tensor has no memory that others could read
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
-        # Opaque, so neither a parameter nor a buffer: there is no moving or casting it.
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
-        self.bias = linear.bias
-        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.in_features, self.out_features, self.bias = linear.in_features, linear.out_features, linear.bias
+        self.weight = _packed(linear.weight.detach())
 
     def forward(self, values: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(values, self.packed, self.bias, "none", [], "")
+        if not self.weight.is_mkldnn or (torch.is_grad_enabled() and values.requires_grad):
+            return F.linear(values, _plain(self.weight), self.bias)
+        values = values.to(self.weight.dtype)  # under autocast
+        return torch.ops.mkldnn._linear_pointwise(values, self.weight, self.bias, "none", [], "")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)
+        self.weight = _packed(fn(_plain(self.weight)))
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"weight": _plain(self.weight)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.weight = _packed(self.weight)
+
+
+def _packed(weight: Tensor) -> Tensor:
+    """In oneDNN's layout, where there is one for such a tensor on this machine."""
+    operations = torch.ops.mkldnn
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return weight
+    if not hasattr(operations, "_linear_pointwise"):
+        return weight
+    if weight.dtype != torch.float32 and not (
+        weight.dtype == torch.bfloat16 and operations._is_mkldnn_bf16_supported()
+    ):
+        return weight
+    return operations._reorder_linear_weight(weight, None)
+
+
+def _plain(weight: Tensor) -> Tensor:
+    return weight.to_dense() if weight.is_mkldnn else weight
 
 
 class Int8Linear(nn.Module):
@@ -63,23 +100,13 @@ class Int8Linear(nn.Module):
         return out.to(values.dtype).view(*values.shape[:-1], self.out_features)
 
 
-def packs(module: nn.Module) -> bool:
-    """True where `PackedLinear` can take the place of the linear layers in `module`."""
-    weights = [child.weight for child in module.modules() if type(child) is nn.Linear]
-    return (
-        torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and all(w.device.type == "cpu" and w.dtype in (torch.float32, torch.bfloat16) for w in weights)
-    )
-
-
 def replace(module: nn.Module, kind: Callable[[nn.Linear], nn.Module]) -> None:
     """Put another kind of layer in the place of every plain linear layer inside `module`.
 
     Adapters are left as they are, for they reach into the layers that they adapt.
     """
     for name, child in module.named_children():
-        if type(child) is nn.Linear:
+        if is_plain(child):
             setattr(module, name, kind(child))
         elif not hasattr(child, "base_layer"):
             replace(child, kind)

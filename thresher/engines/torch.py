@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from thresher.engines.base import Engine, Heads
-from thresher.engines.linear import Int8Linear, PackedLinear, packs, replace
+from thresher.engines.linear import Int8Linear, PackedLinear, replace
 from thresher.errors import UserError
 from thresher.families import Family
 
@@ -43,10 +43,7 @@ class TorchEngine(Engine):
                 raise UserError("An adapter cannot run in int8: merge it first (model.merge_and_unload()).")
         family.fuse()
         for layer in layers:
-            if precision == "int8":
-                replace(layer, Int8Linear)
-            elif packs(layer):
-                replace(layer, PackedLinear)
+            replace(layer, Int8Linear if precision == "int8" else PackedLinear)
 
     def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> tuple[Tensor, Heads]:
         hidden = self.family.embed(input_ids, token_types, positions)

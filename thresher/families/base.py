@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 from torch import Tensor, nn
 
 from thresher.errors import UserError
 from thresher.packed import PackedBatch
+
+
+def is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
+    """True for a linear layer that is nothing else, and that nobody listens to."""
+    return type(module) is nn.Linear and not (module._forward_hooks or module._forward_pre_hooks)
 
 
 class Family(ABC):
@@ -124,9 +129,9 @@ class Family(ABC):
         UserError
             If the model does not allow so many.
         """
-        if asked is not None and not 2 <= asked <= self.max_length:
-            raise UserError(f"Maximum length is {asked}; this model allows 2 to {self.max_length} tokens.")
-        return asked or self.max_length
+        if asked is not None and asked > self.max_length:
+            raise UserError(f"--max-length is {asked}, but this model allows {self.max_length} tokens.")
+        return self.max_length if asked is None else asked
 
     def check_length(self, longest: int) -> None:
         """Refuse sequences longer than the position table."""

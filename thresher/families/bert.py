@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thresher.families.base import Family
+from thresher.families.base import Family, is_plain
 from thresher.packed import PackedBatch
 
 FUSED = "query_key_value"
@@ -58,8 +58,10 @@ class Bert(Family):
     def fuse(self) -> None:
         for index in range(self.layers):
             attention = self.layer(index).attention.self
+            if hasattr(attention, FUSED):
+                continue  # by another PrunedModel of the same model
             parts = [attention.query, attention.key, attention.value]
-            if all(type(part) is nn.Linear for part in parts):
+            if all(is_plain(part) and part.bias is not None for part in parts):
                 fused = nn.Linear(parts[0].in_features, 3 * parts[0].out_features, device="meta")
                 for name in ("weight", "bias"):
                     joined = torch.cat([getattr(part, name) for part in parts])

@@ -126,7 +126,13 @@ def bench(
     return {
         "command": "bench",
         "model": str(folder),
-        "data": {"eval": source, "text": columns, "label": label, "texts": len(chosen)},
+        "data": {
+            "eval": source,
+            "text": columns,
+            "label": label,
+            "texts": len(chosen),
+            "max_length": encoder.max_length,
+        },
         "lengths": {
             "mean": float(work.lengths.mean()),
             "shortest": int(work.lengths.min()),

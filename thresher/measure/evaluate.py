@@ -139,6 +139,7 @@ def evaluate(
             "label": label,
             "texts": len(rows),
             "max_length": encoder.max_length,
+            "trained_length": model.family.length_limit(model.metadata.get("max_length")),
             "truncated": encoder.truncated,
         },
         "quality": quality,

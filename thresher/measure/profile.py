@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-LINEARS, STAGES = "linears", "OpenVINO stages"
+LINEARS, STAGES = "linears", "OpenVINO"
 # Operations by the beginnings of their names in the profiler.
 PARTS: dict[str, tuple[str, ...]] = {
     LINEARS: ("aten::addmm", "aten::mm", "aten::_int_mm", "mkldnn::", "onednn::"),
@@ -23,8 +23,13 @@ PARTS: dict[str, tuple[str, ...]] = {
         "aten::_scaled_dot_product",
         "aten::_flash_attention",
     ),
-    "norms, activations": ("aten::native_layer_norm", "aten::gelu", "aten::silu", "aten::tanh"),
-    "compaction": ("aten::index", "aten::nonzero", "aten::cumsum", "aten::masked_select"),
+    "norms": (  # and activations
+        "aten::native_layer_norm",
+        "aten::gelu",
+        "aten::silu",
+        "aten::tanh",
+    ),
+    "compaction": ("aten::index", "aten::nonzero", "aten::searchsorted"),
     "copies": ("aten::copy_", "aten::clone", "aten::cat"),
 }
 ELSE = "other"  # in none of these
@@ -52,13 +57,18 @@ def parts(run: Callable[[], object]) -> dict[str, Any]:
         part = next((part for part, prefixes in PARTS.items() if event.key.startswith(prefixes)), ELSE)
         spent[part] += seconds
         if part == LINEARS:
-            (rows, _), weight = [shape for shape in event.input_shapes if len(shape) == 2][:2]
-            flops += event.count * 2 * rows * math.prod(weight)
+            flops += event.count * product_flops(event.input_shapes)
     spent[PYTHON] = max(0.0, wall - sum(spent.values()))
     return {
         "shares": {part: seconds / wall for part, seconds in spent.items()},
         "linear_rate": flops / spent[LINEARS] if flops and not spent[STAGES] else None,
     }
+
+
+def product_flops(shapes: list[list[int]]) -> int:
+    """FLOPs of rows ``[n, k]`` times weights, ``[k, m]`` or ``[m, k]``, among the shapes of inputs."""
+    matrices = [shape for shape in shapes if len(shape) == 2]
+    return 2 * matrices[0][0] * math.prod(matrices[1]) if len(matrices) > 1 else 0
 
 
 @torch.inference_mode()

@@ -35,9 +35,11 @@ def evaluation_table(report: dict[str, Any]) -> Table:
         table.add_column("texts/s", justify="right")
         table.add_column("with tokenizing", justify="right")
         table.add_column("speed-up", justify="right")
+    data = report["data"]
+    recut = "" if data["max_length"] == data["trained_length"] else f", {data['trained_length']} tokens"
     for name in quality:
         value = (quality[name] or {}).get(metric)
-        label = f"base, recorded on {report['base_measured_on']}" if name == "base" else name
+        label = f"base, recorded on {report['base_measured_on']}{recut}" if name == "base" else name
         row = [label, "-" if value is None else f"{value:.2f}"]
         row.append(f"{report['flops_ratio'] if name.startswith('pruned') else 1.0:.3f}")
         if speed and name in columns:
@@ -66,11 +68,11 @@ def bench_table(report: dict[str, Any]) -> Table:
         f"{report['threads']} threads",
         box=box.SIMPLE_HEAD,
     )
-    measured = "quality" in rows[0]
+    measured = bool(rows) and "quality" in rows[0]
     metric = next(iter(rows[0]["quality"])) if measured else ""
     columns = ["engine", "in", *([metric] if measured else []), "texts/s", "spread", "tokens/s"]
     for name in [*columns, "p50 ms", "p95 ms", "peak MB", "x same", "x any", "realised"]:
-        table.add_column(name, justify="left" if name in ("engine", "in") else "right")
+        _add_column(table, name)
     for row in rows:
         times = [row["times_same_precision"], row["times_any_precision"], row.get("realised")]
         memory = row.get("peak_mb")
@@ -101,10 +103,9 @@ def profile_table(report: dict[str, Any]) -> Table:
     """One of our engines a row, one kind of work a column: shares of the time, and the linears' rate."""
     rows = [row for row in report["rows"] if "profile" in row]
     table = Table(title="Where the time goes", box=box.SIMPLE_HEAD)
-    table.add_column("engine")
-    table.add_column("in")
-    for name in [*rows[0]["profile"]["shares"], "linears, GFLOP/s", "of a large product's"]:
-        table.add_column(name, justify="right")
+    table.caption = "GFLOP/s: of the linears; of large: over the rate of one large product"
+    for name in ["engine", "in", *(rows[0]["profile"]["shares"] if rows else ()), "GFLOP/s", "of large"]:
+        _add_column(table, name)
     for row in rows:
         rate, peak = row["profile"]["linear_rate"], report["matmul_rate"].get(row["precision"])
         table.add_row(
@@ -115,6 +116,14 @@ def profile_table(report: dict[str, Any]) -> Table:
             f"{rate / peak:.0%}" if rate and peak else "-",
         )
     return table
+
+
+def _add_column(table: Table, name: str) -> None:
+    """A number is never cut; the names of engines fold."""
+    if name == "engine":
+        table.add_column(name, overflow="fold", min_width=12)
+    else:
+        table.add_column(name, justify="left" if name == "in" else "right", no_wrap=True)
 
 
 def _precisions(speed: dict[str, Any]) -> str:
