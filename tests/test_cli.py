@@ -243,6 +243,29 @@ def test_another_precision(world, tmp_path, precision, engine):
     assert len(list(iter_rows(output))) == 40
 
 
+def test_texts_are_cut_where_asked(world, tmp_path):
+    """At 5 tokens, [CLS] and [SEP] among them, the first three words are left."""
+    long, short = world / "eval.tsv", tmp_path / "short.tsv"
+    rows = [row.values for row in iter_rows(long)]
+    with short.open("w") as file:
+        file.write("text\tlabel\n")
+        file.writelines(f"{' '.join(row['text'].split()[:3])}\t{row['label']}\n" for row in rows)
+    scores = []
+    for source, options in ((short, ()), (long, ("--max-length", 5)), (long, ())):
+        output = tmp_path / f"{len(scores)}.tsv"
+        code, said = call("predict", world / "pruned", "--input", source, "--output", output, *options)
+        assert code == 0, said
+        scores.append([row.values["score"] for row in iter_rows(output)])
+    assert scores[0] == scores[1] != scores[2]
+    file = tmp_path / "report.json"
+    code, said = call(
+        "evaluate", world / "pruned", "--eval", long, "--max-length", 5, "--no-speed", "--json", file
+    )
+    assert code == 0, said
+    data = json.loads(file.read_text())["data"]
+    assert (data["max_length"], data["trained_length"], data["truncated"]) == (5, 64, 40)
+
+
 def test_a_bad_precision_leaves_an_output_alone(world, tmp_path):
     (tmp_path / "o.tsv").write_text("precious")
     arguments = ["predict", world / "pruned", "--input", world / "eval.tsv", "--output", tmp_path / "o.tsv"]

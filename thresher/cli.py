@@ -344,6 +344,7 @@ def predict(
     text: KnownText = "",
     precision: RunPrecision = "fp32",
     engine: Engine = "torch",
+    max_length: RunLength = None,
     force: Force = False,
     resume: Resume = False,
 ) -> None:
@@ -361,6 +362,7 @@ def predict(
                 _columns(text),
                 precision=precision,
                 engine=engine,
+                max_length=max_length,
                 force=force,
                 resume=resume,
                 advance=lambda n: bar.advance(task, n),

@@ -27,6 +27,7 @@ def predict_file(
     *,
     precision: str = "fp32",
     engine: str = "torch",
+    max_length: int | None = None,
     force: bool = False,
     resume: bool = False,
     advance: Callable[[int], None] | None = None,
@@ -43,6 +44,8 @@ def predict_file(
         Text columns; empty for those the model was trained on.
     precision, engine : str
         As of `PrunedModel.for_inference`.
+    max_length : int, optional
+        Most tokens of a text. Default: as in training.
     force : bool
         Write over an existing output.
     resume : bool
@@ -60,7 +63,7 @@ def predict_file(
     if output.exists() and output.samefile(source):
         raise UserError(f"{output} is the input as well; name another output file.")
     check_engine(engine, precision)
-    model, encoder, task = open_model(folder)
+    model, encoder, task = open_model(folder, max_length)
     columns = text_columns(model, text)
     rows = iter_rows(source, columns)
     first = next(iter_rows(source)).values
