@@ -191,7 +191,9 @@ class PrunedModel(nn.Module):
         family.check_length(int(packed.lengths.max()))
         trace = Trace(family, packed, self.pruning.prefix)
         heads: Heads | None
-        hidden, heads = self.engine.embed(*map(packed.with_spare, (input_ids, token_types, packed.positions)))
+        hidden, heads = self.engine.embed(
+            packed.with_spare(input_ids), packed.with_spare(token_types), packed.positions_with_spare
+        )
         log_weight: Tensor | None = None  # soft stage: log of how alive each token is
         for layer in range(family.layers):
             assert heads is not None
@@ -221,7 +223,7 @@ class PrunedModel(nn.Module):
                 layer,
                 hidden,
                 packed.with_spare(context),
-                packed.with_spare(packed.positions),
+                packed.positions_with_spare,
                 None if gate is None else packed.with_spare(gate),
             )
         weight = log_weight.exp() if log_weight is not None and exact else None

@@ -96,6 +96,11 @@ class PackedBatch:
         return torch.cat([values, values[-1:].expand(spare, *values.shape[1:])])
 
     @cached_property
+    def positions_with_spare(self) -> Tensor:
+        """int64 [room]: made once for all layers between two drops."""
+        return self.with_spare(self.positions)
+
+    @cached_property
     def lengths(self) -> Tensor:
         """int64 [batch]: alive tokens of each sequence."""
         return self.cu_seqlens.diff().long()

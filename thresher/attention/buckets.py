@@ -73,3 +73,9 @@ class Bucket:
         at = self.packed.positions[self.index]
         near = ((at[:, :, None] - at[:, None, :]).abs() <= window)[:, None]
         return near if mask is None else near & mask
+
+    def bias(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        """`reachable` to be added to scores, many times faster than filling them by a mask."""
+        if (mask := self.reachable(window)) is None:
+            return None
+        return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from thresher.attention.buckets import Bucket, buckets, scatter
+from thresher.attention.native import wants_gradients
 from thresher.packed import PackedBatch
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def serves(packed: PackedBatch, *inputs: Tensor) -> bool:
     """True where this route works and pays: long texts on a CPU, with no gradients wanted."""
     if any(x.device.type != "cpu" for x in inputs) or int(packed.lengths.max()) < LONG:
         return False
-    return not (torch.is_grad_enabled() and any(x.requires_grad for x in inputs))
+    return not wants_gradients(*inputs)
 
 
 def attend(
@@ -63,8 +64,7 @@ def _context_and_received(
     """``[tokens of the bucket, heads, head_dim]`` and, if wanted, importance ``[tokens of the bucket]``."""
     exact = torch.promote_types(query.dtype, torch.float32)
     q, k, v = (bucket.heads(x).to(exact) for x in (query, key, value))
-    mask = bucket.reachable(window)  # the same seen from either side, but for padding
-    bias = None if mask is None else torch.zeros_like(mask, dtype=exact).masked_fill_(~mask, -torch.inf)
+    bias = bucket.bias(window, exact)  # the same seen from either side, but for padding
     context, rows = _fused(q, k, v, scale, bias)
     context = context.to(value.dtype).transpose(1, 2)[bucket.valid]
     if not importance:

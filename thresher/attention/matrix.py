@@ -92,9 +92,8 @@ def _probabilities(
     scores = (bucket.heads(query).to(exact) * scale) @ bucket.heads(key).to(exact).transpose(-1, -2)
     if log_weight is not None:
         scores.add_(log_weight[bucket.index][:, None, None, :])
-    if (mask := bucket.reachable(window)) is not None:
-        # Adding a small broadcast bias is many times faster than filling the scores by a mask.
-        scores.add_(torch.zeros_like(mask, dtype=exact).masked_fill_(~mask, -torch.inf))
+    if (bias := bucket.bias(window, exact)) is not None:
+        scores.add_(bias)
     return scores.softmax(-1)
 
 
