@@ -1,4 +1,4 @@
-"""Linear layers for inference: laid out ahead for the CPU, or in int8."""
+"""Linear layers for inference, with their weights laid out ahead for the CPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thresher.families import is_plain
+from thresher.families import GeluLinear, is_plain
 
 
 class PackedLinear(nn.Module):
@@ -20,7 +20,7 @@ class PackedLinear(nn.Module):
 
     Parameters
     ----------
-    linear : nn.Linear
+    linear : nn.Linear or GeluLinear
     """
 
     weight: Tensor  # neither a parameter nor a buffer: a packed tensor has no memory that others could read
@@ -28,13 +28,16 @@ class PackedLinear(nn.Module):
     def __init__(self, linear: nn.Linear):
         super().__init__()
         self.in_features, self.out_features, self.bias = linear.in_features, linear.out_features, linear.bias
+        self.gelu = isinstance(linear, GeluLinear)
         self.weight = _packed(linear.weight.detach())
 
     def forward(self, values: Tensor) -> Tensor:
         if not self.weight.is_mkldnn or (torch.is_grad_enabled() and values.requires_grad):
-            return F.linear(values, _plain(self.weight), self.bias)
+            values = F.linear(values, _plain(self.weight), self.bias)
+            return F.gelu(values) if self.gelu else values
         values = values.to(self.weight.dtype)  # under autocast
-        return torch.ops.mkldnn._linear_pointwise(values, self.weight, self.bias, "none", [], "")
+        behind: tuple[Any, ...] = ("gelu", [], "none") if self.gelu else ("none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(values, self.weight, self.bias, *behind)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
@@ -67,46 +70,13 @@ def _plain(weight: Tensor) -> Tensor:
     return weight.to_dense() if weight.is_mkldnn else weight
 
 
-class Int8Linear(nn.Module):
-    """A linear layer whose weights and inputs are rounded to int8.
-
-    Weights have one scale for each output, inputs one for each token: what a token gives does not
-    depend on the tokens that happen to be in its batch.
-
-    Parameters
-    ----------
-    linear : nn.Linear
-    """
-
-    weight: Tensor
-    scale: Tensor
-
-    def __init__(self, linear: nn.Linear):
-        super().__init__()
-        weight = linear.weight.detach().float()
-        scale = weight.abs().amax(1).clamp(min=1e-12) / 127
-        self.register_buffer("weight", (weight / scale[:, None]).round().to(torch.int8).t())
-        self.register_buffer("scale", scale)
-        self.bias = linear.bias
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-
-    def forward(self, values: Tensor) -> Tensor:
-        rows = values.reshape(-1, self.in_features).float()
-        size = rows.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-        product = torch._int_mm((rows / size).round().to(torch.int8), self.weight)
-        out = product.float().mul_(size).mul_(self.scale)
-        if self.bias is not None:
-            out += self.bias
-        return out.to(values.dtype).view(*values.shape[:-1], self.out_features)
-
-
 def replace(module: nn.Module, kind: Callable[[nn.Linear], nn.Module]) -> None:
-    """Put another kind of layer in the place of every plain linear layer inside `module`.
+    """Put another kind of layer in the place of every linear layer inside `module`, plain or with GELU.
 
     Adapters are left as they are, for they reach into the layers that they adapt.
     """
     for name, child in module.named_children():
-        if is_plain(child):
+        if is_plain(child) or isinstance(child, GeluLinear):
             setattr(module, name, kind(child))
         elif not hasattr(child, "base_layer"):
             replace(child, kind)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from thresher.engines.base import Engine, Heads
-from thresher.engines.linear import Int8Linear, PackedLinear, replace
+from thresher.engines.int8 import Int8Linear
+from thresher.engines.linear import PackedLinear, replace
 from thresher.errors import UserError
 from thresher.families import Family
 
@@ -15,6 +16,12 @@ def to_bfloat16(model: nn.Module) -> None:
     """Convert the weights. Buffers stay: bfloat16 rotary frequencies turn far tokens by a wrong angle."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """What weights are held in, and what int8 leaves over is computed in: bfloat16 where that is fast."""
+    bf16 = precision == "bf16" or (precision == "int8" and torch.cpu._is_amx_tile_supported())
+    return torch.bfloat16 if bf16 else torch.float32
 
 
 class TorchEngine(Engine):
@@ -32,7 +39,7 @@ class TorchEngine(Engine):
         if precision is None:
             return
         layers = [family.layer(index) for index in range(family.layers)]
-        if precision == "bf16":
+        if dtype_of(precision) == torch.bfloat16:
             to_bfloat16(family.model)
         else:
             family.model.float()

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from thresher.errors import UserError
-from thresher.families.base import Family, is_plain
+from thresher.families.base import Family, GeluLinear, is_plain
 from thresher.families.bert import Bert
 from thresher.families.modernbert import ModernBert
 
@@ -53,4 +53,4 @@ def family_for(config: Any) -> type[Family]:
     raise UserError(f"Architecture '{model_type}' is not supported. Supported encoders: {supported}.")
 
 
-__all__ = ["FAMILIES", "Family", "family_for", "family_of", "is_plain"]
+__all__ = ["FAMILIES", "Family", "GeluLinear", "family_for", "family_of", "is_plain"]

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, TypeGuard
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from thresher.errors import UserError
 from thresher.packed import PackedBatch
@@ -14,6 +15,21 @@ from thresher.packed import PackedBatch
 def is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
     """True for a linear layer that is nothing else, and that nobody listens to."""
     return type(module) is nn.Linear and not (module._forward_hooks or module._forward_pre_hooks)
+
+
+class GeluLinear(nn.Linear):
+    """A linear layer with GELU behind it, which engines compute in one go: what `Family.fuse` makes of two
+    modules."""
+
+    @classmethod
+    def of(cls, linear: nn.Linear) -> GeluLinear:
+        """The same weights, not a copy."""
+        made = cls(linear.in_features, linear.out_features, device="meta")
+        made.weight, made.bias = linear.weight, linear.bias
+        return made
+
+    def forward(self, values: Tensor) -> Tensor:
+        return F.gelu(super().forward(values))
 
 
 class Family(ABC):
@@ -108,8 +124,8 @@ class Family(ABC):
         return True
 
     def fuse(self) -> None:  # noqa: B027 - most have nothing to join
-        """For inference: join plain linear layers that read the same input. The transformers model does not
-        run by itself any more."""
+        """For inference: join plain linear layers that read the same input, or with the GELU behind them.
+        The transformers model may not run by itself any more."""
 
     # What all of them share -----------------------------------------------------------------
 

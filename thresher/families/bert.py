@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thresher.families.base import Family, is_plain
+from thresher.families.base import Family, GeluLinear, is_plain
 from thresher.packed import PackedBatch
 
 FUSED = "query_key_value"
@@ -57,9 +57,11 @@ class Bert(Family):
 
     def fuse(self) -> None:
         for index in range(self.layers):
-            attention = self.layer(index).attention.self
+            attention, feed = self.layer(index).attention.self, self.layer(index).intermediate
             if hasattr(attention, FUSED):
                 continue  # by another PrunedModel of the same model
+            if self.config.hidden_act == "gelu" and is_plain(feed.dense):
+                feed.dense, feed.intermediate_act_fn = GeluLinear.of(feed.dense), nn.Identity()
             parts = [attention.query, attention.key, attention.value]
             if all(is_plain(part) and part.bias is not None for part in parts):
                 fused = nn.Linear(parts[0].in_features, 3 * parts[0].out_features, device="meta")

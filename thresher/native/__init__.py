@@ -33,6 +33,16 @@ class Problem(ctypes.Structure):
     )
 
 
+class RowWork(ctypes.Structure):
+    """As in csrc/rows.cpp."""
+
+    _fields_ = (
+        *((name, _pointer) for name in ("source", "target", "sizes", "bias")),
+        *((name, _long) for name in ("rows", "width")),
+        *((name, ctypes.c_int32) for name in ("bf16", "gelu")),
+    )
+
+
 def use(name: str | None = None) -> str:
     """Choose the instructions: amx, avx512, avx2 or portable; by default the best there are.
 
@@ -67,8 +77,8 @@ def _open() -> ctypes.CDLL | None:
     try:
         opened = ctypes.CDLL(str(file))
         opened.thresher_use.restype = ctypes.c_char_p
-        opened.thresher_problem_size.restype = ctypes.c_int64
-        same = opened.thresher_problem_size() == ctypes.sizeof(Problem)
+        sizes = (opened.thresher_problem_size(), opened.thresher_row_work_size())
+        same = sizes == (ctypes.sizeof(Problem), ctypes.sizeof(RowWork))
     except (OSError, AttributeError):
         same = False
     if not same:

@@ -8,14 +8,12 @@
 #include <cstring>
 #include <type_traits>
 
+#include "machines.h"
+#include "numbers.h"
 #include "team.h"
 
-#if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) || __GNUC__ >= 11)
-#define THRESHER_AMX
-#include <cpuid.h>
+#if defined(THRESHER_AMX)
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 extern "C" struct Problem {  // as in native.py
@@ -69,100 +67,10 @@ class Window {
   Reach reach_;
 };
 
-typedef float AnyFour __attribute__((vector_size(16), aligned(4), may_alias));
-typedef uint16_t bf16;
-
-// Numbers i, j, k and l of a and b, taken as one vector of eight.
-#if defined(__clang__) || __GNUC__ >= 12
-#define THRESHER_PICK(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
-#else
-typedef int32_t FourPlaces __attribute__((vector_size(16)));
-#define THRESHER_PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, FourPlaces{i, j, k, l})
-#endif
-
-#define THRESHER_UNROLL _Pragma("GCC unroll 8")  // else arrays of vectors stay in memory
-
 constexpr int64_t ROOM = 1 << 18;  // floats of packed heads that stay in a core's own cache
 
-inline float number(float value) { return value; }
-inline float number(bf16 value) {
-  const uint32_t bits = static_cast<uint32_t>(value) << 16;
-  float out;
-  std::memcpy(&out, &bits, 4);
-  return out;
-}
-inline AnyFour four(const float* from) { return *reinterpret_cast<const AnyFour*>(from); }
-inline AnyFour four(const bf16* from) {
-  return AnyFour{number(from[0]), number(from[1]), number(from[2]), number(from[3])};
-}
-template <class T>
-inline T rounded(float value);
-template <>
-inline float rounded<float>(float value) {
-  return value;
-}
-template <>
-inline bf16 rounded<bf16>(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  return value != value ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-
-// The same code for each instruction set. -----------------------------------------------------------
-
-namespace portable {
-#define THRESHER_WIDTH 4
-#define THRESHER_ROWS 4
-#define THRESHER_COLUMNS 2
-#define THRESHER_STRIPS run_strip<1>, run_strip<2>, run_strip<3>, run_strip<4>
-#include "attention_strip.h"
-}  // namespace portable
-
-#undef THRESHER_WIDTH
-#undef THRESHER_COLUMNS
-
-#if defined(__x86_64__)
-
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-namespace avx2 {
-#define THRESHER_WIDTH 8
-#define THRESHER_COLUMNS 2
-#include "attention_strip.h"
-}  // namespace avx2
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
-#undef THRESHER_WIDTH
-#undef THRESHER_ROWS
-#undef THRESHER_COLUMNS
-#undef THRESHER_STRIPS
-
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,fma,prefer-vector-width=512")
-#endif
-namespace avx512 {
-#define THRESHER_WIDTH 16
-#define THRESHER_ROWS 6
-#define THRESHER_COLUMNS 4
-#define THRESHER_STRIPS run_strip<1>, run_strip<2>, run_strip<3>, run_strip<4>, run_strip<5>, run_strip<6>
-#include "attention_strip.h"
-}  // namespace avx512
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+#define THRESHER_CODE "attention_strip.h"
+#include "each_machine.h"
 
 #if defined(THRESHER_AMX)
 #if defined(__clang__)
@@ -182,33 +90,19 @@ namespace amx {
 #endif
 #endif
 
-#endif  // x86_64
-
 using Run = void (*)(const Problem&, int64_t sequence, int64_t head, int64_t end);
 
-struct Machine {
-  const char* name;
-  bool here;
-  Run run[2];  // for float and for bfloat16
-};
-
-// Best first.
-const Machine machines[] = {
-#if defined(THRESHER_AMX)
-    {"amx", amx::here(), {avx512::run_heads<float>, amx::run_heads}},
-#endif
+// For float and for bfloat16.
+const Run runs[MACHINES][2] = {
+    {portable::run_heads<float>, portable::run_heads<bf16>},
 #if defined(__x86_64__)
-    {"avx512",
-     __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"),
-     {avx512::run_heads<float>, avx512::run_heads<bf16>}},
-    {"avx2",
-     __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
-     {avx2::run_heads<float>, avx2::run_heads<bf16>}},
+    {avx2::run_heads<float>, avx2::run_heads<bf16>},
+    {avx512::run_heads<float>, avx512::run_heads<bf16>},
 #endif
-    {"portable", true, {portable::run_heads<float>, portable::run_heads<bf16>}},
+#if defined(THRESHER_AMX)
+    {avx512::run_heads<float>, amx::run_heads},
+#endif
 };
-const Machine* chosen = nullptr;
 
 constexpr int64_t PIECES = 6;  // for each thread, or more: they end at about the same time
 
@@ -216,20 +110,12 @@ constexpr int64_t PIECES = 6;  // for each thread, or more: they end at about th
 
 extern "C" {
 
-// Choose the instructions to use by name, or the best there are by null. Gives back their name, or null if
-// the machine lacks them.
-const char* thresher_use(const char* name) {
-  for (const Machine& machine : machines)
-    if (machine.here && (!name || !std::strcmp(name, machine.name))) return (chosen = &machine)->name;
-  return nullptr;
-}
-
 // The size of a Problem, for the caller to compare with its own.
 int64_t thresher_problem_size() { return sizeof(Problem); }
 
 // Gives back 0, or 1 if memory ran out. thresher_use() comes first.
 int32_t thresher_attend(const Problem* problem, int32_t threads, Team team) {
-  const Run run = chosen->run[problem->bf16];
+  const Run run = runs[thresher_machine][problem->bf16];
   const int64_t heads = problem->heads, wanted = (PIECES * threads + problem->batch - 1) / problem->batch;
   const int64_t groups = std::min(heads, wanted);  // of heads, to a sequence
   return !share_out(problem->batch * groups, threads, team, [&](int64_t i) {

@@ -1,53 +1,18 @@
-// One head of one sequence in fp32 arithmetic, on vectors of THRESHER_WIDTH floats. No include guard:
-// attention.cpp includes this once for each instruction set, each time in a namespace of its own.
+// One head of one sequence in fp32 arithmetic. Included by each_machine.h.
 //
 // Queries go in strips of a few rows. The scores of a strip against all keys in reach stay in cache
 // while softmax, column sums and context rows are made of them, so that memory grows with the length
 // and never with its square.
 
-constexpr int W = THRESHER_WIDTH;           // floats in a vector
-constexpr int ROWS = THRESHER_ROWS;         // queries in a strip
-constexpr int COLUMNS = THRESHER_COLUMNS;   // vectors of keys that are multiplied at a time
-constexpr float MAGIC = 12582912.0f;        // 1.5 * 2^23: adding it rounds to a whole number
+#include "vectors.h"
 
-typedef float F __attribute__((vector_size(4 * W)));
-typedef int32_t I __attribute__((vector_size(4 * W)));
-typedef float AnyF __attribute__((vector_size(4 * W), aligned(4), may_alias));
-typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
-
-static inline F load(const float* from) { return *reinterpret_cast<const AnyF*>(from); }
-static inline void store(float* to, F values) { *reinterpret_cast<AnyF*>(to) = values; }
-static inline F all(float value) { return value - F{}; }
-static inline F larger(F a, F b) { return a < b ? b : a; }  // a NaN in a stays
+constexpr int ROWS = W == 16 ? 6 : 4;     // queries in a strip: as many as the registers hold sums of
+constexpr int COLUMNS = W == 16 ? 4 : 2;  // vectors of keys that are multiplied at a time
 
 static inline I lanes(int64_t first) {
   I count;
   for (int i = 0; i < W; ++i) count[i] = i;
   return count + static_cast<int32_t>(first);
-}
-
-// 2^x for x <= 0, relative error 2e-7; 2^-126 for anything below. A NaN stays.
-static inline F power(F x) {
-  x = larger(x, all(-126.0f));
-  const F shifted = x + MAGIC;
-  const F part = x - (shifted - MAGIC);
-  F value = part * 1.5403530e-4f + 1.3333558e-3f;
-  value = value * part + 9.6181291e-3f;
-  value = value * part + 5.5504109e-2f;
-  value = value * part + 2.4022651e-1f;
-  value = value * part + 6.9314718e-1f;
-  value = value * part + 1.0f;
-  return (F)((I)value + ((I)shifted << 23));
-}
-
-template <class Join>
-static inline float reduce(F values, Join join) {
-  Four part[W / 4];
-  std::memcpy(part, &values, sizeof(values));
-  for (int count = W / 8; count; count /= 2)
-    for (int i = 0; i < count; ++i) part[i] = join(part[i], part[i + count]);
-  const Four pair = join(part[0], THRESHER_PICK(part[0], part[0], 2, 3, 0, 1));
-  return join(pair, THRESHER_PICK(pair, pair, 1, 0, 3, 2))[0];
 }
 
 // Keys go in panels of W: panel[dim][W], zeros behind the last key. A score is then a sum over dims of one
@@ -208,7 +173,12 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   s.scores = scratch.take<float>(ROWS * s.stride);
   s.received = p.received ? scratch.take<float>(panelled) : nullptr;
   s.context = p.context ? scratch.take<float>(ROWS * width) : nullptr;
-  static void (*const run[])(const Strip&) = {THRESHER_STRIPS};
+  static void (*const run[])(const Strip&) = {
+      run_strip<1>, run_strip<2>, run_strip<3>, run_strip<4>,
+#if THRESHER_WIDTH == 16
+      run_strip<5>, run_strip<6>,
+#endif
+  };
   const auto from = [&](const void* base, const int64_t* stride, int64_t token, int64_t head) {
     return static_cast<const T*>(base) + token * stride[0] + head * stride[1];
   };

@@ -1,0 +1,90 @@
+"""Int8 layers, and the rows before and after their products, against float64."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from thresher import UserError, native
+from thresher.engines.int8 import Int8Linear, finish_, quantise
+from thresher.families import GeluLinear
+
+ROUTES = ["torch", "portable", "avx2", "avx512", "amx"]
+
+
+@pytest.fixture(params=ROUTES)
+def route(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(native, "library", None)
+        yield
+        return
+    if native.library is None:
+        pytest.skip("native code was not built")
+    try:
+        native.use(request.param)
+    except UserError as error:
+        pytest.skip(str(error))
+    yield
+    native.use()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (3, 5), (7, 16), (300, 33), (500, 1536), (0, 8)])
+def test_rows_to_int8_and_back(route, rows, width, dtype):
+    values = (torch.randn(rows, width) * torch.logspace(-6, 6, rows)[:, None]).to(dtype)
+    whole, sizes = quantise(values)
+    assert (whole.dtype, sizes.dtype) == (torch.int8, torch.float32)
+    torch.testing.assert_close(sizes, values.float().abs().amax(1) / 127)
+    steps = values.double() / sizes.double()[:, None]
+    assert ((whole.double() - steps).abs() < 0.5001).all()
+    assert (whole.int().abs().amax(1) == 127).all()
+
+
+def test_rows_of_zeros_and_of_no_numbers(route):
+    values = torch.zeros(3, 40)
+    values[1, 33], values[2, 7] = float("nan"), -2.0
+    whole, sizes = quantise(values)
+    assert (whole[0] == 0).all()
+    assert sizes.isnan().tolist() == [False, True, False]
+    assert whole[2].tolist() == [-127 if i == 7 else 0 for i in range(40)]
+    out = finish_(torch.ones(3, 40, dtype=torch.bfloat16), sizes, torch.zeros(40), False)
+    assert out.isnan().all(1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (7, 16), (300, 33), (500, 1536)])
+def test_products_to_what_they_stand_for(route, rows, width, gelu, dtype):
+    product, sizes, bias = torch.randn(rows, width).to(dtype) * 4, torch.rand(rows) * 2, torch.randn(width)
+    expected = product.double() * sizes[:, None] + bias
+    expected = F.gelu(expected) if gelu else expected
+    found = finish_(product, sizes, bias, gelu)
+    assert found.dtype == dtype
+    close = {torch.float32: {"atol": 2e-6, "rtol": 1e-6}, torch.bfloat16: {"atol": 1e-6, "rtol": 2**-8}}[
+        dtype
+    ]
+    torch.testing.assert_close(found.double(), expected, **close)
+
+
+@pytest.mark.parametrize("vnni", [False, True])
+@pytest.mark.parametrize("gelu", [False, True])
+@torch.inference_mode()
+def test_a_layer_is_the_product_of_what_was_rounded(route, gelu, vnni, monkeypatch):
+    if not vnni:
+        monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    linear = torch.nn.Linear(64, 48, bias=not gelu)
+    layer = Int8Linear(GeluLinear.of(linear) if gelu else linear)
+    values = torch.randn(2, 30, 64)
+    weight_sizes = linear.weight.double().abs().amax(1, keepdim=True) / 127
+    weight = (linear.weight / weight_sizes.float()).round().double() * weight_sizes
+    whole, sizes = quantise(values.flatten(0, 1))
+    expected = (whole.double() * sizes.double()[:, None] @ weight.t()).view(2, 30, 48)
+    expected = F.gelu(expected) if gelu else expected + linear.bias
+    torch.testing.assert_close(layer(values).double(), expected, atol=1e-5, rtol=1e-5)
+    assert (layer(values) - (F.gelu(linear(values)) if gelu else linear(values))).abs().max() < 0.1
+    for same in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(same(values), layer(values))

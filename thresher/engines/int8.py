@@ -1,0 +1,125 @@
+"""Linear layers in int8, for CPUs."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thresher import native
+from thresher.families import GeluLinear
+
+
+class Int8Linear(nn.Module):
+    """A linear layer whose weights and inputs are rounded to int8.
+
+    Weights have one size (what a step of 1 stands for) for each output, inputs one for each token: what
+    a token gives does not depend on the tokens that happen to be in its batch.
+
+    Parameters
+    ----------
+    linear : nn.Linear or GeluLinear
+    """
+
+    weight: Tensor  # int8 [in, out]; where oneDNN has its own layout of it, neither a parameter nor a buffer
+    sizes: Tensor  # float32 [out]
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.gelu = isinstance(linear, GeluLinear)
+        weight = linear.weight.detach().float()
+        self.sizes = weight.abs().amax(1).clamp(min=1e-12) / 127
+        bias = weight.new_zeros(self.out_features) if linear.bias is None else linear.bias.detach().float()
+        self.bias, self.zeros = bias.contiguous(), torch.zeros_like(self.sizes, dtype=torch.int32)
+        self.weight = _packed((weight / self.sizes[:, None]).round().to(torch.int8).t())
+
+    def forward(self, values: Tensor) -> Tensor:
+        rows, sizes = quantise(values.reshape(-1, self.in_features))
+        if self.weight.is_mkldnn:
+            scales = (1.0, 0, self.weight, self.sizes, self.zeros)
+            rest: tuple[Any, ...] = (None, 1.0, 0, values.dtype, "none", [], "")
+            product = torch.ops.onednn.qlinear_pointwise(rows, *scales, *rest)
+        else:
+            product = torch._int_mm(rows, self.weight).float().mul_(self.sizes).to(values.dtype)
+        out = finish_(product, sizes, self.bias, self.gelu)
+        return out.view(*values.shape[:-1], self.out_features)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"weight": self.weight.to_dense() if self.weight.is_mkldnn else self.weight}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.weight = _packed(self.weight)
+
+
+def _packed(weight: Tensor) -> Tensor:
+    """In oneDNN's layout, where it has fast products of int8 on this machine."""
+    if torch.cpu._is_vnni_supported() and hasattr(torch.ops.onednn, "qlinear_prepack"):
+        return torch.ops.onednn.qlinear_prepack(weight.t().contiguous(), None)
+    return weight
+
+
+def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Round every row to int8 times its own size, which is the largest number of the row over 127.
+
+    Parameters
+    ----------
+    rows : tensor [rows, width]
+
+    Returns
+    -------
+    tuple
+        int8 ``[rows, width]``, and float32 sizes ``[rows]``.
+    """
+    whole, sizes = (
+        rows.new_empty(rows.shape, dtype=torch.int8),
+        rows.new_empty(len(rows), dtype=torch.float32),
+    )
+    if _served(rows):
+        _run("thresher_quantise", rows.contiguous(), whole, sizes)
+        return whole, sizes
+    rows = rows.float()
+    sizes = rows.abs().amax(1) / 127
+    return (rows / sizes[:, None].clamp(min=1e-12)).round().to(torch.int8), sizes
+
+
+def finish_(product: Tensor, sizes: Tensor, bias: Tensor, gelu: bool) -> Tensor:
+    """``product * sizes + bias``, through GELU if wanted, in the place of `product`.
+
+    Parameters
+    ----------
+    product : tensor [rows, width]
+    sizes : float32 tensor [rows]
+    bias : float32 tensor [width]
+    gelu : bool
+    """
+    if _served(product):
+        _run("thresher_finish", product, product, sizes, bias, gelu)
+        return product
+    out = torch.addcmul(bias, product.float(), sizes[:, None])
+    return product.copy_(F.gelu(out) if gelu else out)
+
+
+def _served(rows: Tensor) -> bool:
+    return native.library is not None and rows.dtype in (torch.float32, torch.bfloat16)
+
+
+def _run(
+    name: str, source: Tensor, target: Tensor, sizes: Tensor, bias: Tensor | None = None, gelu: bool = False
+) -> None:
+    work = native.RowWork(
+        source.data_ptr(),
+        target.data_ptr(),
+        sizes.data_ptr(),
+        None if bias is None else bias.data_ptr(),
+        *source.shape,
+        source.dtype == torch.bfloat16,
+        gelu,
+    )
+    operation: Callable[..., None] = getattr(native.library, name)
+    operation(ctypes.byref(work), native.threads(source.numel()), native.team)

@@ -1,0 +1,48 @@
+// Which instruction set is used: the best there is, or the one that the caller names.
+
+#include "machines.h"
+
+#include <cstring>
+
+#if defined(THRESHER_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+Machine thresher_machine = PORTABLE;
+
+static bool here(Machine asked) {
+  switch (asked) {
+#if defined(THRESHER_AMX)
+    case AMX: {
+      unsigned a, b, c, d, a1, b1, c1, d1;
+      const bool known = __get_cpuid_count(7, 0, &a, &b, &c, &d) && __get_cpuid_count(7, 1, &a1, &b1, &c1, &d1);
+      const bool able = known && (d >> 22 & 1) && (d >> 24 & 1) && (a1 >> 5 & 1);  // amx-bf16, amx-tile, avx512-bf16
+      // Ask for the tiles: the kernel gives their room to those who do. 18 is their number among its states.
+      return able && !syscall(SYS_arch_prctl, 0x1023, 18);
+    }
+#endif
+#if defined(__x86_64__)
+    case AVX512:
+      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    case AVX2:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+    default:
+      return asked == PORTABLE;
+  }
+}
+
+// Choose the instructions to use by name, or the best there are by null. Gives back their name, or null if
+// the machine lacks them.
+extern "C" const char* thresher_use(const char* name) {
+  static const char* const names[MACHINES] = {"portable", "avx2", "avx512", "amx"};
+  for (int i = MACHINES - 1; i >= 0; --i)
+    if ((!name || !std::strcmp(name, names[i])) && here(Machine(i))) {
+      thresher_machine = Machine(i);
+      return names[i];
+    }
+  return nullptr;
+}

@@ -1,0 +1,97 @@
+// What int8 products need row by row: numbers rounded to int8 before, and scaled, shifted and rounded after.
+// Included by each_machine.h.
+
+#include "vectors.h"
+
+typedef uint16_t Half __attribute__((vector_size(2 * W)));
+typedef Half AnyHalf __attribute__((aligned(2), may_alias));
+typedef uint32_t U __attribute__((vector_size(4 * W)));
+typedef int8_t Bytes __attribute__((vector_size(W)));
+typedef Bytes AnyBytes __attribute__((aligned(1), may_alias));
+
+static inline F read(const float* from) { return load(from); }
+static inline F read(const bf16* from) {
+  return (F)(__builtin_convertvector(*reinterpret_cast<const AnyHalf*>(from), U) << 16);
+}
+static inline void write(float* to, F values) { store(to, values); }
+static inline void write(bf16* to, F values) {
+  const U bits = (U)values, even = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  *reinterpret_cast<AnyHalf*>(to) = __builtin_convertvector(values == values ? even : bits >> 16 | 0x40, Half);
+}
+
+// Whole vectors of a row by `step(place, pointers...)`, and what is left over through a copy with zeros behind it.
+template <class From, class To, class Step>
+static inline void along(const From* from, To* to, int64_t width, const Step& step) {
+  int64_t i = 0;
+  for (; i + W <= width; i += W) step(i, from + i, to + i);
+  if (const int64_t left = width - i) {
+    From some[W] = {};
+    To made[W];
+    std::memcpy(some, from + i, left * sizeof(From));
+    step(i, some, made);
+    std::memcpy(to + i, made, left * sizeof(To));
+  }
+}
+
+// A row as int8 times its size, which is the largest of it over 127. A NaN makes the size a NaN.
+template <class T>
+static void quantise_row(const T* row, int64_t width, int8_t* to, float* size) {
+  I largest = {};
+  along(row, to, width, [&](int64_t, const T* from, int8_t*) {
+    const I bits = (I)read(from) & 0x7fffffff;  // as whole numbers they have the order of what they mean
+    largest = bits > largest ? bits : largest;
+  });
+  int32_t bits = 0;
+  for (int i = 0; i < W; ++i) bits = std::max<int32_t>(bits, largest[i]);
+  float most;
+  std::memcpy(&most, &bits, 4);
+  *size = most / 127;
+  const F factor = all(most > 0 ? 127 / most : 0);
+  along(row, to, width, [&](int64_t, const T* from, int8_t* made) {
+    const I whole = (I)(read(from) * factor + MAGIC) - (I)all(MAGIC);
+    *reinterpret_cast<AnyBytes*>(made) = __builtin_convertvector(whole, Bytes);
+  });
+}
+
+// x times the normal distribution's share below x, by formula 7.1.26 of Abramowitz and Stegun: error 1e-7.
+static inline F gelu(F x) {
+  const F size = (F)((I)x & 0x7fffffff);
+  const F t = 1.0f / (size * 0.23164189f + 1.0f);
+  F tail = t * 1.061405429f - 1.453152027f;
+  tail = tail * t + 1.421413741f;
+  tail = tail * t - 0.284496736f;
+  tail = tail * t + 0.254829592f;
+  tail = tail * t * power(x * x * -0.72134752f);
+  return larger(x, F{}) - 0.5f * size * tail;
+}
+
+// Products of a row of int8 to what they stand for: times the row's size, plus bias, and through GELU if wanted.
+template <class T>
+static void finish_row(T* row, float size, const float* bias, bool gelu_too, int64_t width) {
+  along(row, row, width, [&](int64_t i, const T* from, T* made) {
+    float last[W] = {};
+    const bool whole = i + W <= width;
+    if (!whole) std::memcpy(last, bias + i, (width - i) * sizeof(float));
+    const F value = read(from) * size + load(whole ? bias + i : last);
+    write(made, gelu_too ? gelu(value) : value);
+  });
+}
+
+static void quantise(const RowWork& r, int64_t first, int64_t last) {
+  for (int64_t i = first; i < last; ++i) {
+    int8_t* to = static_cast<int8_t*>(r.to) + i * r.width;
+    if (r.bf16)
+      quantise_row(static_cast<const bf16*>(r.from) + i * r.width, r.width, to, r.sizes + i);
+    else
+      quantise_row(static_cast<const float*>(r.from) + i * r.width, r.width, to, r.sizes + i);
+  }
+}
+
+static void finish(const RowWork& r, int64_t first, int64_t last) {
+  for (int64_t i = first; i < last; ++i) {
+    if (r.bf16)
+      finish_row(static_cast<bf16*>(r.to) + i * r.width, r.sizes[i], r.bias, r.gelu, r.width);
+    else
+      finish_row(static_cast<float*>(r.to) + i * r.width, r.sizes[i], r.bias, r.gelu, r.width);
+  }
+}

@@ -1,0 +1,37 @@
+// Vectors of THRESHER_WIDTH floats. No include guard, as of all that each_machine.h includes.
+
+constexpr int W = THRESHER_WIDTH;     // floats in a vector
+constexpr float MAGIC = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
+
+typedef float F __attribute__((vector_size(4 * W)));
+typedef int32_t I __attribute__((vector_size(4 * W)));
+typedef float AnyF __attribute__((vector_size(4 * W), aligned(4), may_alias));
+
+static inline F load(const float* from) { return *reinterpret_cast<const AnyF*>(from); }
+static inline void store(float* to, F values) { *reinterpret_cast<AnyF*>(to) = values; }
+static inline F all(float value) { return value - F{}; }
+static inline F larger(F a, F b) { return a < b ? b : a; }  // a NaN in a stays
+
+// 2^x for x <= 0, relative error 2e-7; 2^-126 for anything below. A NaN stays.
+static inline F power(F x) {
+  x = larger(x, all(-126.0f));
+  const F shifted = x + MAGIC;
+  const F part = x - (shifted - MAGIC);
+  F value = part * 1.5403530e-4f + 1.3333558e-3f;
+  value = value * part + 9.6181291e-3f;
+  value = value * part + 5.5504109e-2f;
+  value = value * part + 2.4022651e-1f;
+  value = value * part + 6.9314718e-1f;
+  value = value * part + 1.0f;
+  return (F)((I)value + ((I)shifted << 23));
+}
+
+template <class Join>
+static inline float reduce(F values, Join join) {
+  Four part[W / 4];
+  std::memcpy(part, &values, sizeof(values));
+  for (int count = W / 8; count; count /= 2)
+    for (int i = 0; i < count; ++i) part[i] = join(part[i], part[i + count]);
+  const Four pair = join(part[0], THRESHER_PICK(part[0], part[0], 2, 3, 0, 1));
+  return join(pair, THRESHER_PICK(pair, pair, 1, 0, 3, 2))[0];
+}
