@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from thresher.engines.base import Engine, Heads
 from thresher.engines.int8 import Int8Linear
 from thresher.engines.linear import PackedLinear, replace
+from thresher.engines.tiles import TileLinear
+from thresher.engines.tiles import here as tiles_here
 from thresher.errors import UserError
 from thresher.families import Family
 
@@ -22,6 +27,13 @@ def dtype_of(precision: str) -> torch.dtype:
     """What weights are held in, and what int8 leaves over is computed in: bfloat16 where that is fast."""
     bf16 = precision == "bf16" or (precision == "int8" and torch.cpu._is_amx_tile_supported())
     return torch.bfloat16 if bf16 else torch.float32
+
+
+def _kind(precision: str, device: torch.device) -> Callable[[nn.Linear], nn.Module]:
+    """The linear layer to use."""
+    if precision != "fp32" and device.type == "cpu" and tiles_here():
+        return partial(TileLinear, int8=precision == "int8")
+    return Int8Linear if precision == "int8" else PackedLinear
 
 
 class TorchEngine(Engine):
@@ -50,7 +62,7 @@ class TorchEngine(Engine):
                 raise UserError("An adapter cannot run in int8: merge it first (model.merge_and_unload()).")
         family.fuse()
         for layer in layers:
-            replace(layer, Int8Linear if precision == "int8" else PackedLinear)
+            replace(layer, _kind(precision, family.model.device))
 
     def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> tuple[Tensor, Heads]:
         hidden = self.family.embed(input_ids, token_types, positions)

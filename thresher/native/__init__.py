@@ -34,12 +34,22 @@ class Problem(ctypes.Structure):
 
 
 class RowWork(ctypes.Structure):
-    """As in csrc/rows.cpp."""
+    """As in csrc/linear.cpp."""
 
     _fields_ = (
         *((name, _pointer) for name in ("source", "target", "sizes", "bias")),
         *((name, _long) for name in ("rows", "width")),
         *((name, ctypes.c_int32) for name in ("bf16", "gelu")),
+    )
+
+
+class LinearWork(ctypes.Structure):
+    """As in csrc/linear.cpp."""
+
+    _fields_ = (
+        *((name, _pointer) for name in ("source", "target", "weights", "weight_sizes", "bias")),
+        *((name, _long) for name in ("rows", "inputs", "outputs", "stride")),
+        *((name, ctypes.c_int32) for name in ("int8", "bf16", "gelu")),
     )
 
 
@@ -56,12 +66,14 @@ def use(name: str | None = None) -> str:
     UserError
         If the machine lacks them.
     """
+    global instructions
     assert library is not None
     if (found := library.thresher_use(None if name is None else name.encode())) is None:
         raise UserError(
             f"{SWITCH} is '{name}', which this machine lacks; choose amx, avx512, avx2, portable or off."
         )
-    return found.decode()
+    instructions = found.decode()
+    return instructions
 
 
 def threads(work: int, least: int = 1 << 18) -> ctypes.c_int32:
@@ -77,8 +89,11 @@ def _open() -> ctypes.CDLL | None:
     try:
         opened = ctypes.CDLL(str(file))
         opened.thresher_use.restype = ctypes.c_char_p
-        sizes = (opened.thresher_problem_size(), opened.thresher_row_work_size())
-        same = sizes == (ctypes.sizeof(Problem), ctypes.sizeof(RowWork))
+        structs = {"problem": Problem, "row_work": RowWork, "linear_work": LinearWork}
+        same = all(
+            getattr(opened, f"thresher_{name}_size")() == ctypes.sizeof(struct)
+            for name, struct in structs.items()
+        )
     except (OSError, AttributeError):
         same = False
     if not same:
@@ -89,7 +104,9 @@ def _open() -> ctypes.CDLL | None:
 library = _open()
 """The library, or None where it was not built or is switched off."""
 
-instructions = use(os.environ.get(SWITCH) or None) if library else None
+instructions: str | None = None
+if library:
+    use(os.environ.get(SWITCH) or None)
 
 # torch's own team of threads, where it has one that can be found: a second would fight it for the cores.
 _parallel = getattr(ctypes.CDLL(None), "GOMP_parallel", None) if library else None

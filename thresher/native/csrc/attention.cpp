@@ -12,10 +12,6 @@
 #include "numbers.h"
 #include "team.h"
 
-#if defined(THRESHER_AMX)
-#include <immintrin.h>
-#endif
-
 extern "C" struct Problem {  // as in native.py
   const void *query, *key, *value;  // [tokens, heads, dim]
   int64_t query_stride[2], key_stride[2], value_stride[2];  // from token to token, and from head to head
@@ -70,25 +66,8 @@ class Window {
 constexpr int64_t ROOM = 1 << 18;  // floats of packed heads that stay in a core's own cache
 
 #define THRESHER_CODE "attention_strip.h"
+#define THRESHER_AMX_CODE "attention_amx.h"
 #include "each_machine.h"
-
-#if defined(THRESHER_AMX)
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,prefer-vector-width=512")
-#endif
-namespace amx {
-#include "tiles.h"
-#include "attention_amx.h"
-}  // namespace amx
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif
 
 using Run = void (*)(const Problem&, int64_t sequence, int64_t head, int64_t end);
 

@@ -3,6 +3,7 @@
 
 #if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) || __GNUC__ >= 11)
 #define THRESHER_AMX
+#include <immintrin.h>
 #endif
 
 enum Machine { PORTABLE, AVX2, AVX512, AMX, MACHINES };

@@ -1,0 +1,110 @@
+"""Linear layers by our own code, in bfloat16 or int8, on processors with AMX."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thresher import native
+from thresher.families import GeluLinear
+
+ROW, PANEL = 64, 32  # bytes in a row of a tile, and outputs that are computed together
+
+
+def here() -> bool:
+    """True on a machine that can, with the native code built and not told otherwise."""
+    return native.library is not None and native.instructions == "amx"
+
+
+class TileLinear(nn.Module):
+    """A linear layer, with its weights in the tiles that AMX multiplies.
+
+    In int8, weights have one size (what a step of 1 stands for) for each output, inputs one for each token:
+    what a token gives does not depend on the tokens that happen to be in its batch. Where the layer is moved
+    to another device or dtype, or gradients are wanted, it goes on as a plain linear layer.
+
+    Parameters
+    ----------
+    linear : nn.Linear or GeluLinear
+    int8 : bool
+        Round weights and inputs to int8; else they are bfloat16.
+    """
+
+    # No buffers: none of these follows the model to another dtype.
+    tiles: Tensor  # [outputs / 16, chunks of inputs, 16, 16, inputs in a group]
+    sizes: Tensor  # float32 [outputs], with zeros behind them to fill the last panel
+    bias: Tensor  # as sizes
+    moved: Tensor | None = None  # the weight, where it is no longer in tiles
+
+    def __init__(self, linear: nn.Linear, int8: bool):
+        super().__init__()
+        self.in_features, self.out_features, self.int8 = linear.in_features, linear.out_features, int8
+        self.gelu = isinstance(linear, GeluLinear)
+        weight = linear.weight.detach().float()
+        sizes = weight.abs().amax(1).clamp(min=1e-12) / 127 if int8 else torch.ones(len(weight))
+        if int8:
+            weight = (weight / sizes[:, None]).round()
+        bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().float()
+        behind = (0, -len(weight) % PANEL)
+        self.tiles = in_tiles(weight.to(torch.int8 if int8 else torch.bfloat16))
+        self.sizes, self.bias = F.pad(sizes, behind), F.pad(bias, behind)
+
+    def forward(self, values: Tensor) -> Tensor:
+        if self.moved is not None or (torch.is_grad_enabled() and values.requires_grad):
+            return self._plainly(values)
+        if not self.int8 or values.dtype != torch.float32:
+            values = values.to(torch.bfloat16)  # under autocast
+        rows = values.reshape(-1, self.in_features)
+        if rows.stride(1) != 1:
+            rows = rows.contiguous()
+        out = rows.new_empty(len(rows), self.out_features)
+        work = native.LinearWork(
+            rows.data_ptr(),
+            out.data_ptr(),
+            self.tiles.data_ptr(),
+            self.sizes.data_ptr(),
+            self.bias.data_ptr(),
+            len(rows),
+            self.in_features,
+            self.out_features,
+            rows.stride(0),
+            self.int8,
+            rows.dtype == torch.bfloat16,
+            self.gelu,
+        )
+        threads = native.threads(len(rows) * self.tiles.numel(), 1 << 21)
+        if native.library is None or native.library.thresher_linear(ctypes.byref(work), threads, native.team):
+            raise RuntimeError("A linear layer found no AMX here, or no memory.")
+        return out.view(*values.shape[:-1], self.out_features)
+
+    def _weight(self) -> Tensor:
+        """The weight ``[outputs, inputs]`` that the tiles stand for."""
+        parts = self.tiles.permute(0, 3, 1, 2, 4)
+        weight = parts.reshape(len(parts) * 16, -1)[: self.out_features, : self.in_features]
+        return weight * self.sizes[: self.out_features, None] if self.int8 else weight
+
+    def _plainly(self, values: Tensor) -> Tensor:
+        weight = (self._weight() if self.moved is None else self.moved).to(values.dtype)
+        out = F.linear(values, weight, self.bias[: self.out_features].to(weight))
+        return F.gelu(out) if self.gelu else out
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)
+        before = self._weight() if self.moved is None else self.moved
+        after = fn(before)
+        if (after.device, after.dtype) != (before.device, before.dtype):
+            self.moved = after
+        return self
+
+
+def in_tiles(weight: Tensor) -> Tensor:
+    """``[outputs, inputs]`` to tiles, one after the other (csrc/linear_amx.h). Zeros fill the last ones."""
+    side, group = ROW // weight.element_size(), 4 // weight.element_size()
+    weight = F.pad(weight, (0, -weight.shape[1] % side, 0, -weight.shape[0] % PANEL))
+    parts = weight.view(len(weight) // 16, 16, -1, 16, group)  # 16 outputs; chunks of inputs; rows of a tile
+    return parts.permute(0, 2, 3, 1, 4).contiguous()

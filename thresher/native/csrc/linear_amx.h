@@ -1,0 +1,125 @@
+// Linear layers on AMX, in bfloat16 or int8: rows are rounded and laid out in tiles, multiplied, and finished
+// (size, bias, GELU) while they are in cache. Weights come in tiles: for every 16 outputs, and within them for
+// every 64 bytes of inputs, 16 rows of (4 / bytes of a number) inputs for each of the 16 outputs.
+
+constexpr int64_t BYTES = 1024;  // of a tile
+
+// Products of 16 or 32 rows with 32 outputs.
+template <bool INT8, int STRIPS>
+static inline void multiply(const char* rows, const char* weights, int64_t chunks, char* products) {
+  _tile_zero(0);
+  _tile_zero(1);
+  if (STRIPS == 2) {
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  for (int64_t c = 0; c < chunks; ++c) {
+    _tile_loadd(4, rows + c * BYTES, 64);
+    _tile_loadd(6, weights + c * BYTES, 64);
+    _tile_loadd(7, weights + (chunks + c) * BYTES, 64);
+    if (STRIPS == 2) _tile_loadd(5, rows + (chunks + c) * BYTES, 64);
+    if (INT8) {
+      _tile_dpbssd(0, 4, 6);
+      _tile_dpbssd(1, 4, 7);
+      if (STRIPS == 2) {
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
+      }
+    } else {
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      if (STRIPS == 2) {
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+      }
+    }
+  }
+  _tile_stored(0, products, 128);
+  _tile_stored(1, products + 64, 128);
+  if (STRIPS == 2) {
+    _tile_stored(2, products + 16 * 128, 128);
+    _tile_stored(3, products + 16 * 128 + 64, 128);
+  }
+}
+
+// Sixteen products of a row, made into what they stand for.
+template <bool INT8>
+static inline avx512::F finished(const void* products, float size, avx512::F weight_sizes, avx512::F bias, bool gelu) {
+  using avx512::F;
+  F value = INT8 ? (F)_mm512_cvtepi32_ps(_mm512_loadu_si512(products)) * (weight_sizes * size)
+                 : avx512::load(static_cast<const float*>(products));
+  value += bias;
+  return gelu ? avx512::gelu(value) : value;
+}
+
+// Two vectors of numbers to where `count` of them have room.
+template <class T>
+static inline void write(T* to, avx512::F low, avx512::F high, int64_t count) {
+  T some[32];
+  T* made = count < 32 ? some : to;
+  if constexpr (sizeof(T) == 2) {
+    const __m512bh both = _mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+    _mm512_storeu_si512(made, reinterpret_cast<const __m512i&>(both));
+  } else {
+    avx512::store(made, low);
+    avx512::store(made + 16, high);
+  }
+  if (count < 32) std::memcpy(to, some, count * sizeof(T));
+}
+
+// Products of `count` rows with 32 outputs from `output` on.
+template <bool INT8, class T>
+static void finish_block(const LinearWork& w, const char* products, const float* sizes, int64_t row, int64_t count,
+                         int64_t output) {
+  using avx512::F;
+  using avx512::load;
+  const F bias = load(w.bias + output), next_bias = load(w.bias + output + 16);  // they go on behind the last output
+  const F weight_sizes = INT8 ? load(w.weight_sizes + output) : F{};
+  const F next_sizes = INT8 ? load(w.weight_sizes + output + 16) : F{};
+  T* to = static_cast<T*>(w.to) + row * w.outputs + output;
+  for (int64_t r = 0; r < count; ++r, products += 128, to += w.outputs) {
+    const float size = INT8 ? sizes[r] : 0.0f;
+    write(to, finished<INT8>(products, size, weight_sizes, bias, w.gelu),
+          finished<INT8>(products + 64, size, next_sizes, next_bias, w.gelu), w.outputs - output);
+  }
+}
+
+// Rows [row, row + count) times outputs [output, end).
+template <bool INT8, class T>
+static void run(const LinearWork& w, int64_t row, int64_t count, int64_t output, int64_t end) {
+  constexpr int64_t NUMBERS = INT8 ? 64 : 32;  // in a row of a tile
+  const int64_t chunks = (w.inputs + NUMBERS - 1) / NUMBERS, strips = (count + TILE - 1) / TILE;
+  Scratch scratch;
+  char* tiles = scratch.take<char>(strips * chunks * BYTES);
+  float* sizes = scratch.take<float>(count);
+  char* line = scratch.take<char>(chunks * 64);
+  char* products = scratch.take<char>(4 * BYTES);
+  std::memset(line, 0, chunks * 64);
+  for (int64_t r = 0; r < strips * TILE; ++r) {
+    const T* from = static_cast<const T*>(w.from) + (row + r) * w.stride;
+    if (r >= count)
+      std::memset(line, 0, chunks * 64);
+    else if constexpr (INT8)
+      avx512::quantise_row(from, w.inputs, reinterpret_cast<int8_t*>(line), sizes + r);
+    else
+      std::memcpy(line, from, w.inputs * sizeof(T));
+    char* to = tiles + r / TILE * chunks * BYTES + r % TILE * 64;
+    for (int64_t c = 0; c < chunks; ++c) std::memcpy(to + c * BYTES, line + c * 64, 64);
+  }
+  THRESHER_STORED;
+  _tile_loadconfig(&SHAPES);
+  for (; output < end; output += 32) {
+    const char* weights = static_cast<const char*>(w.weights) + output / 16 * chunks * BYTES;
+    for (int64_t r = 0; r < count; r += 32) {
+      const int64_t some = std::min<int64_t>(32, count - r);
+      const char* from = tiles + r / TILE * chunks * BYTES;
+      if (some > TILE)
+        multiply<INT8, 2>(from, weights, chunks, products);
+      else
+        multiply<INT8, 1>(from, weights, chunks, products);
+      THRESHER_STORED;
+      finish_block<INT8, T>(w, products, sizes + r, row + r, some, output);
+    }
+  }
+  _tile_release();
+}
