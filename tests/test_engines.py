@@ -10,6 +10,7 @@ import torch
 
 from tests import tiny
 from thresher import PrunedModel, PruningConfig, UserError, prune
+from thresher.engines.int8 import Int8Linear
 from thresher.engines.linear import PackedLinear
 from thresher.engines.torch import dtype_of
 
@@ -99,10 +100,14 @@ def test_is_made_ready_once_and_whole():
 
 def test_int8_keeps_the_head():
     model = pruned("bert", 0.0)
-    head = model.model.classifier
     model.for_inference("int8")
-    assert model.model.classifier is head
-    assert not any(type(m) is torch.nn.Linear for m in model.model.bert.encoder.modules())
+    in_int8 = [
+        n for n, m in model.model.named_modules() if isinstance(m, Int8Linear) or getattr(m, "int8", 0)
+    ]
+    assert (
+        len(in_int8) == 4 * 2
+    )  # of two layers: queries with keys and values, output, and the feed-forward's
+    assert all(".encoder.layer." in name for name in in_int8)
 
 
 @pytest.mark.parametrize(

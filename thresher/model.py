@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -189,6 +190,7 @@ class PrunedModel(nn.Module):
         """Logits ``[batch, labels]`` and the trace, from packed ids ``[tokens]``."""
         family, exact = self.family, self.pruner.accumulates
         family.check_length(int(packed.lengths.max()))
+        packed = replace(packed, round_rows=self.engine.round_rows)
         trace = Trace(family, packed, self.pruning.prefix)
         heads: Heads | None
         hidden, heads = self.engine.embed(

@@ -24,11 +24,14 @@ class PackedBatch:
         tokens leaves the positions of the others as they were.
     original_lengths : int64 tensor [batch]
         Tokens of each sequence before anything was dropped.
+    round_rows : bool
+        On CPUs, compute tokens in a round number of rows: see `room`.
     """
 
     cu_seqlens: Tensor
     positions: Tensor
     original_lengths: Tensor
+    round_rows: bool = True
 
     @classmethod
     def from_padded(cls, attention_mask: Tensor, *padded: Tensor) -> tuple[PackedBatch, *tuple[Tensor, ...]]:
@@ -57,6 +60,12 @@ class PackedBatch:
                 "tokens and 0 at padding, as the tokenizer makes it."
             )
         mask = attention_mask.bool()
+        rows, length = mask.shape
+        if length and mask.all():  # as a text by itself always is
+            positions = torch.arange(length, device=mask.device).repeat(rows)
+            lengths = mask.new_full((rows,), length, dtype=torch.int64)
+            packed = cls(_offsets(lengths), positions, lengths)
+            return (packed, *(values.flatten(0, 1) for values in padded))
         lengths = mask.sum(1)
         starts = mask[:, :1].sum(1) + (mask[:, 1:] & ~mask[:, :-1]).sum(1)
         if (wrong := starts != 1).any():
@@ -82,9 +91,9 @@ class PackedBatch:
 
     @cached_property
     def room(self) -> int:
-        """Rows in which the tokens are computed. On a CPU, products are compiled for their number of rows,
+        """Rows in which the tokens are computed. On a CPU, oneDNN compiles products for their number of rows,
         which takes milliseconds; so it is rounded up, by 3 % at most from 512 on, and few numbers occur."""
-        if self.positions.device.type != "cpu":
+        if not self.round_rows or self.positions.device.type != "cpu":
             return self.tokens
         step = max(16, 1 << max(0, self.tokens.bit_length() - 6))
         return -(-self.tokens // step) * step
@@ -135,7 +144,8 @@ class PackedBatch:
             In order.
         """
         starts = torch.searchsorted(survivors, self.cu_seqlens, out_int32=True)
-        return PackedBatch(starts, self.positions.index_select(0, survivors), self.original_lengths)
+        positions = self.positions.index_select(0, survivors)
+        return PackedBatch(starts, positions, self.original_lengths, self.round_rows)
 
     def first_tokens(self, values: Tensor) -> Tensor:
         """Values of each sequence's first alive token ([CLS]): ``[tokens, ...]`` to ``[batch, ...]``."""

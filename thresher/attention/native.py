@@ -59,11 +59,11 @@ def attend(
         rows, row_starts = decision.survivors, packed.at(decision.survivors).cu_seqlens
         context, _ = operation(query, key, value, starts, positions, scale, reach, rows, row_starts, False)
         return context, decision
-    context, received = operation(
+    context, importance = operation(
         query, key, value, starts, positions, scale, reach, None, None, callable(decide)
     )
     if callable(decide):
-        decision = decide(received.mean(0))
+        decision = decide(importance)
         if decision.keep is not None:
             context = context.index_select(0, decision.survivors)
     return context, decision
@@ -79,9 +79,9 @@ def _run(
     window: int,
     rows: Tensor | None,
     row_starts: Tensor | None,
-    importance: bool,
+    wanted: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Context ``[rows, heads * dim]`` and attention received ``[heads, tokens]`` (empty unless asked for)."""
+    """Context ``[rows, heads * dim]`` and importance ``[tokens]`` (empty unless wanted)."""
     tokens, (_, heads, dim) = len(positions), query.shape
     places = [x for x in (positions, rows) if x is not None]
     offsets = [x for x in (starts, row_starts) if x is not None]
@@ -95,7 +95,8 @@ def _run(
         raise ValueError("positions, rows, starts and row_starts must be contiguous")
     query, key, value = (x if x.stride(2) == 1 else x.contiguous() for x in (query, key, value))
     context = query.new_empty(tokens if rows is None else len(rows), heads * dim)
-    received = torch.empty(heads if importance else 0, tokens)
+    received = torch.empty(heads if wanted else 0, tokens)
+    importance = torch.empty(tokens if wanted else 0)
     problem = native.Problem(
         query.data_ptr(),
         key.data_ptr(),
@@ -108,7 +109,8 @@ def _run(
         None if rows is None else rows.data_ptr(),
         None if row_starts is None else row_starts.data_ptr(),
         context.data_ptr(),
-        received.data_ptr() if importance else None,
+        received.data_ptr() if wanted else None,
+        importance.data_ptr(),
         len(starts) - 1,
         tokens,
         heads,
@@ -121,20 +123,20 @@ def _run(
     assert native.library is not None
     if native.library.thresher_attend(ctypes.byref(problem), native.threads(work), native.team):
         raise MemoryError("Attention found no memory for a text this long.")
-    return context, received
+    return context, importance
 
 
-def _shapes(query, key, value, starts, positions, scale, window, rows, row_starts, importance):
+def _shapes(query, key, value, starts, positions, scale, window, rows, row_starts, wanted):
     tokens, (_, heads, dim) = positions.shape[0], query.shape
     context = query.new_empty(tokens if rows is None else rows.shape[0], heads * dim)
-    return context, query.new_empty(heads if importance else 0, tokens, dtype=torch.float32)
+    return context, query.new_empty(tokens if wanted else 0, dtype=torch.float32)
 
 
 if native.library is not None:
     _definitions = torch.library.Library("thresher", "FRAGMENT")
     _definitions.define(
         "attend(Tensor query, Tensor key, Tensor value, Tensor starts, Tensor positions, float scale, "
-        "int window, Tensor? rows, Tensor? row_starts, bool importance) -> (Tensor, Tensor)"
+        "int window, Tensor? rows, Tensor? row_starts, bool wanted) -> (Tensor, Tensor)"
     )
     _definitions.impl("attend", _run, "CPU")
     torch.library.register_fake("thresher::attend", _shapes)

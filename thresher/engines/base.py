@@ -19,7 +19,14 @@ class Engine(ABC):
     A stage is the rest of a layer after its attention, and the next layer's queries, keys and values:
     a map over ``[tokens, dim]`` with one dynamic size. Attention, dropping and the head are not an engine's.
     The last tokens may be repeats that make a round number (`PackedBatch.room`).
+
+    Attributes
+    ----------
+    round_rows : bool
+        True if a new number of rows costs this engine time.
     """
+
+    round_rows = True
 
     def calibrate(self, run: Callable[[], object]) -> None:  # noqa: B027 - most need nothing
         """Learn what inputs look like, if this engine must know; `run` passes texts through the model."""

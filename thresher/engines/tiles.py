@@ -59,17 +59,18 @@ class TileLinear(nn.Module):
             return self._plainly(values)
         if not self.int8 or values.dtype != torch.float32:
             values = values.to(torch.bfloat16)  # under autocast
-        rows = values.reshape(-1, self.in_features)
+        rows = values if values.dim() == 2 else values.reshape(-1, self.in_features)
         if rows.stride(1) != 1:
             rows = rows.contiguous()
-        out = rows.new_empty(len(rows), self.out_features)
+        count = rows.shape[0]
+        out = rows.new_empty(count, self.out_features)
         work = native.LinearWork(
             rows.data_ptr(),
             out.data_ptr(),
             self.tiles.data_ptr(),
             self.sizes.data_ptr(),
             self.bias.data_ptr(),
-            len(rows),
+            count,
             self.in_features,
             self.out_features,
             rows.stride(0),
@@ -77,10 +78,10 @@ class TileLinear(nn.Module):
             rows.dtype == torch.bfloat16,
             self.gelu,
         )
-        threads = native.threads(len(rows) * self.tiles.numel(), 1 << 21)
+        threads = native.threads(count * self.tiles.numel(), 1 << 21)
         if native.library is None or native.library.thresher_linear(ctypes.byref(work), threads, native.team):
             raise RuntimeError("A linear layer found no AMX here, or no memory.")
-        return out.view(*values.shape[:-1], self.out_features)
+        return out if rows is values else out.view(*values.shape[:-1], self.out_features)
 
     def _weight(self) -> Tensor:
         """The weight ``[outputs, inputs]`` that the tiles stand for."""

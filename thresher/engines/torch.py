@@ -61,8 +61,11 @@ class TorchEngine(Engine):
             if any(hasattr(module, "base_layer") for layer in layers for module in layer.modules()):
                 raise UserError("An adapter cannot run in int8: merge it first (model.merge_and_unload()).")
         family.fuse()
+        rest = "bf16" if dtype_of(precision) == torch.bfloat16 else "fp32"
         for layer in layers:
             replace(layer, _kind(precision, family.model.device))
+        replace(family.model, _kind(rest, family.model.device))
+        self.round_rows = not any(isinstance(module, TileLinear) for module in family.model.modules())
 
     def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> tuple[Tensor, Heads]:
         hidden = self.family.embed(input_ids, token_types, positions)

@@ -26,7 +26,8 @@ class Problem(ctypes.Structure):
     _fields_ = (
         *((name, _pointer) for name in ("query", "key", "value")),
         *((name, _long * 2) for name in ("query_stride", "key_stride", "value_stride")),
-        *((name, _pointer) for name in ("starts", "positions", "rows", "row_starts", "context", "received")),
+        *((name, _pointer) for name in ("starts", "positions", "rows", "row_starts")),
+        *((name, _pointer) for name in ("context", "received", "importance")),
         *((name, _long) for name in ("batch", "tokens", "heads", "dim", "window")),
         ("scale", ctypes.c_float),
         ("bf16", ctypes.c_int32),

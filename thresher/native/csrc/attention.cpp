@@ -21,6 +21,7 @@ extern "C" struct Problem {  // as in native.py
   const int32_t* row_starts; // [batch + 1], of rows
   void* context;             // [rows, heads, dim], or null
   float* received;           // [heads, tokens]: attention received in every head, or null
+  float* importance;         // [tokens]: the mean of it over heads
   int64_t batch, tokens, heads, dim;
   int64_t window;            // -1 for none
   float scale;
@@ -83,6 +84,13 @@ const Run runs[MACHINES][2] = {
 #endif
 };
 
+void average(const Problem& p) {
+  std::memset(p.importance, 0, p.tokens * sizeof(float));
+  for (int64_t head = 0; head < p.heads; ++head)
+    for (int64_t token = 0; token < p.tokens; ++token) p.importance[token] += p.received[head * p.tokens + token];
+  for (int64_t token = 0; token < p.tokens; ++token) p.importance[token] /= p.heads;
+}
+
 constexpr int64_t PIECES = 6;  // for each thread, or more: they end at about the same time
 
 }  // namespace
@@ -97,9 +105,11 @@ int32_t thresher_attend(const Problem* problem, int32_t threads, Team team) {
   const Run run = runs[thresher_machine][problem->bf16];
   const int64_t heads = problem->heads, wanted = (PIECES * threads + problem->batch - 1) / problem->batch;
   const int64_t groups = std::min(heads, wanted);  // of heads, to a sequence
-  return !share_out(problem->batch * groups, threads, team, [&](int64_t i) {
+  const bool done = share_out(problem->batch * groups, threads, team, [&](int64_t i) {
     run(*problem, i / groups, i % groups * heads / groups, (i % groups + 1) * heads / groups);
   });
+  if (problem->received) average(*problem);
+  return !done;
 }
 
 }  // extern "C"
