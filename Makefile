@@ -17,7 +17,7 @@ demo: .venv/demo.stamp  ## Run the demonstration
 	$(BIN)/thresher demo
 
 test: lint  ## Check style and types, and run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/dev.stamp  ## Check style and types
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import time
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from thresher.engines import tiles
 from thresher.engines.int8 import quantise
 from thresher.engines.tiles import TileLinear
 from thresher.families import GeluLinear
+from thresher.measure.profile import LINEARS, parts
 
 pytestmark = pytest.mark.skipif(not tiles.here(), reason="needs AMX and the native code")
 
@@ -117,6 +119,17 @@ def test_gradients_and_autocast(int8):
     (expected,) = torch.autograd.grad(linear(values).sum(), values)
     (found,) = torch.autograd.grad(tiled(values).sum(), values)
     assert (found - expected).abs().max() < 0.05
+
+
+@torch.inference_mode()
+def test_the_profile_sees_it():
+    _, tiled = layer(int8=True)
+    values = torch.randn(500, 96, dtype=torch.bfloat16)
+    tiled(values)
+    start = time.perf_counter()
+    found = parts(lambda: [tiled(values) for _ in range(20)])
+    assert found["shares"][LINEARS] > 0.05
+    assert found["linear_rate"] > 20 * 2 * 500 * 96 * 80 / (time.perf_counter() - start)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])

@@ -41,7 +41,7 @@ def _command(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             function(*args, **kwargs)
         except UserError as error:
-            err.print(f"[bold red]Error:[/] {_escape(error)}", highlight=False)
+            err.print(f"[bold red]Error:[/] {_escape(error)}", highlight=False, soft_wrap=True)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             hint = str(error)
@@ -52,7 +52,7 @@ def _command(function: Callable[..., Any]) -> Callable[..., Any]:
             err.print(f"[bold yellow]Interrupted.[/] {_escape(hint)}", highlight=False)
             raise typer.Exit(130) from error
         except TrainingDiverged as error:
-            err.print(f"[bold red]Failed:[/] {_escape(error)}", highlight=False)
+            err.print(f"[bold red]Failed:[/] {_escape(error)}", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from error
 
     return app.command()(run)
@@ -80,7 +80,7 @@ def _version(wanted: bool) -> None:
         try:
             from thresher import native
         except UserError as error:
-            err.print(f"[bold red]Error:[/] {_escape(error)}", highlight=False)
+            err.print(f"[bold red]Error:[/] {_escape(error)}", highlight=False, soft_wrap=True)
             raise typer.Exit(2) from error
 
         route = f"native, {native.instructions}" if native.instructions else "plain, by torch"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.profiler import record_function
 
 from thresher import native
 from thresher.families import GeluLinear
 
 ROW, PANEL = 64, 32  # bytes in a row of a tile, and outputs that are computed together
+OPERATION = "thresher::linear"  # rows, inputs, outputs
+NOTHING = nullcontext()
 
 
 def here() -> bool:
@@ -79,9 +83,17 @@ class TileLinear(nn.Module):
             self.gelu,
         )
         threads = native.threads(count * self.tiles.numel(), 1 << 21)
-        if native.library is None or native.library.thresher_linear(ctypes.byref(work), threads, native.team):
-            raise RuntimeError("A linear layer found no AMX here, or no memory.")
+        assert native.library is not None
+        with self._in_profile(count):
+            if native.library.thresher_linear(ctypes.byref(work), threads, native.team):
+                raise RuntimeError("A linear layer found no AMX here, or no memory.")
         return out if rows is values else out.view(*values.shape[:-1], self.out_features)
+
+    def _in_profile(self, rows: int) -> AbstractContextManager[Any]:
+        """Seen by torch's profiler as an operation, with the shapes in its name."""
+        if not torch.autograd._profiler_enabled():
+            return NOTHING
+        return record_function(f"{OPERATION} {rows} {self.in_features} {self.out_features}")
 
     def _weight(self) -> Tensor:
         """The weight ``[outputs, inputs]`` that the tiles stand for."""

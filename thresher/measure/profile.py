@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from thresher.engines.tiles import OPERATION
+
 LINEARS, STAGES = "linears", "OpenVINO"
 # Operations by the beginnings of their names in the profiler.
 PARTS: dict[str, tuple[str, ...]] = {
-    LINEARS: ("aten::addmm", "aten::mm", "aten::_int_mm", "mkldnn::", "onednn::"),
+    LINEARS: ("aten::addmm", "aten::mm", "aten::_int_mm", "mkldnn::", "onednn::", OPERATION),
     STAGES: ("openvino::",),
     "attention": (
         "thresher::attend",
@@ -57,7 +59,9 @@ def parts(run: Callable[[], object]) -> dict[str, Any]:
         part = next((part for part, prefixes in PARTS.items() if event.key.startswith(prefixes)), ELSE)
         spent[part] += seconds
         if part == LINEARS:
-            flops += event.count * product_flops(event.input_shapes)
+            own = event.key.split()[1:] if event.key.startswith(OPERATION) else None
+            one = 2 * math.prod(map(int, own)) if own else product_flops(event.input_shapes)
+            flops += event.count * one
     spent[PYTHON] = max(0.0, wall - sum(spent.values()))
     return {
         "shares": {part: seconds / wall for part, seconds in spent.items()},
