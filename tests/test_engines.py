@@ -151,8 +151,12 @@ def test_linear_layers_are_joined_and_packed_but_adapters_are_left():
     assert plain == ["1.attention.self.query.base_layer"]
     adapted = pruned("bert", 0.7)
     adapted.model.bert.encoder.layer[0].output.dense = Adapter(layers[0].output.dense)
+    before = [p.clone() for p in adapted.model.parameters()]
     with pytest.raises(UserError, match="merge it first"):
         adapted.for_inference("int8")
+    for old, new in zip(before, adapted.model.parameters(), strict=True):
+        assert old.dtype == new.dtype
+        assert torch.equal(old, new)
 
 
 def linear_and_packed(dtype=torch.float32) -> tuple[torch.nn.Linear, PackedLinear]:
@@ -227,3 +231,27 @@ def test_joined_layers_without_biases():
     batch = tiny.random_inputs(model.model, LENGTHS)
     expected = model(**batch).logits
     torch.testing.assert_close(model.for_inference()(**batch).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+@torch.inference_mode()
+def test_another_activation_or_one_that_is_listened_to_stays(precision):
+    model, heard = pruned("bert", 0.0), []
+    first, second = (layer.intermediate for layer in model.model.bert.encoder.layer)
+    first.intermediate_act_fn = torch.nn.ReLU()
+    second.intermediate_act_fn.register_forward_hook(lambda *_: heard.append("act"))
+    batch = tiny.random_inputs(model.model, LENGTHS)
+    expected = model(**batch).logits
+    found = model.for_inference(precision)(**batch).logits
+    assert (found - expected).abs().max() < CLOSE[precision]
+    assert heard == ["act", "act"]
+
+
+def test_openvino_refuses_a_model_that_was_made_ready_already():
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    first = pruned("bert", 0.0)
+    second = prune(first.model, first.pruning)
+    first.for_inference("int8")
+    with pytest.raises(UserError, match="load it again"):
+        second.for_inference("fp32", "openvino")

@@ -24,12 +24,13 @@ def route(request, monkeypatch):
         return
     if native.library is None:
         pytest.skip("native code was not built")
+    before = native.instructions
     try:
         native.use(request.param)
     except UserError as error:
         pytest.skip(str(error))
     yield
-    native.use()
+    native.use(before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -85,6 +86,12 @@ def test_a_layer_is_the_product_of_what_was_rounded(route, gelu, vnni, monkeypat
     expected = (whole.double() * sizes.double()[:, None] @ weight.t()).view(2, 30, 48)
     expected = F.gelu(expected) if gelu else expected + linear.bias
     torch.testing.assert_close(layer(values).double(), expected, atol=1e-5, rtol=1e-5)
+    for dtype, close in ((torch.bfloat16, 0.05), (torch.float16, 0.02), (torch.float64, 1e-5)):
+        found = layer(values.to(dtype))
+        assert found.dtype == dtype
+        assert (found - layer(values.to(dtype).float())).abs().max() < close
+    with pytest.raises(UserError, match="CPUs alone"):
+        copy.deepcopy(layer).to("meta")
     assert (layer(values) - (F.gelu(linear(values)) if gelu else linear(values))).abs().max() < 0.1
     for same in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert torch.equal(same(values), layer(values))

@@ -23,12 +23,13 @@ CLOSE = {torch.float32: {"atol": 1e-5, "rtol": 1e-5}, torch.bfloat16: {"atol": 1
 
 @pytest.fixture(params=["amx", "avx512", "avx2", "portable"], scope="module")
 def instructions(request):
+    before = native.instructions
     try:
         yield native.use(request.param)
     except UserError:
         pytest.skip(f"this machine has no {request.param}")
     finally:
-        native.use()
+        native.use(before)
 
 
 def inputs(packed, heads, dim, dtype, layout="fused", seed=0):

@@ -147,3 +147,18 @@ def test_ones_between_padding_on_both_sides_are_one_run():
     packed, values = PackedBatch.from_padded(torch.tensor([[0, 1, 1, 0]]), torch.tensor([[5, 6, 7, 8]]))
     assert values.tolist() == [6, 7]
     assert packed.positions.tolist() == [0, 1]
+
+
+def test_means_of_long_texts_in_bfloat16():
+    packed, values = PackedBatch.from_padded(
+        torch.ones(1, 2000), torch.ones(1, 2000, 3, dtype=torch.bfloat16)
+    )
+    assert packed.mean(values).tolist() == [[1.0, 1.0, 1.0]]
+    assert packed.mean(values).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("mask", [[[1, 1], [1, 1]], [[1, 1], [1, 0]]])
+def test_refuses_inputs_of_another_shape(mask):
+    for wrong in (torch.ones(4, 1), torch.ones(1, 2), torch.ones(2, 3)):
+        with pytest.raises(UserError, match="attention_mask is"):
+            PackedBatch.from_padded(torch.tensor(mask), wrong)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import pickle
-import time
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from thresher.engines import tiles
 from thresher.engines.int8 import quantise
 from thresher.engines.tiles import TileLinear
 from thresher.families import GeluLinear
-from thresher.measure.profile import LINEARS, parts
+from thresher.measure import profile
 
 pytestmark = pytest.mark.skipif(not tiles.here(), reason="needs AMX and the native code")
 
@@ -60,18 +60,17 @@ def test_equals_the_product_of_what_was_rounded(rows, inputs, outputs, int8, dty
 
 
 @pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize(("rows", "outputs"), [(3, 1120), (50, 64), (700, 1536)])
 @torch.inference_mode()
-def test_a_row_depends_on_neither_the_others_nor_the_threads(int8):
-    _, tiled = layer(384, 1536, int8)
-    values = torch.randn(700, 384, dtype=torch.bfloat16)
-    together, threads = tiled(values), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        alone = torch.cat([tiled(values[i : i + 1]) for i in range(0, 700, 50)])
-        assert torch.equal(tiled(values), together)
-    finally:
-        torch.set_num_threads(threads)
-    assert torch.equal(alone, together[::50])
+def test_a_row_depends_on_neither_the_others_nor_the_threads(rows, outputs, int8, monkeypatch):
+    _, tiled = layer(384, outputs, int8, gelu=True)
+    values = torch.randn(rows, 384, dtype=torch.bfloat16)
+    alone = torch.cat([tiled(values[i : i + 1]) for i in range(rows)])
+    for team in (native.team, None):
+        monkeypatch.setattr(native, "team", team)
+        for threads in (1, 2, 5):
+            monkeypatch.setattr(native, "threads", lambda *_, count=threads: ctypes.c_int32(count))
+            assert torch.equal(tiled(values), alone)
 
 
 @pytest.mark.parametrize("int8", [False, True])
@@ -114,7 +113,7 @@ def test_gradients_and_autocast(int8):
     linear, tiled = layer(int8=int8)
     values = torch.randn(5, 96)
     with torch.autocast("cpu", torch.bfloat16):
-        assert (tiled(values.bfloat16()) - linear(values)).abs().max() < 0.05
+        assert (tiled(values) - linear(values)).abs().max() < 0.05
     values.requires_grad_()
     (expected,) = torch.autograd.grad(linear(values).sum(), values)
     (found,) = torch.autograd.grad(tiled(values).sum(), values)
@@ -122,14 +121,14 @@ def test_gradients_and_autocast(int8):
 
 
 @torch.inference_mode()
-def test_the_profile_sees_it():
+def test_the_profile_sees_it(monkeypatch):
     _, tiled = layer(int8=True)
     values = torch.randn(500, 96, dtype=torch.bfloat16)
-    tiled(values)
-    start = time.perf_counter()
-    found = parts(lambda: [tiled(values) for _ in range(20)])
-    assert found["shares"][LINEARS] > 0.05
-    assert found["linear_rate"] > 20 * 2 * 500 * 96 * 80 / (time.perf_counter() - start)
+    clock = iter([0.0, 8.0])
+    monkeypatch.setattr(profile.time, "perf_counter", lambda: next(clock))
+    found = profile.parts(lambda: [tiled(values) for _ in range(20)])
+    spent = 8.0 * found["shares"][profile.LINEARS]
+    assert found["linear_rate"] * spent == pytest.approx(20 * 2 * 500 * 96 * 80)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])

@@ -49,7 +49,7 @@ def _command(function: Callable[..., Any]) -> Callable[..., Any]:
                 hint = "Run the demo again to go on."
             elif not hint or "heckpoint" in hint:
                 hint += " Run the same command with --resume to go on from the last checkpoint."
-            err.print(f"[bold yellow]Interrupted.[/] {_escape(hint)}", highlight=False)
+            err.print(f"[bold yellow]Interrupted.[/] {_escape(hint)}", highlight=False, soft_wrap=True)
             raise typer.Exit(130) from error
         except TrainingDiverged as error:
             err.print(f"[bold red]Failed:[/] {_escape(error)}", highlight=False, soft_wrap=True)

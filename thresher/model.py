@@ -104,7 +104,8 @@ class PrunedModel(nn.Module):
         Parameters
         ----------
         precision : {"fp32", "bf16", "int8"}
-            Of what goes token by token. Importance and thresholds stay float32, int8 leaves the head alone.
+            Of what goes token by token. Importance and thresholds stay float32, and int8 leaves out the head:
+            on processors with AMX, what is not int8 is bfloat16, elsewhere float32.
         engine : {"torch", "openvino"}
             Who runs it. OpenVINO in int8 wants `OpenVinoEngine.calibrate` first.
 

@@ -47,12 +47,13 @@ class PackedBatch:
         Returns
         -------
         tuple
-            The packed batch, then each of `padded` as a tensor ``[tokens, ...]``.
+            The packed batch, then each of `padded` as a tensor ``[tokens, ...]``, which may share memory.
 
         Raises
         ------
         UserError
-            If the mask is not ``[batch, length]``, has a hole, or leaves a row without a token.
+            If the mask is not ``[batch, length]``, has a hole, or leaves a row without a token, or a value is
+            of another shape.
         """
         if attention_mask.dim() != 2:
             raise UserError(
@@ -61,6 +62,8 @@ class PackedBatch:
             )
         mask = attention_mask.bool()
         rows, length = mask.shape
+        if wrong_shape := [list(values.shape) for values in padded if values.shape[:2] != mask.shape]:
+            raise UserError(f"Inputs are {wrong_shape[0]}, but attention_mask is {[rows, length]}.")
         if length and mask.all():  # as a text by itself always is
             positions = torch.arange(length, device=mask.device).repeat(rows)
             lengths = mask.new_full((rows,), length, dtype=torch.int64)
@@ -153,10 +156,10 @@ class PackedBatch:
 
     def mean(self, values: Tensor, weight: Tensor | None = None) -> Tensor:
         """Mean of ``[tokens, dim]`` over each sequence's alive tokens, weighted by `weight` ``[tokens]``."""
-        if weight is None:
-            return self.sum(values) / self.lengths[:, None].to(values.dtype)
-        weight = weight.to(values.dtype)[:, None]
-        return self.sum(values * weight) / self.sum(weight)
+        exact = torch.promote_types(values.dtype, torch.float32)  # bfloat16 sums stop growing at 256
+        weight = self.positions.new_ones(self.tokens, dtype=exact) if weight is None else weight.to(exact)
+        mean = self.sum(values.to(exact) * weight[:, None]) / self.sum(weight)[:, None]
+        return mean.to(values.dtype)
 
     def to_padded(self, values: Tensor, fill: float = 0.0) -> tuple[Tensor, Tensor]:
         """Pad on the right: ``[tokens, ...]`` to values ``[batch, longest, ...]`` and a bool mask."""

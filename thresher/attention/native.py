@@ -95,8 +95,8 @@ def _run(
         raise ValueError("positions, rows, starts and row_starts must be contiguous")
     query, key, value = (x if x.stride(2) == 1 else x.contiguous() for x in (query, key, value))
     context = query.new_empty(tokens if rows is None else len(rows), heads * dim)
-    received = torch.empty(heads if wanted else 0, tokens)
-    importance = torch.empty(tokens if wanted else 0)
+    received = query.new_empty(heads if wanted else 0, tokens, dtype=torch.float32)
+    importance = query.new_empty(tokens if wanted else 0, dtype=torch.float32)
     problem = native.Problem(
         query.data_ptr(),
         key.data_ptr(),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thresher import native
+from thresher.errors import UserError
 from thresher.families import GeluLinear
 
 
@@ -40,14 +41,21 @@ class Int8Linear(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         rows, sizes = quantise(values.reshape(-1, self.in_features))
+        dtype = values.dtype if values.dtype == torch.bfloat16 else torch.float32
         if self.weight.is_mkldnn:
             scales = (1.0, 0, self.weight, self.sizes, self.zeros)
-            rest: tuple[Any, ...] = (None, 1.0, 0, values.dtype, "none", [], "")
+            rest: tuple[Any, ...] = (None, 1.0, 0, dtype, "none", [], "")
             product = torch.ops.onednn.qlinear_pointwise(rows, *scales, *rest)
         else:
-            product = torch._int_mm(rows, self.weight).float().mul_(self.sizes).to(values.dtype)
-        out = finish_(product, sizes, self.bias, self.gelu)
+            product = torch._int_mm(rows, self.weight).float().mul_(self.sizes).to(dtype)
+        out = finish_(product, sizes, self.bias, self.gelu).to(values.dtype)
         return out.view(*values.shape[:-1], self.out_features)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)
+        if fn(self.sizes).device.type != "cpu":
+            raise UserError("int8 runs on CPUs alone; load the model again, in bf16.")
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"weight": self.weight.to_dense() if self.weight.is_mkldnn else self.weight}
@@ -81,11 +89,12 @@ def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
         rows.new_empty(len(rows), dtype=torch.float32),
     )
     if _served(rows):
-        _run("thresher_quantise", rows.contiguous(), whole, sizes)
+        _run("quantise", rows.contiguous(), whole, sizes)
         return whole, sizes
     rows = rows.float()
     sizes = rows.abs().amax(1) / 127
-    return (rows / sizes[:, None].clamp(min=1e-12)).round().to(torch.int8), sizes
+    steps = rows / torch.where(sizes == 0, 1.0, sizes)[:, None]
+    return steps.round().to(torch.int8), sizes
 
 
 def finish_(product: Tensor, sizes: Tensor, bias: Tensor, gelu: bool) -> Tensor:
@@ -99,14 +108,15 @@ def finish_(product: Tensor, sizes: Tensor, bias: Tensor, gelu: bool) -> Tensor:
     gelu : bool
     """
     if _served(product):
-        _run("thresher_finish", product, product, sizes, bias, gelu)
+        _run("finish", product, product, sizes, bias, gelu)
         return product
     out = torch.addcmul(bias, product.float(), sizes[:, None])
     return product.copy_(F.gelu(out) if gelu else out)
 
 
 def _served(rows: Tensor) -> bool:
-    return native.library is not None and rows.dtype in (torch.float32, torch.bfloat16)
+    dtypes = (torch.float32, torch.bfloat16)
+    return native.library is not None and rows.device.type == "cpu" and rows.dtype in dtypes
 
 
 def _run(
@@ -121,5 +131,6 @@ def _run(
         source.dtype == torch.bfloat16,
         gelu,
     )
-    operation: Callable[..., None] = getattr(native.library, name)
-    operation(ctypes.byref(work), native.threads(source.numel()), native.team)
+    operation: Callable[..., None] = getattr(native.library, f"thresher_{name}")
+    with native.in_profile(f"thresher::{name}"):
+        operation(ctypes.byref(work), native.threads(source.numel()), native.team)

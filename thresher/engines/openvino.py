@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from thresher.engines.base import Engine, Heads
+from thresher.engines.int8 import Int8Linear
+from thresher.engines.linear import PackedLinear
+from thresher.engines.tiles import TileLinear
 from thresher.errors import UserError
 from thresher.families import Family
 
@@ -34,6 +37,10 @@ class OpenVinoEngine(Engine):
 
     def __init__(self, family: Family, precision: str):
         self.family, self.precision = family, precision
+        if any(
+            isinstance(module, (Int8Linear, PackedLinear, TileLinear)) for module in family.model.modules()
+        ):
+            raise UserError("Another PrunedModel has made this transformers model ready; load it again.")
         family.model.float()
         self.core = ov.Core()
         self.stages: dict[int, _Stage] = {}

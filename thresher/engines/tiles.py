@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.profiler import record_function
 
 from thresher import native
 from thresher.families import GeluLinear
 
 ROW, PANEL = 64, 32  # bytes in a row of a tile, and outputs that are computed together
-OPERATION = "thresher::linear"  # rows, inputs, outputs
-NOTHING = nullcontext()
+OPERATION = "thresher::linear"  # and in the profile its rows, inputs and outputs
 
 
 def here() -> bool:
@@ -30,7 +27,8 @@ class TileLinear(nn.Module):
 
     In int8, weights have one size (what a step of 1 stands for) for each output, inputs one for each token:
     what a token gives does not depend on the tokens that happen to be in its batch. Where the layer is moved
-    to another device or dtype, or gradients are wanted, it goes on as a plain linear layer.
+    to another device or dtype, or to a machine without AMX, or gradients are wanted, it goes on as a plain
+    linear layer.
 
     Parameters
     ----------
@@ -50,16 +48,17 @@ class TileLinear(nn.Module):
         self.in_features, self.out_features, self.int8 = linear.in_features, linear.out_features, int8
         self.gelu = isinstance(linear, GeluLinear)
         weight = linear.weight.detach().float()
-        sizes = weight.abs().amax(1).clamp(min=1e-12) / 127 if int8 else torch.ones(len(weight))
+        sizes = weight.abs().amax(1).clamp(min=1e-12) / 127 if int8 else weight.new_ones(len(weight))
         if int8:
             weight = (weight / sizes[:, None]).round()
-        bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().float()
+        bias = weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach().float()
         behind = (0, -len(weight) % PANEL)
         self.tiles = in_tiles(weight.to(torch.int8 if int8 else torch.bfloat16))
         self.sizes, self.bias = F.pad(sizes, behind), F.pad(bias, behind)
 
     def forward(self, values: Tensor) -> Tensor:
-        if self.moved is not None or (torch.is_grad_enabled() and values.requires_grad):
+        off = self.moved is not None or values.device.type != "cpu" or not here()
+        if off or (torch.is_grad_enabled() and values.requires_grad):
             return self._plainly(values)
         if not self.int8 or values.dtype != torch.float32:
             values = values.to(torch.bfloat16)  # under autocast
@@ -84,16 +83,10 @@ class TileLinear(nn.Module):
         )
         threads = native.threads(count * self.tiles.numel(), 1 << 21)
         assert native.library is not None
-        with self._in_profile(count):
+        with native.in_profile(f"{OPERATION} {count} {self.in_features} {self.out_features}"):
             if native.library.thresher_linear(ctypes.byref(work), threads, native.team):
-                raise RuntimeError("A linear layer found no AMX here, or no memory.")
+                raise MemoryError("A linear layer found no memory.")
         return out if rows is values else out.view(*values.shape[:-1], self.out_features)
-
-    def _in_profile(self, rows: int) -> AbstractContextManager[Any]:
-        """Seen by torch's profiler as an operation, with the shapes in its name."""
-        if not torch.autograd._profiler_enabled():
-            return NOTHING
-        return record_function(f"{OPERATION} {rows} {self.in_features} {self.out_features}")
 
     def _weight(self) -> Tensor:
         """The weight ``[outputs, inputs]`` that the tiles stand for."""
@@ -102,16 +95,16 @@ class TileLinear(nn.Module):
         return weight * self.sizes[: self.out_features, None] if self.int8 else weight
 
     def _plainly(self, values: Tensor) -> Tensor:
-        weight = (self._weight() if self.moved is None else self.moved).to(values.dtype)
-        out = F.linear(values, weight, self.bias[: self.out_features].to(weight))
+        weight = self._weight().to(values.dtype) if self.moved is None else self.moved
+        out = F.linear(values.to(weight.dtype), weight, self.bias[: self.out_features].to(weight))
         return F.gelu(out) if self.gelu else out
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
-        before = self._weight() if self.moved is None else self.moved
-        after = fn(before)
-        if (after.device, after.dtype) != (before.device, before.dtype):
-            self.moved = after
+        after = fn(self._weight() if self.moved is None else self.moved)
+        stays = (torch.float32, torch.bfloat16) if self.int8 else (torch.bfloat16,)
+        if self.moved is not None or after.device.type != "cpu" or after.dtype not in stays:
+            self.moved, self.tiles = after, after.new_empty(0)
         return self
 
 

@@ -51,21 +51,24 @@ class TorchEngine(Engine):
         if precision is None:
             return
         layers = [family.layer(index) for index in range(family.layers)]
-        if dtype_of(precision) == torch.bfloat16:
-            to_bfloat16(family.model)
-        else:
-            family.model.float()
+        device = family.model.device
         if precision == "int8":
-            if family.model.device.type != "cpu":
+            if device.type != "cpu":
                 raise UserError("int8 runs on CPUs alone; use bf16 here.")
             if any(hasattr(module, "base_layer") for layer in layers for module in layer.modules()):
                 raise UserError("An adapter cannot run in int8: merge it first (model.merge_and_unload()).")
+        convert = to_bfloat16 if dtype_of(precision) == torch.bfloat16 else nn.Module.float
         family.fuse()
-        rest = "bf16" if dtype_of(precision) == torch.bfloat16 else "fp32"
+        if precision != "int8":  # which is made of the weights as they came, not rounded once more
+            convert(family.model)
         for layer in layers:
-            replace(layer, _kind(precision, family.model.device))
-        replace(family.model, _kind(rest, family.model.device))
-        self.round_rows = not any(isinstance(module, TileLinear) for module in family.model.modules())
+            replace(layer, _kind(precision, device))
+        if precision == "int8":
+            convert(family.model)
+        if dtype_of(precision) == torch.bfloat16:
+            replace(family.model, _kind("bf16", device))  # the head
+        compiled = (nn.Linear, PackedLinear, Int8Linear)
+        self.round_rows = any(isinstance(module, compiled) for module in family.model.modules())
 
     def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> tuple[Tensor, Heads]:
         hidden = self.family.embed(input_ids, token_types, positions)

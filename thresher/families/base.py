@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeGuard
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.activations import GELUActivation
 
 from thresher.errors import UserError
 from thresher.packed import PackedBatch
@@ -15,6 +16,14 @@ from thresher.packed import PackedBatch
 def is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
     """True for a linear layer that is nothing else, and that nobody listens to."""
     return type(module) is nn.Linear and not (module._forward_hooks or module._forward_pre_hooks)
+
+
+def is_gelu(module: nn.Module) -> bool:
+    """True for the exact GELU that nobody listens to."""
+    exact = isinstance(module, nn.GELU) and module.approximate == "none"
+    return (exact or type(module) is GELUActivation) and not (
+        module._forward_hooks or module._forward_pre_hooks
+    )
 
 
 class GeluLinear(nn.Linear):

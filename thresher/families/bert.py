@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thresher.families.base import Family, GeluLinear, is_plain
+from thresher.families.base import Family, GeluLinear, is_gelu, is_plain
 from thresher.packed import PackedBatch
 
 FUSED = "query_key_value"
@@ -60,7 +60,7 @@ class Bert(Family):
             attention, feed = self.layer(index).attention.self, self.layer(index).intermediate
             if hasattr(attention, FUSED):
                 continue  # by another PrunedModel of the same model
-            if self.config.hidden_act == "gelu" and is_plain(feed.dense):
+            if is_plain(feed.dense) and is_gelu(feed.intermediate_act_fn):
                 feed.dense, feed.intermediate_act_fn = GeluLinear.of(feed.dense), nn.Identity()
             parts = [attention.query, attention.key, attention.value]
             if all(is_plain(part) and part.bias is not None for part in parts):

@@ -15,7 +15,16 @@ from thresher.engines.tiles import OPERATION
 LINEARS, STAGES = "linears", "OpenVINO"
 # Operations by the beginnings of their names in the profiler.
 PARTS: dict[str, tuple[str, ...]] = {
-    LINEARS: ("aten::addmm", "aten::mm", "aten::_int_mm", "mkldnn::", "onednn::", OPERATION),
+    LINEARS: (
+        "aten::addmm",
+        "aten::mm",
+        "aten::_int_mm",
+        "mkldnn::",
+        "onednn::",
+        OPERATION,
+        "thresher::quantise",
+        "thresher::finish",
+    ),
     STAGES: ("openvino::",),
     "attention": (
         "thresher::attend",

@@ -5,16 +5,20 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+from contextlib import AbstractContextManager, nullcontext
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.profiler import record_function
 
 from thresher.errors import UserError
 
 # Instructions to use: amx, avx512, avx2 or portable; off to do without. Default: the best there are.
 SWITCH = "THRESHER_NATIVE"
 log = logging.getLogger(__name__)
+NOTHING = nullcontext()
 
 
 _pointer, _long = ctypes.c_void_p, ctypes.c_int64
@@ -75,6 +79,11 @@ def use(name: str | None = None) -> str:
         )
     instructions = found.decode()
     return instructions
+
+
+def in_profile(name: str) -> AbstractContextManager[Any]:
+    """Has torch's profiler see what is called by ctypes as an operation of this name."""
+    return record_function(name) if torch.autograd._profiler_enabled() else NOTHING
 
 
 def threads(work: int, least: int = 1 << 18) -> ctypes.c_int32:

@@ -1,5 +1,5 @@
 // Heads of one sequence in bfloat16 on AMX, which multiplies tiles of 16 rows; softmax and column sums are those
-// of attention_strip.h, in fp32. Included once by attention.cpp.
+// of attention_strip.h, in fp32. Included by each_machine.h.
 //
 // A product takes rows of 32 numbers on the left, and on the right pairs of
 // numbers: for a pair of dims (or of keys) 16 keys (or dims) side by side.

@@ -17,19 +17,19 @@ typedef int32_t FourPlaces __attribute__((vector_size(16)));
 
 #define THRESHER_UNROLL _Pragma("GCC unroll 8")  // else arrays of vectors stay in memory
 
-inline float number(float value) { return value; }
-inline float number(bf16 value) {
+static inline float number(float value) { return value; }
+static inline float number(bf16 value) {
   const uint32_t bits = static_cast<uint32_t>(value) << 16;
   float out;
   std::memcpy(&out, &bits, 4);
   return out;
 }
-inline Four four(const float* from) { return *reinterpret_cast<const Four*>(from); }
-inline Four four(const bf16* from) {
+static inline Four four(const float* from) { return *reinterpret_cast<const Four*>(from); }
+static inline Four four(const bf16* from) {
   return Four{number(from[0]), number(from[1]), number(from[2]), number(from[3])};
 }
 template <class T>
-inline T rounded(float value);
+static inline T rounded(float value);
 template <>
 inline float rounded<float>(float value) {
   return value;

@@ -26,7 +26,7 @@ static inline void along(const From* from, To* to, int64_t width, const Step& st
   for (; i + W <= width; i += W) step(i, from + i, to + i);
   if (const int64_t left = width - i) {
     From some[W] = {};
-    To made[W];
+    To made[W] = {};
     std::memcpy(some, from + i, left * sizeof(From));
     step(i, some, made);
     std::memcpy(to + i, made, left * sizeof(To));
@@ -62,7 +62,7 @@ static inline F gelu(F x) {
   tail = tail * t - 0.284496736f;
   tail = tail * t + 0.254829592f;
   tail = tail * t * power(x * x * -0.72134752f);
-  return larger(x, F{}) - 0.5f * size * tail;
+  return larger(x, F{}) - 0.5f * (size < 20.0f ? size : all(20.0f)) * tail;  // infinity times 0 is no number
 }
 
 // Products of a row of int8 to what they stand for: times the row's size, plus bias, and through GELU if wanted.

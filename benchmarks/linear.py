@@ -1,0 +1,64 @@
+"""Linear layers by our own code beside oneDNN's, in bfloat16 and int8: milliseconds, on a processor with AMX.
+
+python benchmarks/linear.py --rows 32 256 3072
+"""
+
+from __future__ import annotations
+
+import argparse
+from statistics import median
+from time import perf_counter
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from thresher.engines import tiles
+from thresher.engines.int8 import Int8Linear
+from thresher.engines.linear import PackedLinear
+from thresher.engines.tiles import TileLinear
+
+SHAPES = [
+    (384, 384),
+    (384, 1152),
+    (384, 1536),
+    (1536, 384),
+    (768, 768),
+    (768, 2304),
+    (768, 3072),
+    (3072, 768),
+]
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[32, 256, 3072])
+    parser.add_argument("--rounds", type=int, default=30)
+    asked = parser.parse_args()
+    if not tiles.here():
+        parser.error("this machine has no AMX, or the native code was not built")
+    table = Table("rows", "inputs", "outputs", "bf16, oneDNN", "bf16, ours", "int8, oneDNN", "int8, ours")
+    for rows in asked.rows:
+        for inputs, outputs in SHAPES:
+            linear = torch.nn.Linear(inputs, outputs, dtype=torch.bfloat16).requires_grad_(False)
+            layers = [
+                PackedLinear(linear),
+                TileLinear(linear, False),
+                Int8Linear(linear),
+                TileLinear(linear, True),
+            ]
+            values = torch.randn(rows, inputs, dtype=torch.bfloat16)
+            taken: list[list[float]] = [[] for _ in layers]
+            for _ in range(3 + asked.rounds):
+                for layer, times in zip(layers, taken, strict=True):
+                    start = perf_counter()
+                    layer(values)
+                    times.append(perf_counter() - start)
+            shown = (f"{1e3 * median(times[3:]):.2f}" for times in taken)
+            table.add_row(str(rows), str(inputs), str(outputs), *shown)
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
