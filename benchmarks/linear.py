@@ -32,7 +32,9 @@ SHAPES = [
 
 @torch.inference_mode()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[32, 256, 3072])
     parser.add_argument("--rounds", type=int, default=30)
     asked = parser.parse_args()

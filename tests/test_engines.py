@@ -101,12 +101,11 @@ def test_is_made_ready_once_and_whole():
 def test_int8_keeps_the_head():
     model = pruned("bert", 0.0)
     model.for_inference("int8")
-    in_int8 = [
-        n for n, m in model.model.named_modules() if isinstance(m, Int8Linear) or getattr(m, "int8", 0)
-    ]
+    modules = model.model.named_modules()
+    in_int8 = [name for name, m in modules if isinstance(m, Int8Linear) or getattr(m, "int8", 0)]
     assert (
         len(in_int8) == 4 * 2
-    )  # of two layers: queries with keys and values, output, and the feed-forward's
+    )  # of two layers: query, key and value in one, output, two of the feed-forward
     assert all(".encoder.layer." in name for name in in_int8)
 
 

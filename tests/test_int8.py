@@ -65,10 +65,8 @@ def test_products_to_what_they_stand_for(route, rows, width, gelu, dtype):
     expected = F.gelu(expected) if gelu else expected
     found = finish_(product, sizes, bias, gelu)
     assert found.dtype == dtype
-    close = {torch.float32: {"atol": 2e-6, "rtol": 1e-6}, torch.bfloat16: {"atol": 1e-6, "rtol": 2**-8}}[
-        dtype
-    ]
-    torch.testing.assert_close(found.double(), expected, **close)
+    atol, rtol = {torch.float32: (2e-6, 1e-6), torch.bfloat16: (1e-6, 2**-8)}[dtype]
+    torch.testing.assert_close(found.double(), expected, atol=atol, rtol=rtol)
 
 
 @pytest.mark.parametrize("vnni", [False, True])

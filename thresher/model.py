@@ -171,11 +171,6 @@ class PrunedModel(nn.Module):
         if input_ids is None:
             raise UserError("PrunedModel needs input_ids, as the tokenizer makes them.")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        if mask.shape != input_ids.shape:
-            raise UserError(
-                f"attention_mask is {list(mask.shape)}, but input_ids are {list(input_ids.shape)}: "
-                "they must be alike."
-            )
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         packed, *values = PackedBatch.from_padded(mask, input_ids, types)
         logits, trace = self.run(packed, *values)
@@ -190,8 +185,8 @@ class PrunedModel(nn.Module):
     def run(self, packed: PackedBatch, input_ids: Tensor, token_types: Tensor) -> tuple[Tensor, Trace]:
         """Logits ``[batch, labels]`` and the trace, from packed ids ``[tokens]``."""
         family, exact = self.family, self.pruner.accumulates
-        family.check_length(int(packed.lengths.max()))
         packed = replace(packed, round_rows=self.engine.round_rows)
+        family.check_length(int(packed.lengths.max()))
         trace = Trace(family, packed, self.pruning.prefix)
         heads: Heads | None
         hidden, heads = self.engine.embed(

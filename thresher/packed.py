@@ -62,8 +62,12 @@ class PackedBatch:
             )
         mask = attention_mask.bool()
         rows, length = mask.shape
-        if wrong_shape := [list(values.shape) for values in padded if values.shape[:2] != mask.shape]:
-            raise UserError(f"Inputs are {wrong_shape[0]}, but attention_mask is {[rows, length]}.")
+        for values in padded:
+            if values.shape[:2] != mask.shape:
+                raise UserError(
+                    f"attention_mask is {[rows, length]}, but an input is {list(values.shape)}: "
+                    "they must be alike."
+                )
         if length and mask.all():  # as a text by itself always is
             positions = torch.arange(length, device=mask.device).repeat(rows)
             lengths = mask.new_full((rows,), length, dtype=torch.int64)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from thresher.attention.buckets import Bucket, buckets, scatter
-from thresher.attention.native import wants_gradients
+from thresher.native import wants_gradients
 from thresher.packed import PackedBatch
 
 if TYPE_CHECKING:

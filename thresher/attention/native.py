@@ -29,12 +29,7 @@ def serves(query: Tensor, *others: Tensor) -> bool:
         return False
     if any(x.dtype != query.dtype or x.shape != query.shape for x in others):
         return False
-    return not wants_gradients(query, *others)
-
-
-def wants_gradients(*inputs: Tensor) -> bool:
-    """True where a route that only goes forward must not be taken."""
-    return torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    return not native.wants_gradients(query, *others)
 
 
 def attend(

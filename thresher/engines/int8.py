@@ -33,11 +33,9 @@ class Int8Linear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.gelu = isinstance(linear, GeluLinear)
-        weight = linear.weight.detach().float()
-        self.sizes = weight.abs().amax(1).clamp(min=1e-12) / 127
-        bias = weight.new_zeros(self.out_features) if linear.bias is None else linear.bias.detach().float()
-        self.bias, self.zeros = bias.contiguous(), torch.zeros_like(self.sizes, dtype=torch.int32)
-        self.weight = _packed((weight / self.sizes[:, None]).round().to(torch.int8).t())
+        weight, self.sizes = weights_in_int8(linear)
+        self.bias, self.zeros = float_bias(linear), torch.zeros_like(self.sizes, dtype=torch.int32)
+        self.weight = _packed(weight.t())
 
     def forward(self, values: Tensor) -> Tensor:
         rows, sizes = quantise(values.reshape(-1, self.in_features))
@@ -63,6 +61,20 @@ class Int8Linear(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.weight = _packed(self.weight)
+
+
+def weights_in_int8(linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    """int8 ``[outputs, inputs]``, and the float32 sizes ``[outputs]`` that they are times of."""
+    weight = linear.weight.detach().float()
+    sizes = weight.abs().amax(1).clamp(min=1e-12) / 127
+    return (weight / sizes[:, None]).round().to(torch.int8), sizes
+
+
+def float_bias(linear: nn.Linear) -> Tensor:
+    """float32 [outputs]: zeros where there is none."""
+    if linear.bias is None:
+        return linear.weight.new_zeros(linear.out_features, dtype=torch.float32)
+    return linear.bias.detach().float().contiguous()
 
 
 def _packed(weight: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thresher.families import GeluLinear, is_plain
+from thresher.native import wants_gradients
 
 
 class PackedLinear(nn.Module):
@@ -32,7 +33,7 @@ class PackedLinear(nn.Module):
         self.weight = _packed(linear.weight.detach())
 
     def forward(self, values: Tensor) -> Tensor:
-        if not self.weight.is_mkldnn or (torch.is_grad_enabled() and values.requires_grad):
+        if not self.weight.is_mkldnn or wants_gradients(values):
             values = F.linear(values, _plain(self.weight), self.bias)
             return F.gelu(values) if self.gelu else values
         values = values.to(self.weight.dtype)  # under autocast

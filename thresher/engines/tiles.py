@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thresher import native
+from thresher.engines.int8 import float_bias, weights_in_int8
 from thresher.families import GeluLinear
 
 ROW, PANEL = 64, 32  # bytes in a row of a tile, and outputs that are computed together
@@ -47,18 +48,18 @@ class TileLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features, self.int8 = linear.in_features, linear.out_features, int8
         self.gelu = isinstance(linear, GeluLinear)
-        weight = linear.weight.detach().float()
-        sizes = weight.abs().amax(1).clamp(min=1e-12) / 127 if int8 else weight.new_ones(len(weight))
         if int8:
-            weight = (weight / sizes[:, None]).round()
-        bias = weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach().float()
-        behind = (0, -len(weight) % PANEL)
-        self.tiles = in_tiles(weight.to(torch.int8 if int8 else torch.bfloat16))
-        self.sizes, self.bias = F.pad(sizes, behind), F.pad(bias, behind)
+            weight, sizes = weights_in_int8(linear)
+        else:
+            weight = linear.weight.detach().to(torch.bfloat16)
+            sizes = linear.weight.new_ones(self.out_features, dtype=torch.float32)
+        behind = (0, -self.out_features % PANEL)
+        self.tiles = in_tiles(weight)
+        self.sizes, self.bias = F.pad(sizes, behind), F.pad(float_bias(linear), behind)
 
     def forward(self, values: Tensor) -> Tensor:
         off = self.moved is not None or values.device.type != "cpu" or not here()
-        if off or (torch.is_grad_enabled() and values.requires_grad):
+        if off or native.wants_gradients(values):
             return self._plainly(values)
         if not self.int8 or values.dtype != torch.float32:
             values = values.to(torch.bfloat16)  # under autocast

@@ -57,7 +57,8 @@ class TorchEngine(Engine):
                 raise UserError("int8 runs on CPUs alone; use bf16 here.")
             if any(hasattr(module, "base_layer") for layer in layers for module in layer.modules()):
                 raise UserError("An adapter cannot run in int8: merge it first (model.merge_and_unload()).")
-        convert = to_bfloat16 if dtype_of(precision) == torch.bfloat16 else nn.Module.float
+        bf16 = dtype_of(precision) == torch.bfloat16
+        convert = to_bfloat16 if bf16 else nn.Module.float
         family.fuse()
         if precision != "int8":  # which is made of the weights as they came, not rounded once more
             convert(family.model)
@@ -65,7 +66,7 @@ class TorchEngine(Engine):
             replace(layer, _kind(precision, device))
         if precision == "int8":
             convert(family.model)
-        if dtype_of(precision) == torch.bfloat16:
+        if bf16:
             replace(family.model, _kind("bf16", device))  # the head
         compiled = (nn.Linear, PackedLinear, Int8Linear)
         self.round_rows = any(isinstance(module, compiled) for module in family.model.modules())

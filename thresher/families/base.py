@@ -15,15 +15,17 @@ from thresher.packed import PackedBatch
 
 def is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
     """True for a linear layer that is nothing else, and that nobody listens to."""
-    return type(module) is nn.Linear and not (module._forward_hooks or module._forward_pre_hooks)
+    return type(module) is nn.Linear and not _is_heard(module)
 
 
 def is_gelu(module: nn.Module) -> bool:
     """True for the exact GELU that nobody listens to."""
     exact = isinstance(module, nn.GELU) and module.approximate == "none"
-    return (exact or type(module) is GELUActivation) and not (
-        module._forward_hooks or module._forward_pre_hooks
-    )
+    return (exact or type(module) is GELUActivation) and not _is_heard(module)
+
+
+def _is_heard(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 class GeluLinear(nn.Linear):

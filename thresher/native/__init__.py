@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.profiler import record_function
 
 from thresher.errors import UserError
@@ -79,6 +80,11 @@ def use(name: str | None = None) -> str:
         )
     instructions = found.decode()
     return instructions
+
+
+def wants_gradients(*inputs: Tensor) -> bool:
+    """True where code that only goes forward must not be taken."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
 
 
 def in_profile(name: str) -> AbstractContextManager[Any]:
