@@ -1,6 +1,6 @@
 """The routes in torch and weight_in_reach() against loops over one sequence at a time, in float64."""
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from unittest.mock import patch
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher import native
-from thresher.attention import attend, buckets, logsumexp, matrix, weight_in_reach
+from thresher.attention import attend, buckets, flex, logsumexp, matrix, weight_in_reach
 from thresher.measure.memory import peak_above
 from thresher.packed import PackedBatch
 from thresher.pruners import Decision
@@ -23,6 +23,7 @@ PLANS = {
     "cells": {"CELLS": 60, "SLACK": 2.0, "SPARE": 2},
     "each": {"CELLS": 1, "SLACK": 1.0, "SPARE": 0},
 }
+ROUTES = {"matrix": matrix, "logsumexp": logsumexp, "flex": flex}  # flex as on a GPU, but not compiled
 HEADS, DIM = 2, 3
 SCALE = 0.9
 
@@ -87,12 +88,14 @@ def run(packed, qkv, window=None, log_weight=None, keep=None, decide=True):
 @contextmanager
 def taking(route):
     """No other route than this is taken."""
-    others = {"matrix": logsumexp, "logsumexp": matrix}[route]
-    with (
-        patch.object(native, "library", None),
-        patch.object(logsumexp, "LONG", {"matrix": 1 << 40, "logsumexp": 0}[route]),
-        patch.object(others, "attend", side_effect=AssertionError("another route was taken")),
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(native, "library", None))
+        stack.enter_context(patch.object(logsumexp, "LONG", 0 if route == "logsumexp" else 1 << 40))
+        stack.enter_context(patch.object(flex, "serves", return_value=route == "flex"))
+        for name, other in ROUTES.items():
+            if name != route:
+                wrong = AssertionError("another route was taken")
+                stack.enter_context(patch.object(other, "attend", side_effect=wrong))
         yield
 
 
@@ -101,7 +104,8 @@ windows = st.sampled_from([None, 0, 1, 3, 50])
 seeds = st.integers(0, 1000)
 
 
-@pytest.mark.parametrize("route", ["matrix", "logsumexp"])
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("route", ROUTES)
 @given(
     lengths_of_batches, windows, seeds, st.sampled_from(list(PLANS)), st.booleans(), st.booleans(), st.data()
 )
@@ -128,6 +132,20 @@ def test_attend_equals_brute_force(route, lengths, window, seed, plan, gaps, wei
     if not weighed:
         ones = torch.ones(packed.batch, dtype=torch.float64)
         torch.testing.assert_close(packed.mean(seen[:, None])[:, 0], ones, **close)
+
+
+@given(lengths_of_batches, windows, seeds, st.booleans())
+def test_flex_skips_the_blocks_in_which_nothing_is_reached(lengths, window, seed, gaps):
+    packed = ragged(lengths, seed if gaps else None)
+    at, sequence, size = packed.positions, packed.sequence, -(-packed.tokens // 4) * 4
+    reached = sequence[:, None] == sequence
+    if window is not None:
+        reached &= (at[:, None] - at).abs() <= window
+    wanted = torch.zeros(size, size, dtype=torch.bool)
+    wanted[: packed.tokens, : packed.tokens] = reached
+    with patch.object(flex, "BLOCK", 4):
+        blocks = flex._block_mask(packed, window).to_dense()[0, 0].bool()
+    assert torch.equal(blocks, wanted.view(size // 4, 4, size // 4, 4).any(3).any(1))
 
 
 @pytest.mark.parametrize(("plan", "count"), [("one", 1), ("each", 5), ("cells", 3)])
@@ -157,6 +175,18 @@ def test_long_texts_hold_no_square_matrix(route):
     assert (peak < 60) == (route == "logsumexp")  # of 4096 x 4096 floats for each head: 128 MB
 
 
+def test_flex_serves_long_texts_on_a_gpu_alone():
+    long = ragged([384, 2])
+    assert not flex.serves(long, *tensors(long, dtype=torch.float32))  # on a CPU
+    on_gpu = [torch.nn.Parameter(torch.empty(386, 2, 3, device="meta")) for _ in range(3)]
+    with patch.object(torch.Tensor, "device", torch.device("cuda")):
+        with torch.no_grad():
+            assert flex.serves(long, *on_gpu)
+            assert not flex.serves(ragged([383, 2]), *on_gpu)
+        assert not flex.serves(long, *on_gpu)  # gradients are wanted
+        assert not flex.serves(long, *tensors(long))  # float64
+
+
 def test_what_goes_through_the_log_sum_exp():
     """Long texts, where importance is wanted and gradients are not."""
     short, long = ragged([383, 2]), ragged([384, 2])
@@ -177,7 +207,8 @@ def test_what_goes_through_the_log_sum_exp():
                 run(packed, qkv, **options)
 
 
-@pytest.mark.parametrize("route", ["matrix", "logsumexp"])
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_importance_is_float32_whatever_the_inputs_and_autocast(dtype, autocast, route):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from thresher.attention import logsumexp, matrix, native
+from thresher.attention import flex, logsumexp, matrix, native
 from thresher.packed import PackedBatch
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def attend(
     if log_weight is None and not dropout:
         if native.serves(query, key, value):
             return native.attend(query, key, value, packed, scale=scale, window=window, decide=decide)
+        if flex.serves(packed, query, key, value):
+            return flex.attend(query, key, value, packed, scale=scale, window=window, decide=decide)
         if decide is not None and logsumexp.serves(packed, query, key, value):
             return logsumexp.attend(query, key, value, packed, scale=scale, window=window, decide=decide)
     return matrix.attend(

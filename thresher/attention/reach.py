@@ -8,6 +8,29 @@ from torch import Tensor
 from thresher.packed import PackedBatch
 
 
+def reach(packed: PackedBatch, window: int | None) -> tuple[Tensor, Tensor]:
+    """Which tokens each token's query reaches: a run, as the positions of a sequence rise.
+
+    Parameters
+    ----------
+    packed : PackedBatch
+    window : int or None
+        Largest difference of original positions that is attended; None attends to all.
+
+    Returns
+    -------
+    low, high : int64 tensors [tokens]
+        The first token reached, and the one behind the last.
+    """
+    if window is None:
+        start, end = packed.cu_seqlens[:-1].long(), packed.cu_seqlens[1:].long()
+        return start[packed.sequence], end[packed.sequence]
+    # One sorted axis for all sequences: rows lie further apart than any window reaches.
+    stride = int(packed.positions.max()) + 2 * window + 2
+    axis = packed.sequence * stride + packed.positions
+    return torch.searchsorted(axis, axis - window), torch.searchsorted(axis, axis + window, right=True)
+
+
 def weight_in_reach(packed: PackedBatch, window: int | None, weight: Tensor) -> Tensor:
     """Total weight of the keys that each token's query reaches.
 
@@ -27,12 +50,5 @@ def weight_in_reach(packed: PackedBatch, window: int | None, weight: Tensor) -> 
         Differentiable in `weight`.
     """
     before = torch.cat([weight.new_zeros(1), weight.cumsum(0)])
-    start, end = packed.cu_seqlens[:-1].long(), packed.cu_seqlens[1:].long()
-    if window is None:
-        return (before[end] - before[start])[packed.sequence]
-    # One sorted axis for all sequences: rows lie further apart than any window reaches.
-    stride = int(packed.positions.max()) + 2 * window + 2
-    axis = packed.sequence * stride + packed.positions
-    low = torch.searchsorted(axis, axis - window)
-    high = torch.searchsorted(axis, axis + window, right=True)
+    low, high = reach(packed, window)
     return before[high] - before[low]
