@@ -136,3 +136,31 @@ def test_our_engine_that_is_not_installed_is_skipped_too(world, monkeypatch):
     assert report["skipped"]["thresher openvino, packed, fp32"] == "openvino is not installed"
     with pytest.raises(UserError, match="not installed"):
         engines.check_engine("openvino", "fp32")
+
+
+@pytest.mark.parametrize(("calls", "rounds"), [(5, None), (6, 1), (9, 2)])
+def test_ctrl_c_keeps_the_rounds_that_were_done(world, monkeypatch, tmp_path, calls, rounds):
+    """Two engines, a batch each: two calls to load them, two uncounted, then two a round."""
+    done = []
+
+    def load(*_):
+        def run(rows):
+            if len(done) == calls:
+                raise KeyboardInterrupt
+            done.append(rows)
+            return np.zeros((8, 3))
+
+        return run
+
+    monkeypatch.setattr(bench, "load", load)
+    monkeypatch.setattr(bench, "contenders", lambda *_: contenders(["fp32"], ["torch"])[-2:])
+    arguments = f"bench {world}/pruned --eval {world}/eval.tsv --texts 8 --batch-size 8 --repeats 4"
+    result = CliRunner().invoke(app, [*arguments.split(), "--out", str(tmp_path), "--profile"])
+    assert result.exit_code == 130, result.output
+    assert (tmp_path / "bench.json").exists() == (rounds is not None)
+    if rounds is not None:
+        report = json.loads((tmp_path / "bench.json").read_text())
+        assert report["stopped"]
+        assert report["repeats"] == rounds
+        assert f"{rounds} rounds out of 4" in " ".join(result.output.split())
+        assert all("peak_mb" not in row for row in report["rows"])

@@ -334,6 +334,8 @@ def bench(
         console.print(table, width=max(console.width, WIDE))
     bench_figure(report["rows"], home / "bench.png")
     _say(f"Report: {file}\nFigure: {home / 'bench.png'}")
+    if report["stopped"]:
+        raise KeyboardInterrupt(f"The table is of {report['repeats']} rounds out of {repeats}.")
 
 
 @_command

@@ -74,7 +74,8 @@ def bench(
     Returns
     -------
     dict
-        The report; ``rows`` is the table.
+        The report; ``rows`` is the table. After Ctrl-C it is of the rounds that were done (``stopped``), if
+        there was one; their memory and profile are left out.
     """
     start = time.time()
     for precision in precisions:
@@ -107,6 +108,9 @@ def bench(
                     skipped[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
             advance(1)
         seconds, logits = _race(runners, work, repeats, begin("timing", (repeats + 1) * len(runners)))
+        rounds = min((len(took) for took in seconds.values()), default=0)
+        stopped = bool(runners) and rounds < repeats
+        memory, profile = memory and not stopped, profile and not stopped
         advance = begin("memory", len(runners) if memory else 0)
         for contender, run in runners:
             entry = asdict(contender) | {"name": contender.name} | _figures(seconds[contender], work)
@@ -148,7 +152,8 @@ def bench(
         "attention": native.instructions or "torch",
         "processor": _processor(),
         "batch": batch,
-        "repeats": repeats,
+        "repeats": rounds,
+        "stopped": stopped,
         "threads": torch.get_num_threads(),
         "versions": versions() | _versions(),
         "seconds": round(time.time() - start, 1),
@@ -158,25 +163,33 @@ def bench(
 def _race(
     runners: list[tuple[Contender, Runner]], work: Texts, repeats: int, advance: Callable[[int], None]
 ) -> tuple[dict[Contender, np.ndarray], dict[Contender, np.ndarray]]:
-    """Seconds ``[repeats, batches]`` of every contender, in turn after one uncounted round, and logits."""
+    """Seconds ``[rounds, batches]`` of every contender, in turn after one uncounted round, and logits.
+
+    Ctrl-C ends it after the last whole round, if there was one.
+    """
     seconds: dict[Contender, list[list[float]]] = {contender: [] for contender, _ in runners}
     logits: dict[Contender, np.ndarray] = {}
-    for round_ in range(repeats + 1):
-        for contender, run in runners:
-            took: list[float] = []
-            found: dict[int, np.ndarray] = {}
-            for index, rows in work.batches(contender):
-                begin = time.perf_counter()
-                out = run(rows)
-                took.append(time.perf_counter() - begin)
-                if not round_:
-                    found |= dict(zip(index, as_numpy(out), strict=True))
-            if round_:
-                seconds[contender].append(took)
-            else:
-                logits[contender] = np.stack([found[i] for i in range(len(found))])
-            advance(1)
-    return {contender: np.array(took) for contender, took in seconds.items()}, logits
+    try:
+        for round_ in range(repeats + 1):
+            for contender, run in runners:
+                took: list[float] = []
+                found: dict[int, np.ndarray] = {}
+                for index, rows in work.batches(contender):
+                    begin = time.perf_counter()
+                    out = run(rows)
+                    took.append(time.perf_counter() - begin)
+                    if not round_:
+                        found |= dict(zip(index, as_numpy(out), strict=True))
+                if round_:
+                    seconds[contender].append(took)
+                else:
+                    logits[contender] = np.stack([found[i] for i in range(len(found))])
+                advance(1)
+    except KeyboardInterrupt:
+        if not all(seconds.values()):
+            raise
+    whole = min((len(took) for took in seconds.values()), default=0)
+    return {contender: np.array(took[:whole]) for contender, took in seconds.items()}, logits
 
 
 def _figures(seconds: np.ndarray, work: Texts) -> dict[str, Any]:

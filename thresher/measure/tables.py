@@ -44,7 +44,7 @@ def evaluation_table(report: dict[str, Any]) -> Table:
         row.append(f"{report['flops_ratio'] if name.startswith('pruned') else 1.0:.3f}")
         if speed and name in columns:
             timed = speed[columns[name]]
-            row += [f"{timed['texts_per_second']:.0f}", f"{timed['with_tokenizing']:.0f}"]
+            row += [_rate(timed["texts_per_second"]), _rate(timed["with_tokenizing"])]
             row.append(f"{speed['ratio']:.2f} x" if name == "pruned" else "1.00 x")
         table.add_row(*row)
     kept = ", ".join(f"{share:.0%}" for share in report["kept_share"])
@@ -80,8 +80,8 @@ def bench_table(report: dict[str, Any]) -> Table:
             row["name"],
             row["precision"],
             *([f"{row['quality'][metric]:.2f}"] if measured else []),
-            f"{row['texts_per_second']:.0f}",
-            f"{row['slowest']:.0f}-{row['fastest']:.0f}",
+            _rate(row["texts_per_second"]),
+            f"{_rate(row['slowest'])}-{_rate(row['fastest'])}",
             f"{row['tokens_per_second']:.0f}",
             f"{row['p50_ms']:.1f}",
             f"{row['p95_ms']:.1f}",
@@ -116,6 +116,11 @@ def profile_table(report: dict[str, Any]) -> Table:
             f"{rate / peak:.0%}" if rate and peak else "-",
         )
     return table
+
+
+def _rate(value: float) -> str:
+    """Three figures at least."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _add_column(table: Table, name: str) -> None:
