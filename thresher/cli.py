@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,9 +44,9 @@ def _command(function: Callable[..., Any]) -> Callable[..., Any]:
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             hint = str(error)
-            if not hint and "demo" in sys.argv:
-                hint = "Run the demo again to go on."
-            elif not hint or "heckpoint" in hint:
+            if function.__name__ == "demo":
+                hint += " Run the demo again to go on."
+            elif function.__name__ in ("finetune", "prune"):
                 hint += " Run the same command with --resume to go on from the last checkpoint."
             err.print(f"[bold yellow]Interrupted.[/] {_escape(hint)}", highlight=False, soft_wrap=True)
             raise typer.Exit(130) from error
@@ -252,6 +251,40 @@ def prune(
 
 
 @_command
+def calibrate(
+    model: Model,
+    data: Annotated[str, typer.Option("--data", help="Texts like those the model will meet; no labels.")],
+    text: Text,
+    out: Out,
+    max_change: Annotated[
+        str,
+        typer.Option(help="Most decisions that may change, of unseen texts; for scores, 1 - Pearson's r."),
+    ] = "1%",
+    max_length: MaxLength = None,
+    seed: Seed = 42,
+    force: Force = False,
+) -> None:
+    """Prune without any training, in minutes: outputs stay within a bound of the model's own."""
+    from thresher.measure.tables import calibration_table
+    from thresher.training.calibrate import calibrate as run
+
+    with _stages() as stage:
+        report = run(
+            model,
+            data,
+            _columns(text),
+            out,
+            max_change=_share(max_change, "--max-change"),
+            max_length=max_length,
+            seed=seed,
+            force=force,
+            stage=stage,
+        )
+    _print(calibration_table(report))
+    _wrote(out)
+
+
+@_command
 def evaluate(
     folder: Folder,
     eval_: Annotated[str, typer.Option("--eval", help="Texts to measure on.")],
@@ -419,6 +452,14 @@ def _stages() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
 
 def _columns(text: str) -> list[str]:
     return [column.strip() for column in text.split(",") if column.strip()]
+
+
+def _share(given: str, option: str) -> float:
+    """``"1%"`` and ``"0.01"`` alike."""
+    try:
+        return float(given.removesuffix("%")) / (100 if given.endswith("%") else 1)
+    except ValueError:
+        raise UserError(f"{option} {given}: write a share, as 1% or 0.01.") from None
 
 
 def _options(given: list[str]) -> dict[str, Any]:

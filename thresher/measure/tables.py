@@ -22,6 +22,22 @@ def training_table(report: dict[str, Any]) -> Table:
     return table
 
 
+def calibration_table(report: dict[str, Any]) -> Table:
+    """What calibration came to: the change against its bound, FLOPs, tokens kept."""
+    data = report["data"]
+    table = Table(title=f"{report['out']}: checked on {data['checked_on']} texts that chose nothing")
+    for name in ("outputs changed", "allowed", "FLOPs ratio", "seconds"):
+        table.add_column(name, justify="right")
+    table.add_row(
+        f"{report['change']:.2%} ± {report['standard_error']:.2%}",
+        f"{report['max_change']:.2%}",
+        f"{report['flops_ratio']:.3f}",
+        f"{report['seconds']:.0f}",
+    )
+    table.caption = "Tokens kept after each layer: " + ", ".join(f"{s:.0%}" for s in report["kept_share"])
+    return table
+
+
 def evaluation_table(report: dict[str, Any]) -> Table:
     """Quality, FLOPs and speed, one model a row; tokens kept per layer below."""
     quality, speed = report["quality"], report.get("speed")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, set_seed
+from transformers import set_seed
 
 from thresher.config import PruningConfig
 from thresher.data import load_examples
@@ -23,9 +23,10 @@ from thresher.measure.progress import progress_bar
 from thresher.measure.report import kept_report, versions, write_json
 from thresher.measure.speed import speeds
 from thresher.model import PrunedModel
-from thresher.store import BLOCK, load_config
+from thresher.store import load_config
 from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
+from thresher.training.base import load_base, load_dense, pruning_of
 from thresher.training.examples import Examples, base_outputs
 from thresher.training.job import Job, begin, check_folder
 from thresher.training.settings import TrainingSettings
@@ -58,7 +59,7 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     set_seed(job.settings.seed)
     examples = load_examples(job.data.train, job.data.text, job.data.label)
     task = Task.infer(examples["label"][:], kind, score_name=job.data.label)
-    model, missing = _load(job.model, ignore_mismatched_sizes=True, **task.config_kwargs())
+    model, missing = load_dense(job.model, ignore_mismatched_sizes=True, **task.config_kwargs())
     inside = f"{model.base_model_prefix}."
     if bad := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
         raise UserError(f"{job.model} lacks weights of the encoder itself: {bad[0]} and {len(bad) - 1} more.")
@@ -83,20 +84,12 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
         The report, also written to ``report.json``, with two figures beside it.
     """
     start = time.time()
-    config = load_config(job.model)
-    family = family_for(config)
+    family_for(load_config(job.model))
     check_folder(job)
     set_seed(job.settings.seed)
-    model, missing = _load(job.model)
-    if missing:
-        raise UserError(
-            f"{job.model} has no trained head ({', '.join(missing[:2])} are missing). "
-            "Run `thresher finetune` first, and prune what it writes."
-        )
-    task = Task.of(config)
+    model, task = load_base(job.model)
     examples = load_examples(job.data.train, job.data.text, job.data.label)
-    # Tokens that a [CLS] head will never read go after the last attention, whatever the method.
-    pruning = replace(pruning, prefix_only_at_end=family(model).pools_prefix and pruning.pruner != "none")
+    pruning = pruning_of(model, pruning)
     pruned = PrunedModel(model, pruning, {"base": job.model, "text": job.data.text})
     run = _Run(job, pruned, task, examples)
     pruned.metadata["max_length"] = run.encoder.max_length
@@ -213,16 +206,3 @@ class _Run:
         write_json(report, self.job.out / "report.json")
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         return report
-
-
-def _load(path: str, **options: Any) -> tuple[Any, list[str]]:
-    """A dense model in float32, and the names of weights that it should have but does not."""
-    try:
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            path, dtype=torch.float32, output_loading_info=True, **options
-        )
-    except OSError as error:
-        raise UserError(f"No weights could be loaded from '{path}': {str(error).splitlines()[0]}") from error
-    if hasattr(model.config, BLOCK):  # a pruned model may be pruned again, from its dense weights
-        delattr(model.config, BLOCK)
-    return model, sorted(loading["missing_keys"])

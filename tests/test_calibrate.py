@@ -1,0 +1,161 @@
+"""Thresholds without training: the search on paper, and the command on a toy model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from typer.testing import CliRunner
+
+from tests import toy
+from thresher import PrunedModel, PruningConfig, UserError
+from thresher.cli import app
+from thresher.data import load_examples
+from thresher.tasks import Task
+from thresher.text import TextEncoder
+from thresher.training import calibrate as module
+from thresher.training.calibrate import LEVELS, Point, Probe, between, calibrate, steps
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    toy.write_tsv(folder / "data.tsv", 600)
+    toy.save_model(folder / "base")
+    return folder
+
+
+def additive(costs, savings):
+    """Layers that do not meet: each level saves and costs what its layer says."""
+    asked = []
+
+    def probe(thresholds):
+        level = torch.tensor([(0.0, *LEVELS).index(pytest.approx(t)) for t in thresholds.tolist()])
+        asked.append(level)
+        change = float((level * costs).sum())
+        return Point(1 - float((level * savings).sum()), change, change)
+
+    return probe, asked
+
+
+def test_steps_take_what_costs_least_first():
+    """Of three layers one costs nothing, one much, and one saves nothing at all."""
+    probe, asked = additive(torch.tensor([0.5, 0.0, 0.1]), torch.tensor([0.03, 0.02, 0.0]))
+    path = list(steps(probe, 3))
+    taken = [thresholds for thresholds, _ in path]
+    top = LEVELS[-1]
+    assert taken[0].tolist() == [0.0, 0.0, 0.0]
+    assert taken[len(LEVELS)].tolist() == pytest.approx([0.0, top, 0.0])
+    assert taken[-1].tolist() == pytest.approx([top, top, 0.0])
+    assert len(taken) == 1 + 2 * len(LEVELS)
+    for before, after in itertools.pairwise(path):
+        assert (after[0] >= before[0]).all()
+        assert after[1].flops_ratio < before[1].flops_ratio
+    assert len(asked) < 4 * len(LEVELS) + 4  # what does not look best is not measured again
+
+
+def test_a_level_that_saves_nothing_is_joined_to_the_next():
+    def probe(thresholds):
+        high = float(thresholds[0]) >= 1
+        return Point(0.7 if high else 1.0, float(high), 0.0)
+
+    path = list(steps(probe, 1))
+    assert [float(thresholds[0]) for thresholds, _ in path] == [0.0, 1.0]
+
+
+def test_between_the_points_of_a_path():
+    path = [torch.tensor([0.0, 0.0]), torch.tensor([0.2, 0.0]), torch.tensor([0.2, 1.0])]
+    for place, wanted in [(0, [0, 0]), (0.5, [0.1, 0]), (1, [0.2, 0]), (1.25, [0.2, 0.25]), (2, [0.2, 1])]:
+        assert between(path, place).tolist() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression"])
+def test_probe_measures_change_against_base(world, kind):
+    labels = 1 if kind == "regression" else 3
+    dense = AutoModelForSequenceClassification.from_pretrained(
+        world / "base", num_labels=labels, ignore_mismatched_sizes=True
+    )
+    encoder = TextEncoder(AutoTokenizer.from_pretrained(world / "base"), 32)
+    rows = encoder.encode_columns(load_examples(str(world / "data.tsv"), ["text"]).select(range(40)))
+    task = Task(kind, tuple(map(str, range(labels))))
+    probe = Probe(PrunedModel(dense, PruningConfig("threshold")), encoder, task, rows)
+    none = probe(torch.zeros(4))
+    assert none.flops_ratio == 1
+    assert none.divergence == pytest.approx(0, abs=1e-6)
+    assert none.change == pytest.approx(0, abs=1e-9)
+    much = probe(torch.full((4,), 1.2))
+    assert much.flops_ratio < 0.9
+    assert much.divergence > 1e-5
+    agreement = task.agreement(probe.found.logits, probe.base)["agreement"]
+    assert much.change == pytest.approx(1 - agreement / 100)
+    decisions = 40 * (3 if kind == "multi-label" else 1)
+    wanted = 0.02 / 40**0.5 if kind == "regression" else (0.01 * 0.99 / decisions) ** 0.5
+    assert probe.doubt(0.01) == pytest.approx(wanted)
+
+
+def test_calibrate_keeps_its_bound_and_writes_a_model(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SEARCH", 500)
+    arguments = f"calibrate {world}/base --data {world}/data.tsv --text text --max-change 5%"
+    result = CliRunner().invoke(app, [*arguments.split(), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["change"] <= report["max_change"] == 0.05
+    assert (tmp_path / "out" / "kept.png").exists()
+    data = report["data"]
+    assert data["chosen_on"] + data["checked_on"] == 600
+    model = PrunedModel.from_pretrained(tmp_path / "out")
+    assert model.pruner.thresholds.tolist() == pytest.approx(report["thresholds"])
+    base = AutoModelForSequenceClassification.from_pretrained(world / "base")
+    for name, tensor in base.state_dict().items():  # nothing was trained
+        assert torch.equal(tensor, model.model.state_dict()[name]), name
+    # The texts that it was checked on come out as the report says.
+    order = np.random.default_rng(42).permutation(600)[data["chosen_on"] :]
+    texts = load_examples(str(world / "data.tsv"), ["text"]).select(order)["text"]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    batch = tokenizer(texts[:], padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        found = model(**batch)
+        changed = (found.logits.argmax(1) != base(**batch).logits.argmax(1)).float().mean()
+    assert float(changed) == pytest.approx(report["change"], abs=0.004)  # one text may be within rounding
+    ratio = found.trace.flops.sum() / found.trace.dense_flops.sum()
+    assert float(ratio) == pytest.approx(report["flops_ratio"], abs=1e-3)
+    assert report["flops_ratio"] < 0.9
+
+    again = CliRunner().invoke(app, [*arguments.split(), "--out", str(tmp_path / "out")])
+    assert again.exit_code == 2
+    assert "--force" in again.output
+
+
+def test_a_check_that_fails_steps_back(world, tmp_path, monkeypatch):
+    """Where the texts that choose are kinder than the others."""
+    monkeypatch.setattr(Probe, "doubt", lambda self, change: -1.0)  # any change will do, to choose
+    report = calibrate(str(world / "base"), str(world / "data.tsv"), ["text"], tmp_path, max_change=0.002)
+    assert report["change"] <= 0.002
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--max-change", "0"], "above 0, below 1"),
+        (["--max-change", "1.5"], "above 0, below 1"),
+        (["--max-change", "a lot"], "write a share"),
+        (["--text", "nothere"], "nothere"),
+    ],
+)
+def test_bad_input(world, tmp_path, more, message):
+    arguments = [*f"calibrate {world}/base --data {world}/data.tsv --text text".split(), *more]
+    result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_texts(world, tmp_path):
+    toy.write_tsv(tmp_path / "few.tsv", 40)
+    with pytest.raises(UserError, match="40 rows"):
+        calibrate(str(world / "base"), str(tmp_path / "few.tsv"), ["text"], tmp_path / "out")

@@ -1,0 +1,53 @@
+"""The model that is given to be pruned, and how it is pruned whatever the method."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from thresher.config import PruningConfig
+from thresher.errors import UserError
+from thresher.families import family_for, family_of
+from thresher.store import BLOCK, load_config
+from thresher.tasks import Task
+
+
+def load_base(path: str) -> tuple[Any, Task]:
+    """A fine-tuned dense model in float32, and its task.
+
+    Raises
+    ------
+    UserError
+        If nothing is there, its architecture is not supported, or its head is not trained.
+    """
+    config = load_config(path)
+    family_for(config)
+    model, missing = load_dense(path)
+    if missing:
+        raise UserError(
+            f"{path} has no trained head ({', '.join(missing[:2])} are missing). "
+            "Run `thresher finetune` first, and prune what it writes."
+        )
+    return model, Task.of(config)
+
+
+def load_dense(path: str, **options: Any) -> tuple[Any, list[str]]:
+    """A dense model in float32, and the names of weights that it should have but does not."""
+    try:
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            path, dtype=torch.float32, output_loading_info=True, **options
+        )
+    except OSError as error:
+        raise UserError(f"No weights could be loaded from '{path}': {str(error).splitlines()[0]}") from error
+    if hasattr(model.config, BLOCK):  # a pruned model may be pruned again, from its dense weights
+        delattr(model.config, BLOCK)
+    return model, sorted(loading["missing_keys"])
+
+
+def pruning_of(model: Any, pruning: PruningConfig) -> PruningConfig:
+    """Tokens that a [CLS] head will never read go after the last attention, whatever the method."""
+    free = family_of(model).pools_prefix and pruning.pruner != "none"
+    return replace(pruning, prefix_only_at_end=free)
