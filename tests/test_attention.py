@@ -178,11 +178,15 @@ def test_long_texts_hold_no_square_matrix(route):
 def test_flex_serves_long_texts_on_a_gpu_alone():
     long = ragged([384, 2])
     assert not flex.serves(long, *tensors(long, dtype=torch.float32))  # on a CPU
-    on_gpu = [torch.nn.Parameter(torch.empty(386, 2, 3, device="meta")) for _ in range(3)]
-    with patch.object(torch.Tensor, "device", torch.device("cuda")):
+    on_gpu = [torch.nn.Parameter(torch.empty(386, 2, 16, device="meta")) for _ in range(3)]
+    narrow = [x[..., :8] for x in on_gpu]
+    with patch.object(torch.Tensor, "device", torch.device("cuda")), patch.object(flex, "has_triton"):
         with torch.no_grad():
             assert flex.serves(long, *on_gpu)
             assert not flex.serves(ragged([383, 2]), *on_gpu)
+            assert not flex.serves(long, *narrow)
+            with patch.object(flex, "has_triton", return_value=False):
+                assert not flex.serves(long, *on_gpu)
         assert not flex.serves(long, *on_gpu)  # gradients are wanted
         assert not flex.serves(long, *tensors(long))  # float64
 

@@ -162,5 +162,17 @@ def test_ctrl_c_keeps_the_rounds_that_were_done(world, monkeypatch, tmp_path, ca
         report = json.loads((tmp_path / "bench.json").read_text())
         assert report["stopped"]
         assert report["repeats"] == rounds
-        assert f"{rounds} rounds out of 4" in " ".join(result.output.split())
+        assert f"{rounds} rounds of 4" in " ".join(result.output.split())
         assert all("peak_mb" not in row for row in report["rows"])
+        assert "Where the time goes" not in result.output
+
+
+def test_ctrl_c_while_memory_is_measured_keeps_the_times(world, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "peak_memory", interrupted)
+    monkeypatch.setattr(bench, "contenders", lambda *_: [Contender("torch", "fp32", "pruned")])
+    report = bench.bench(str(world / "pruned"), str(world / "eval.tsv"), ["text"], texts=8, repeats=1)
+    assert report["stopped"]
+    assert report["rows"][0]["texts_per_second"] > 0

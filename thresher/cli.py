@@ -253,12 +253,13 @@ def prune(
 @_command
 def calibrate(
     model: Model,
-    data: Annotated[str, typer.Option("--data", help="Texts like those the model will meet; no labels.")],
+    data: Annotated[
+        str, typer.Option("--data", help="Texts like those the model will meet; not those it learned from.")
+    ],
     text: Text,
     out: Out,
     max_change: Annotated[
-        str,
-        typer.Option(help="Most decisions that may change, of unseen texts; for scores, 1 - Pearson's r."),
+        str, typer.Option(help="Most decisions that may change; for scores, 1 less Pearson's r.")
     ] = "1%",
     max_length: MaxLength = None,
     seed: Seed = 42,
@@ -266,20 +267,13 @@ def calibrate(
 ) -> None:
     """Prune without any training, in minutes: outputs stay within a bound of the model's own."""
     from thresher.measure.tables import calibration_table
+    from thresher.training import Data, Job, TrainingSettings
     from thresher.training.calibrate import calibrate as run
 
+    share = _share(max_change, "--max-change")
+    job = Job(model, Data(data, _columns(text)), out, TrainingSettings(seed=seed), max_length, force)
     with _stages() as stage:
-        report = run(
-            model,
-            data,
-            _columns(text),
-            out,
-            max_change=_share(max_change, "--max-change"),
-            max_length=max_length,
-            seed=seed,
-            force=force,
-            stage=stage,
-        )
+        report = run(job, share, stage)
     _print(calibration_table(report))
     _wrote(out)
 
@@ -363,12 +357,13 @@ def bench(
         )
     home = out or (Path(folder) if Path(folder).is_dir() else Path())
     file = write_json(report, home / "bench.json")
-    for table in (bench_table(report), *([profile_table(report)] if profile else [])):
+    profiled = any("profile" in row for row in report["rows"])
+    for table in (bench_table(report), *([profile_table(report)] if profiled else [])):
         console.print(table, width=max(console.width, WIDE))
     bench_figure(report["rows"], home / "bench.png")
     _say(f"Report: {file}\nFigure: {home / 'bench.png'}")
     if report["stopped"]:
-        raise KeyboardInterrupt(f"The table is of {report['repeats']} rounds out of {repeats}.")
+        raise KeyboardInterrupt(f"The table is of what was done: {report['repeats']} rounds of {repeats}.")
 
 
 @_command

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
+from torch.utils._triton import has_triton
 
 from thresher.attention.reach import reach
 from thresher.native import wants_gradients
@@ -22,14 +23,17 @@ if TYPE_CHECKING:
     from thresher.pruners import Decision
 
 LONG = 384  # tokens of a text, from which its matrix costs a GPU too much memory; not measured for speed
+NARROWEST = 16  # head that FlexAttention compiles for
 BLOCK = 128  # tokens; FlexAttention skips a block of queries by a block of keys where none is reached
 
 
 def serves(packed: PackedBatch, *inputs: Tensor) -> bool:
-    """True for long texts on CUDA, where no gradients are wanted."""
+    """True for long texts on CUDA, where no gradients are wanted and Triton can make a kernel."""
     if any(x.device.type != "cuda" or x.dtype == torch.float64 for x in inputs):
         return False
-    return int(packed.lengths.max()) >= LONG and not wants_gradients(*inputs)
+    if wants_gradients(*inputs) or inputs[0].shape[-1] < NARROWEST or not has_triton():
+        return False
+    return int(packed.lengths.max()) >= LONG
 
 
 def attend(

@@ -74,8 +74,8 @@ def bench(
     Returns
     -------
     dict
-        The report; ``rows`` is the table. After Ctrl-C it is of the rounds that were done (``stopped``), if
-        there was one; their memory and profile are left out.
+        The report; ``rows`` is the table. After Ctrl-C it is of what was done (``stopped``), if that is one
+        round at least.
     """
     start = time.time()
     for precision in precisions:
@@ -114,13 +114,16 @@ def bench(
         advance = begin("memory", len(runners) if memory else 0)
         for contender, run in runners:
             entry = asdict(contender) | {"name": contender.name} | _figures(seconds[contender], work)
-            if memory:
-                entry["peak_mb"] = peak_memory(
-                    contender, setup, source, columns, chosen, batch, encoder.max_length
-                )
-                advance(1)
-            if profile and contender.ours:
-                entry["profile"] = parts(partial(work.run, contender, run))
+            try:
+                if memory:
+                    entry["peak_mb"] = peak_memory(
+                        contender, setup, source, columns, chosen, batch, encoder.max_length
+                    )
+                    advance(1)
+                if profile and contender.ours:
+                    entry["profile"] = parts(partial(work.run, contender, run))
+            except KeyboardInterrupt:
+                stopped, memory, profile = True, False, False
             found = logits[contender]
             if labels is not None:
                 entry["quality"] = task.quality(found, labels[chosen].tolist())

@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # not pyplot, which keeps global state and may look for a display
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from thresher.measure.tables import rate_text
+
 INK, QUIET, PALE = "#222222", "#767676", "#e6e6e6"
 AMBER, TEAL = "#cc7800", "#188696"
 STAGES = {"soft": "#fbf3e4", "hard": "#eaf4f5"}  # behind the curves
@@ -139,7 +141,7 @@ def bench_figure(rows: Sequence[dict[str, Any]], path: str | Path, title: str | 
     axes.errorbar(rates, places, xerr=[below, above], fmt="none", ecolor=QUIET, elinewidth=1)
     for place, row in zip(places, rows, strict=True):
         at = (row["fastest"], place)
-        axes.annotate(f" {row['texts_per_second']:.0f}", at, va="center", fontsize=8, color=INK)
+        axes.annotate(f" {rate_text(row['texts_per_second'])}", at, va="center", fontsize=8, color=INK)
     axes.set_yticks(list(places), [f"{row['name']}, {row['precision']}" for row in rows])
     axes.set_xlabel("texts per second")
     axes.grid(visible=False)

@@ -25,7 +25,9 @@ def training_table(report: dict[str, Any]) -> Table:
 def calibration_table(report: dict[str, Any]) -> Table:
     """What calibration came to: the change against its bound, FLOPs, tokens kept."""
     data = report["data"]
-    table = Table(title=f"{report['out']}: checked on {data['checked_on']} texts that chose nothing")
+    back = report["stepped_back"]
+    how = f", which made it step back {back} times" if back else " that chose nothing"
+    table = Table(title=f"{report['out']}: checked on {data['checked_on']} texts{how}")
     for name in ("outputs changed", "allowed", "FLOPs ratio", "seconds"):
         table.add_column(name, justify="right")
     table.add_row(
@@ -54,13 +56,15 @@ def evaluation_table(report: dict[str, Any]) -> Table:
     data = report["data"]
     recut = "" if data["max_length"] == data["trained_length"] else f", {data['trained_length']} tokens"
     for name in quality:
-        value = (quality[name] or {}).get(metric)
+        if quality[name] is None:
+            continue  # a model that was calibrated: base is dense
+        value = quality[name].get(metric)
         label = f"base, recorded on {report['base_measured_on']}{recut}" if name == "base" else name
         row = [label, "-" if value is None else f"{value:.2f}"]
         row.append(f"{report['flops_ratio'] if name.startswith('pruned') else 1.0:.3f}")
         if speed and name in columns:
             timed = speed[columns[name]]
-            row += [_rate(timed["texts_per_second"]), _rate(timed["with_tokenizing"])]
+            row += [rate_text(timed["texts_per_second"]), rate_text(timed["with_tokenizing"])]
             row.append(f"{speed['ratio']:.2f} x" if name == "pruned" else "1.00 x")
         table.add_row(*row)
     kept = ", ".join(f"{share:.0%}" for share in report["kept_share"])
@@ -96,8 +100,8 @@ def bench_table(report: dict[str, Any]) -> Table:
             row["name"],
             row["precision"],
             *([f"{row['quality'][metric]:.2f}"] if measured else []),
-            _rate(row["texts_per_second"]),
-            f"{_rate(row['slowest'])}-{_rate(row['fastest'])}",
+            rate_text(row["texts_per_second"]),
+            f"{rate_text(row['slowest'])}-{rate_text(row['fastest'])}",
             f"{row['tokens_per_second']:.0f}",
             f"{row['p50_ms']:.1f}",
             f"{row['p95_ms']:.1f}",
@@ -134,9 +138,9 @@ def profile_table(report: dict[str, Any]) -> Table:
     return table
 
 
-def _rate(value: float) -> str:
-    """Three figures at least."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+def rate_text(value: float) -> str:
+    """A rate in three figures at least."""
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")
 
 
 def _add_column(table: Table, name: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,23 +17,25 @@ from thresher.config import PruningConfig
 from thresher.data import load_examples
 from thresher.errors import UserError
 from thresher.measure.figures import kept_figure
-from thresher.measure.predict import Predictions, predict, warn_if_bare
+from thresher.measure.predict import KEYS, Predictions, predict, warn_if_bare
 from thresher.measure.report import kept_report, versions, write_json
 from thresher.model import PrunedModel
 from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import load_base, pruning_of
+from thresher.training.job import Job, check_folder, clear
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import distillation_loss
 
-log = logging.getLogger(__name__)
-
 # Thresholds to try in each layer, in fair shares.
 LEVELS = (0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
-# Tokens of the texts on which the order of the steps is found, how far to go is chosen, and that is checked.
-SEARCH, FIT, CHECK = 16_000, 160_000, 160_000
+# Tokens of the texts on which the order of the steps is found, and of those on which it is chosen how far to
+# go; as many others check that.
+SEARCH, FIT = 16_000, 160_000
+MARGIN = 1.3  # standard errors between the change on the texts that choose and the bound: 90 %
 BISECTIONS = 7
-TOO_FEW = 50  # texts
+BACK = 0.9  # of the way is left after a check that failed
+LOOK = 50  # texts, for the mean length
 SMALL = 1e-3  # of the FLOPs: a step that saves less is joined to the next
 
 
@@ -79,6 +80,8 @@ class Probe:
         if base is None:
             with model.dense():
                 base = predict(model, encoder, rows).logits
+        if not np.isfinite(base).all():
+            raise UserError("The model's outputs are not all finite numbers: there is nothing to keep to.")
         self.base: np.ndarray = base
         self.found: Predictions | None = None
 
@@ -88,22 +91,20 @@ class Probe:
         self.found = predict(self.model, self.encoder, self.rows)
         logits, base = torch.from_numpy(self.found.logits), torch.from_numpy(self.base)
         least = distillation_loss(self.task, base, base)  # not 0 where every label is a yes or no
+        unit = base.var() + 1e-12 if self.task.kind == "regression" else 1.0
         return Point(
             self.found.flops_ratio or 1.0,
-            float(distillation_loss(self.task, logits, base) - least),
+            float((distillation_loss(self.task, logits, base) - least) / unit),
             1 - self.task.agreement(self.found.logits, self.base)["agreement"] / 100,
         )
 
-    def doubt(self, change: float) -> float:
-        """Standard error of a measured change, if it is `change` in truth."""
-        if self.task.kind == "regression":
-            return 2 * change / self.texts**0.5  # of a correlation 1 - change: about (1 - r * r) / sqrt(n)
-        return (change * (1 - change) / (self.texts * self.base.shape[1] ** self.multi)) ** 0.5
 
-    @property
-    def multi(self) -> bool:
-        """Every label is a decision of its own."""
-        return self.task.kind == "multi-label"
+def doubt(task: Task, change: float, texts: int) -> float:
+    """Standard error of a change measured on so many texts, if it is `change` in truth. The decisions of one
+    text, where it has many, may all change together."""
+    if task.kind == "regression":
+        return 2 * change / texts**0.5  # of a correlation 1 - change: about (1 - r * r) / sqrt(n)
+    return (change * (1 - change) / texts) ** 0.5
 
 
 def steps(probe: Callable[[Tensor], Point], layers: int) -> Iterator[tuple[Tensor, Point]]:
@@ -145,40 +146,24 @@ def between(path: list[Tensor], place: float) -> Tensor:
 
 
 def calibrate(
-    model: str,
-    source: str,
-    text: list[str],
-    out: Path,
-    *,
+    job: Job,
     max_change: float = 0.01,
-    max_length: int | None = None,
-    seed: int = 42,
-    force: bool = False,
     stage: Callable[[str, int], Callable[[int], None]] | None = None,
 ) -> dict[str, Any]:
     """Prune a fine-tuned model without training it, and without labels.
 
     The order in which thresholds rise is found on a few texts; how far they rise is chosen on more, so that
-    the change is within the bound by a standard error; and what comes out is checked on others.
+    the change stays clear of the bound; and what comes out is checked on others. Where the check fails,
+    thresholds go back until it holds, and the report says so.
 
     Parameters
     ----------
-    model : str
-        Folder or hub name of a transformers model with a trained head.
-    source : str
-        File, or hub data set, of texts like those that the model will meet.
-    text : list of str
-        One or two text columns.
-    out : Path
-        The finished folder, which `PrunedModel.from_pretrained` opens.
+    job : Job
+        Its `train` are texts like those that the model will meet. Better not those that it was fine-tuned on:
+        of them it is surer than of others, and less changes. Of its settings only the seed counts: which
+        texts are for what.
     max_change : float
         Largest share of decisions that may differ from base's; for a score, 1 less Pearson's r.
-    max_length : int, optional
-        Most tokens of a text. None: what the model allows.
-    seed : int
-        Which texts are for what.
-    force : bool
-        Write over a model in `out`.
     stage : callable, optional
         As of `thresher.measure.evaluate.evaluate`.
 
@@ -190,28 +175,33 @@ def calibrate(
     Raises
     ------
     UserError
-        For a bound that is none, or too few texts.
+        For a bound that is none, too few texts to tell whether it is kept, or outputs that are no numbers.
     """
     start = time.time()
     if not 0 < max_change < 1:
         raise UserError(f"max-change is {max_change}; it is a share: above 0, below 1. 1% is 0.01.")
-    if (out / "config.json").exists() and not force:
-        raise UserError(f"{out} already holds a model. Use --force to write over it, or another --out.")
+    check_folder(job)
     begin = stage or (lambda name, total: lambda done: None)
-    (dense, task), tokenizer = load_base(model), load_tokenizer(model)
+    (dense, task), tokenizer = load_base(job.model), load_tokenizer(job.model)
     pruning = pruning_of(dense, PruningConfig("threshold"))
-    pruned = PrunedModel(dense, pruning, {"base": model, "text": text})
-    encoder = TextEncoder(tokenizer, pruned.family.length_limit(max_length))
-    fit_rows, check_rows = _split(encoder, load_examples(source, text), source, seed)
+    pruned = PrunedModel(dense, pruning, {"base": job.model, "text": job.data.text})
+    encoder = TextEncoder(tokenizer, pruned.family.length_limit(job.max_length))
+    search_rows, fit_rows, check_rows = _parts(job, task, encoder, max_change)
+    texts = len(fit_rows["input_ids"])
+    wanted = max_change - MARGIN * doubt(task, max_change, texts)
 
-    # Converted to run, a model cannot be saved: copies run. Rounding is on both sides of the comparison.
-    fast = "bf16" if TrainingSettings().autocast else "fp32"
-    runner = PrunedModel(deepcopy(dense), pruning).for_inference(fast)
-    advance = begin("base's outputs", 1)
-    fit = Probe(runner, encoder, task, fit_rows)
+    def runner(precision: str) -> PrunedModel:
+        # Converted to run, a model cannot be saved: copies run.
+        copy = PrunedModel(deepcopy(dense), pruning)
+        return copy.to("cuda" if torch.cuda.is_available() else "cpu").for_inference(precision)
+
+    # Rounding is on both sides of the comparison.
+    fast = runner("bf16" if TrainingSettings().autocast else "fp32")
+    advance = begin("base's outputs", 2)
+    few = Probe(fast, encoder, task, search_rows)
     advance(1)
-    count = max(20, _within(fit_rows, SEARCH))
-    few = Probe(runner, encoder, task, {k: v[:count] for k, v in fit_rows.items()}, fit.base[:count])
+    fit = Probe(fast, encoder, task, fit_rows)
+    advance(1)
     layers = pruned.family.layers - pruning.prefix_only_at_end  # the last one drops all it can for nothing
     rest = torch.zeros(pruned.family.layers - layers)
     advance, path = begin("order of the steps", layers * len(LEVELS)), []
@@ -220,52 +210,54 @@ def calibrate(
         advance(1)
         if point.change > 3 * max_change + 2 / few.texts:
             break
+    advance(layers * len(LEVELS) - len(path))
 
-    wanted = max_change - fit.doubt(max_change)
-    if wanted < max_change / 2:
-        log.warning("%d texts say little about a change of %.2g; give more.", fit.texts, max_change)
     advance, low, high = begin("how far to go", BISECTIONS), 0.0, float(len(path) - 1)
     place = high
     for _ in range(BISECTIONS):
-        if fit(between(path, place)).change <= wanted:
-            low = place
-        else:
-            high = place
-        place = (low + high) / 2
+        if low < high:
+            if fit(between(path, place)).change <= wanted:
+                low = place
+            else:
+                high = place
+            place = (low + high) / 2
         advance(1)
 
-    exact = PrunedModel(deepcopy(dense), pruning).for_inference()
     advance = begin("check", 1)
-    check = Probe(exact, encoder, task, check_rows)
-    place = low
-    while (point := check(between(path, place))).change > max_change:
-        place = 0.85 * place if place > 0.1 else 0.0
+    check = Probe(runner("fp32"), encoder, task, check_rows)
+    place, back = low, 0
+    while (point := check(between(path, place))).change > max_change + 1e-9 and place > 0:
+        place, back = BACK * place if place > 0.1 else 0.0, back + 1
     advance(1)
     assert check.found is not None
     warn_if_bare(pruned, check.found)
 
     _set(pruned, between(path, place))
     pruned.metadata["max_length"] = encoder.max_length
-    tokenizer.save_pretrained(out)
-    pruned.save_pretrained(out)
+    clear(job.out)
+    tokenizer.save_pretrained(job.out)
+    pruned.save_pretrained(job.out)
+    least = 0.0 if task.kind == "regression" else 1 / check.texts
     report = {
         "command": "calibrate",
-        "model": model,
-        "out": str(out),
+        "model": job.model,
+        "out": str(job.out),
         "task": task.kind,
         "metric": "agreement",
-        "data": {"train": source, "text": text, "seed": seed, "max_length": encoder.max_length}
+        "data": {"texts": job.data.train, "text": job.data.text, "max_length": encoder.max_length}
         | {"searched_on": few.texts, "chosen_on": fit.texts, "checked_on": check.texts},
+        "seed": job.settings.seed,
         "max_change": max_change,
         "change": point.change,
-        "standard_error": check.doubt(max(point.change, 1 / check.texts)),
+        "standard_error": doubt(task, max(point.change, least), check.texts),
+        "stepped_back": back,
         "pruning": pruning.to_dict(),
         **kept_report(check.found, pruned),
         "versions": versions(),
         "seconds": round(time.time() - start, 1),
     }
-    kept_figure(check.found.kept_share or [], out / "kept.png", report["thresholds"])
-    write_json(report, out / "report.json")
+    kept_figure(check.found.kept_share or [], job.out / "kept.png", report["thresholds"])
+    write_json(report, job.out / "report.json")
     return report
 
 
@@ -274,28 +266,25 @@ def _set(model: PrunedModel, thresholds: Tensor) -> None:
     pruner.thresholds.copy_(thresholds)
 
 
-def _split(
-    encoder: TextEncoder, examples: Any, source: str, seed: int
-) -> tuple[dict[str, list], dict[str, list]]:
-    """Encoded texts to choose on and others to check on: no more than there is time for."""
-    if len(examples) < 2 * TOO_FEW:
-        raise UserError(f"{source} has {len(examples)} rows; give at least {2 * TOO_FEW}, better thousands.")
-    order = np.random.default_rng(seed).permutation(len(examples))
-    few = encoder.encode_columns(examples.select(order[:TOO_FEW]))["input_ids"]
-    mean = sum(map(len, few)) / TOO_FEW
-    columns = encoder.encode_columns(examples.select(order[: int(1.2 * (FIT + CHECK) / mean) + 1]))
+def _parts(job: Job, task: Task, encoder: TextEncoder, max_change: float) -> list[dict[str, list]]:
+    """Encoded texts to search, to choose and to check on: no more than there is time for, and enough to tell
+    whether the bound is kept."""
+    examples = load_examples(job.data.train, job.data.text)
+    order = np.random.default_rng(job.settings.seed).permutation(len(examples))
+    some = encoder.encode_columns(examples.select(order[:LOOK]))["input_ids"]
+    encoder.truncated = encoder.seen = 0
+    mean = sum(map(len, some)) / len(some)
+    enough = next(n for n in range(8, 1 << 40, 8) if 2 * MARGIN * doubt(task, max_change, n) <= max_change)
+    search, fit = round(SEARCH / mean) + 1, max(round(FIT / mean), enough)
+    if search + 2 * fit > len(examples):
+        search = min(search, len(examples) // 5)
+        fit = (len(examples) - search) // 2
+    if fit < enough:
+        raise UserError(
+            f"{job.data.train} has {len(examples)} rows, too few to tell whether {max_change:.2%} of the "
+            f"decisions change: give {3 * enough} or more, or allow a larger change."
+        )
+    columns = encoder.encode_columns(examples.select(order[: search + 2 * fit]))
     encoder.warn(encoder.truncated, encoder.seen)
-    texts = len(columns["input_ids"])
-    cut = min(_within(columns, FIT), texts // 2)
-    rest = {key: values[cut:] for key, values in columns.items()}
-    end = _within(rest, CHECK)
-    return (
-        {key: values[:cut] for key, values in columns.items()},
-        {key: values[:end] for key, values in rest.items()},
-    )
-
-
-def _within(columns: dict[str, list], tokens: int) -> int:
-    """How many of the first texts have no more than so many tokens together, at least one."""
-    total = np.cumsum([len(ids) for ids in columns["input_ids"]])
-    return max(1, int((total <= tokens).sum()))
+    ends = (0, search, search + fit, search + 2 * fit)
+    return [{key: columns[key][a:b] for key in KEYS if key in columns} for a, b in pairwise(ends)]

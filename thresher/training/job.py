@@ -88,9 +88,7 @@ def begin(job: Job, how: dict[str, Any]) -> None:
     what = {"model": job.model, "data": asdict(job.data), "settings": asdict(job.settings), "how": how}
     what = json.loads(json.dumps(what | {"max_length": job.max_length}))
     if not job.resume:
-        shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
-        for stale in ("report.json", "evaluation.json", "training.png", "kept.png"):
-            (job.out / stale).unlink(missing_ok=True)  # of the model that is written over
+        clear(job.out)
         write_json(what, note(job))
         return
     before = json.loads(note(job).read_text())
@@ -99,6 +97,13 @@ def begin(job: Job, how: dict[str, Any]) -> None:
             f"The run in {job.out} was started with another {changed[0]}: {before.get(changed[0])}, now "
             f"{what[changed[0]]}. Resume with the same, or use --force to start anew."
         )
+
+
+def clear(out: Path) -> None:
+    """Remove what belongs to the model that is written over."""
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    for stale in ("report.json", "evaluation.json", "training.png", "kept.png"):
+        (out / stale).unlink(missing_ok=True)
 
 
 def note(job: Job) -> Path:

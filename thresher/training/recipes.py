@@ -84,7 +84,6 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
         The report, also written to ``report.json``, with two figures beside it.
     """
     start = time.time()
-    family_for(load_config(job.model))
     check_folder(job)
     set_seed(job.settings.seed)
     model, task = load_base(job.model)
