@@ -46,12 +46,13 @@ def build(
     dtype: torch.dtype = torch.float64,
     options: dict | None = None,
     prefix: int = 1,
+    suffix: int = 0,
     prefix_only_at_end: bool = False,
     thresholds: tuple[float, ...] = THRESHOLDS,
     **overrides,
 ) -> PrunedModel:
     """A tiny pruned model in eval mode, which prunes about half."""
-    settings = {"prefix": prefix, "prefix_only_at_end": prefix_only_at_end}
+    settings = {"prefix": prefix, "suffix": suffix, "prefix_only_at_end": prefix_only_at_end}
     pruned = prune(FAMILIES[family](dtype=dtype, **overrides), config(pruner, options, **settings))
     if pruner == "threshold":
         pruned.pruner.thresholds.copy_(torch.tensor(thresholds))
@@ -138,7 +139,13 @@ def replay(trace, inputs):
 
 
 def clear_case(
-    pruned: PrunedModel, family: str, pruner: str, prefix: int = 1, lengths: list[int] = LENGTHS, **padding
+    pruned: PrunedModel,
+    family: str,
+    pruner: str,
+    prefix: int = 1,
+    suffix: int = 0,
+    lengths: list[int] = LENGTHS,
+    **padding,
 ) -> tuple[dict[str, torch.Tensor], Reference, int]:
     """Inputs on which no score is within rounding of a decision, the masked reference of them, their seed."""
     margin = 2e-4 if family.startswith("modernbert") else 1e-6
@@ -146,7 +153,7 @@ def clear_case(
         inputs = random_inputs(pruned.model, lengths, seed=seed, **padding)
         with torch.no_grad():
             rule = RULES[pruner]() if pruner in RULES else replay(pruned(**inputs).trace, inputs)
-            reference = masked_reference(pruned.model, inputs, rule, prefix=prefix)
+            reference = masked_reference(pruned.model, inputs, rule, prefix=prefix, suffix=suffix)
         if getattr(rule, "margin", inf) > margin:
             return inputs, reference, seed
     raise AssertionError("every one of 30 batches has a score within rounding of its threshold")

@@ -170,6 +170,7 @@ def masked_reference(
     gate_rule: Callable | None = None,
     gate_form: str = "exact",
     prefix: int = 1,
+    suffix: int = 0,
 ) -> Reference:
     """Run ``model`` on a padded batch, pruning by masks. With neither rule: dense.
 
@@ -192,8 +193,8 @@ def masked_reference(
         pooling takes every real token fully. "exact": gates multiply up over the layers and weigh a token
         as key, as voter and in mean pooling, from the next layer on; its hidden state is untouched. (A
         gate of exactly 0 is fine forward; its gradient is not, being that of a logarithm at 0.)
-    prefix
-        The first ``prefix`` real tokens of each sequence are always kept, with gate 1.
+    prefix, suffix
+        So many real tokens at the start and at the end of each sequence are always kept, with gate 1.
     """
     if keep_rule is not None and gate_rule is not None:
         raise ValueError("keep_rule is hard mode and gate_rule is soft mode: give one of them")
@@ -213,7 +214,7 @@ def masked_reference(
     assert lengths.min() > 0, "an empty sequence"
     positions = positions.masked_fill(~real, 0)  # on padding: anything that the tables accept
     distance = (positions[:, :, None] - positions[:, None, :]).abs()
-    protected = real & (positions < prefix)
+    protected = real & ((positions < prefix) | (positions >= lengths[:, None] - suffix))
 
     x = family.embed(input_ids, segments, positions)
     alive = real

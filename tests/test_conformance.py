@@ -142,6 +142,18 @@ def test_dropping_equals_the_masked_reference(family, pruner, prefix, side):
 
 
 @every_pair
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_suffix_stays(family, pruner, side):
+    pruned = build(family, pruner, suffix=2)
+    inputs, reference, _ = clear_case(pruned, family, pruner, suffix=2, padding_side=side, extra_padding=1)
+    output = pruned(**inputs)
+    torch.testing.assert_close(output.logits, reference.logits, **tolerance(family))
+    assert torch.equal(output.trace.kept, reference.kept)
+    for row, length in enumerate(LENGTHS):
+        assert {0, length - 1, max(0, length - 2)} <= set(output.trace.positions(row)[-1])
+
+
+@every_pair
 def test_importance_equals_the_reference_with_mean_one(family, pruner):
     pruned = build(family, pruner)
     inputs, reference, _ = clear_case(pruned, family, pruner)

@@ -49,11 +49,12 @@ def expected_flops(pruned, inputs, gates):
 @pytest.mark.parametrize("prefix", [1, 2])
 @pytest.mark.usefixtures("no_grad")
 def test_gates_equal_the_reference(family, form, prefix):
-    pruned = soften(build(family, options={"gate": form}, prefix=prefix), TEMPERATURE)
+    ends = {"prefix": prefix, "suffix": prefix - 1}
+    pruned = soften(build(family, options={"gate": form}, **ends), TEMPERATURE)
     inputs = random_inputs(pruned.model, LENGTHS)
     output = pruned(**inputs)
     rule = {"gate_rule": gate_rule(THRESHOLDS), "gate_form": form}
-    reference = masked_reference(pruned.model, inputs, **rule, prefix=prefix)
+    reference = masked_reference(pruned.model, inputs, **rule, **ends)
     torch.testing.assert_close(output.logits, reference.logits, **tolerance(family))
     assert torch.equal(output.trace.kept, torch.tensor(LENGTHS).expand(4, -1))
     dense = pruned.model(**inputs).logits
@@ -63,9 +64,10 @@ def test_gates_equal_the_reference(family, form, prefix):
     by_hand = expected_flops(pruned, inputs, reference.gates)
     rtol = 1e-4 if family.startswith("modernbert") else 1e-9
     torch.testing.assert_close(output.trace.flops, by_hand, rtol=rtol, atol=0)
-    assert (output.trace.flops < output.trace.dense_flops)[torch.tensor(LENGTHS) > prefix].all()
+    assert (output.trace.flops < output.trace.dense_flops)[torch.tensor(LENGTHS) > sum(ends.values())].all()
 
-    free = inputs["attention_mask"].bool() & (torch.arange(max(LENGTHS)) >= prefix)
+    place, behind = torch.arange(max(LENGTHS)), torch.tensor(LENGTHS)[:, None] - ends["suffix"]
+    free = inputs["attention_mask"].bool() & (place >= prefix) & (place < behind)
     mean = torch.stack([gate[free] for gate in reference.gates]).mean()
     torch.testing.assert_close(output.trace.mean_gate, mean, atol=tolerance(family)["atol"], rtol=0)
     assert 0.2 < mean < 0.9

@@ -22,6 +22,9 @@ class PruningConfig:
         Keyword arguments of that pruner, e.g. ``{"gate": "paper"}`` for ``threshold``.
     prefix : int
         First tokens of every sequence that are never pruned ([CLS]).
+    suffix : int
+        Last tokens of every sequence that are never pruned ([SEP]). Heads with nothing to look for rest their
+        attention there: in a model that is not trained to do without, little else can go if that goes.
     prefix_only_at_end : bool
         Drop everything but the prefix after the last layer's attention, whatever the pruner says.
         Outputs do not change where the head reads nothing but [CLS]; refused where it reads more.
@@ -30,6 +33,7 @@ class PruningConfig:
     pruner: str = "threshold"
     options: dict[str, Any] = field(default_factory=dict)
     prefix: int = 1
+    suffix: int = 0
     prefix_only_at_end: bool = False
 
     def __post_init__(self) -> None:
@@ -37,6 +41,8 @@ class PruningConfig:
             raise UserError(
                 f"prefix is {self.prefix}; at least the first token of a sequence must stay: 1 or more."
             )
+        if self.suffix < 0:
+            raise UserError(f"suffix is {self.suffix}; it is a number of tokens: 0 or more.")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, with the version of its layout."""

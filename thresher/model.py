@@ -187,7 +187,7 @@ class PrunedModel(nn.Module):
         family, exact = self.family, self.pruner.accumulates
         packed = replace(packed, round_rows=self.engine.round_rows)
         family.check_length(int(packed.lengths.max()))
-        trace = Trace(family, packed, self.pruning.prefix)
+        trace = Trace(family, packed, self.pruning.prefix, self.pruning.suffix)
         heads: Heads | None
         hidden, heads = self.engine.embed(
             packed.with_spare(input_ids), packed.with_spare(token_types), packed.positions_with_spare
@@ -230,19 +230,19 @@ class PrunedModel(nn.Module):
     def _decider(
         self, layer: int, hidden: Tensor, packed: PackedBatch
     ) -> Callable[[Tensor], Decision] | Decision | None:
-        """The pruner's answer with the prefix put back; None where this layer drops nothing."""
+        """The pruner's answer with prefix and suffix put back; None where this layer drops nothing."""
         end = self.pruning.prefix_only_at_end and layer == self.family.layers - 1
         if self._dense or not (end or self.pruner.prunes(layer)):
             return None
-        prefix = packed.positions < self.pruning.prefix
         if end:
-            return Decision(keep=prefix)
+            return Decision(keep=packed.ends(self.pruning.prefix, 0))
+        ends = packed.ends(self.pruning.prefix, self.pruning.suffix)
 
         def decide(importance: Tensor) -> Decision:
             found = self.pruner(layer, importance, hidden[: packed.tokens], packed)
             return Decision(
-                None if found.keep is None else found.keep | prefix,
-                None if found.log_gate is None else found.log_gate.masked_fill(prefix, 0.0),
+                None if found.keep is None else found.keep | ends,
+                None if found.log_gate is None else found.log_gate.masked_fill(ends, 0.0),
             )
 
         return decide

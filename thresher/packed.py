@@ -127,6 +127,13 @@ class PackedBatch:
         rows = torch.arange(self.batch, device=self.positions.device)
         return rows.repeat_interleave(self.lengths, output_size=self.tokens)
 
+    def ends(self, first: int, last: int) -> Tensor:
+        """bool [tokens]: whether each is among the first or the last so many of its original sequence."""
+        found = self.positions < first
+        if last:
+            found = found | (self.positions >= (self.original_lengths - last)[self.sequence])
+        return found
+
     def sum(self, values: Tensor) -> Tensor:
         """Sum ``[tokens, ...]`` over each sequence: ``[batch, ...]``. Differentiable."""
         out = values.new_zeros(self.batch, *values.shape[1:])

@@ -43,8 +43,8 @@ class Trace:
     family : Family
     start : PackedBatch
         All tokens, before the first layer.
-    prefix : int
-        First tokens of every sequence that are never pruned.
+    prefix, suffix : int
+        First and last tokens of every sequence that are never pruned.
     steps : list of Step
         One per layer.
     """
@@ -52,6 +52,7 @@ class Trace:
     family: Family
     start: PackedBatch
     prefix: int = 1
+    suffix: int = 0
     steps: list[Step] = field(default_factory=list)
 
     @cached_property
@@ -93,10 +94,10 @@ class Trace:
 
     @property
     def mean_gate(self) -> Tensor:
-        """Scalar: mean gate over layers and real tokens outside the prefix (the paper's regulariser).
-        Needs the soft stage. 0 where every token is prefix."""
+        """Scalar: mean gate over layers and the real tokens that may be pruned (the paper's regulariser).
+        Needs the soft stage. 0 where no token may."""
         weights = [(s.log_weight_in, s.log_weight_out) for s in self.steps]
-        free = self.start.positions >= self.prefix
+        free = ~self.start.ends(self.prefix, self.suffix)
         gates = torch.stack(
             [(b - a).exp()[free] for a, b in weights if a is not None and b is not None and a is not b]
         )

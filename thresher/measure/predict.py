@@ -114,7 +114,8 @@ def predict(
 
 
 def warn_if_bare(model: Any, predictions: Predictions) -> None:
-    """Warn where the first layer drops everything but the prefix: it works, but hardly by intent."""
+    """Warn where the first layer drops everything that it may: it works, but hardly by intent."""
     kept, lengths = predictions.kept, predictions.lengths
-    if kept is not None and len(kept) > 1 and lengths.max() > 2 and (kept[0] <= model.pruning.prefix).all():
+    ends = model.pruning.prefix + model.pruning.suffix
+    if kept is not None and len(kept) > 1 and lengths.max() > 1 + ends and (kept[0] <= ends).all():
         log.warning("Nothing but the prefix is left after the first layer: its threshold is very high.")
