@@ -31,10 +31,11 @@ from thresher.training.trainer import distillation_loss
 LEVELS = (0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
 # Tokens of the texts on which the order of the steps is found, and of those on which it is chosen how far to
 # go; as many others check that.
-SEARCH, FIT = 16_000, 160_000
-MARGIN = 1.3  # standard errors between the change on the texts that choose and the bound: 90 %
-BISECTIONS = 7
-BACK = 0.9  # of the way is left after a check that failed
+SEARCH, FIT = 16_000, 200_000
+MOST = 6_000  # texts that choose
+MARGIN = 1.0  # standard errors between the change on the texts that choose and the bound
+BISECTIONS = 6
+BACK = 0.98  # of the way, at most, is left after a check that failed
 LOOK = 50  # texts, for the mean length
 SMALL = 1e-3  # of the FLOPs: a step that saves less is joined to the next
 
@@ -227,7 +228,7 @@ def calibrate(
     check = Probe(runner("fp32"), encoder, task, check_rows)
     place, back = low, 0
     while (point := check(between(path, place))).change > max_change + 1e-9 and place > 0:
-        place, back = BACK * place if place > 0.1 else 0.0, back + 1
+        place, back = place * min(BACK, max_change / point.change) if place > 0.1 else 0.0, back + 1
     advance(1)
     assert check.found is not None
     warn_if_bare(pruned, check.found)
@@ -279,8 +280,8 @@ def _parts(job: Job, task: Task, encoder: TextEncoder, max_change: float) -> lis
     some = encoder.encode_columns(examples.select(order[:LOOK]))["input_ids"]
     encoder.truncated = encoder.seen = 0
     mean = sum(map(len, some)) / len(some)
-    enough = next(n for n in range(8, 1 << 40, 8) if 2 * MARGIN * doubt(task, max_change, n) <= max_change)
-    search, fit = round(SEARCH / mean) + 1, max(round(FIT / mean), enough)
+    enough = next(n for n in range(8, 1 << 40, 8) if 2.5 * MARGIN * doubt(task, max_change, n) <= max_change)
+    search, fit = round(SEARCH / mean) + 1, max(min(round(FIT / mean), MOST), enough)
     if search + 2 * fit > len(examples):
         search = min(search, len(examples) // 5)
         fit = (len(examples) - search) // 2
