@@ -8,8 +8,8 @@ Milliseconds, the median of interleaved rounds; about `--tokens` tokens in a bat
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from statistics import median
-from time import perf_counter
 
 import torch
 from rich.console import Console
@@ -18,6 +18,7 @@ from rich.table import Table
 from thresher import native
 from thresher.attention import logsumexp, matrix
 from thresher.attention import native as fused
+from thresher.measure.speed import side_by_side
 from thresher.packed import PackedBatch
 from thresher.pruners import Decision
 
@@ -47,13 +48,11 @@ def main() -> None:
         decision = Decision(torch.rand(packed.tokens) < given.keep)
         for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
             qkv = torch.randn(packed.tokens, 3, given.heads, given.dim).to(dtype).unbind(1)
-            seconds: dict[str, list[float]] = {route: [] for route in routes}
-            for _ in range(given.repeats + 1):
-                for route, module in routes.items():
-                    start = perf_counter()
-                    module.attend(*qkv, packed, scale=given.dim**-0.5, decide=lambda _, d=decision: d)
-                    seconds[route].append(perf_counter() - start)
-            row = (f"{1000 * median(taken[1:]):.2f}" for taken in seconds.values())
+            options = {"scale": given.dim**-0.5, "decide": lambda _, d=decision: d}
+            runs = {
+                route: partial(module.attend, *qkv, packed, **options) for route, module in routes.items()
+            }
+            row = (f"{1000 * median(taken):.2f}" for taken in side_by_side(runs, given.repeats).values())
             table.add_row(str(length), str(texts), name, *row)
     Console().print(table)
 

@@ -6,8 +6,8 @@ python benchmarks/linear.py --rows 32 256 3072
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from statistics import median
-from time import perf_counter
 
 import torch
 from rich.console import Console
@@ -17,6 +17,7 @@ from thresher.engines import tiles
 from thresher.engines.int8 import Int8Linear
 from thresher.engines.linear import PackedLinear
 from thresher.engines.tiles import TileLinear
+from thresher.measure.speed import side_by_side
 
 SHAPES = [
     (384, 384),
@@ -44,20 +45,15 @@ def main() -> None:
     for rows in asked.rows:
         for inputs, outputs in SHAPES:
             linear = torch.nn.Linear(inputs, outputs, dtype=torch.bfloat16).requires_grad_(False)
-            layers = [
-                PackedLinear(linear),
-                TileLinear(linear, False),
-                Int8Linear(linear),
-                TileLinear(linear, True),
-            ]
+            layers = {
+                "bf16, oneDNN": PackedLinear(linear),
+                "bf16, ours": TileLinear(linear, False),
+                "int8, oneDNN": Int8Linear(linear),
+                "int8, ours": TileLinear(linear, True),
+            }
             values = torch.randn(rows, inputs, dtype=torch.bfloat16)
-            taken: list[list[float]] = [[] for _ in layers]
-            for _ in range(3 + asked.rounds):
-                for layer, times in zip(layers, taken, strict=True):
-                    start = perf_counter()
-                    layer(values)
-                    times.append(perf_counter() - start)
-            shown = (f"{1e3 * median(times[3:]):.2f}" for times in taken)
+            runs = {name: partial(layer, values) for name, layer in layers.items()}
+            shown = (f"{1e3 * median(taken):.2f}" for taken in side_by_side(runs, asked.rounds).values())
             table.add_row(str(rows), str(inputs), str(outputs), *shown)
     Console(width=120).print(table)
 

@@ -103,9 +103,8 @@ def test_int8_keeps_the_head():
     model.for_inference("int8")
     modules = model.model.named_modules()
     in_int8 = [name for name, m in modules if isinstance(m, Int8Linear) or getattr(m, "int8", 0)]
-    assert (
-        len(in_int8) == 4 * 2
-    )  # of two layers: query, key and value in one, output, two of the feed-forward
+    # Of two layers: query, key and value in one, output, two of the feed-forward.
+    assert len(in_int8) == 4 * 2
     assert all(".encoder.layer." in name for name in in_int8)
 
 

@@ -47,9 +47,8 @@ def attend(
     decide: Callable[[Tensor], Decision] | Decision | None = None,
 ) -> tuple[Tensor, Decision | None]:
     """As `thresher.attention.attend`."""
-    q, k, v = (
-        x[: packed.tokens].transpose(0, 1)[None] for x in (query, key, value)
-    )  # [1, heads, tokens, dim]
+    # [1, heads, tokens, head_dim]
+    q, k, v = (x[: packed.tokens].transpose(0, 1)[None] for x in (query, key, value))
     flex = _compiled() if q.is_cuda else flex_attention
     options = {"block_mask": _block_mask(packed, window), "scale": scale, "return_aux": AuxRequest(lse=True)}
     decision = None if callable(decide) else decide

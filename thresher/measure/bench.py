@@ -25,6 +25,7 @@ from thresher.measure.evaluate import open_model, text_columns
 from thresher.measure.memory import peak_memory
 from thresher.measure.predict import predict
 from thresher.measure.profile import matmul_rate, parts
+from thresher.measure.progress import silent
 from thresher.measure.report import versions
 from thresher.measure.rivals import Runner, as_numpy
 
@@ -83,7 +84,7 @@ def bench(
             check_names(engine, precision)
     if min(batch, texts, repeats) < 1:
         raise UserError("Texts, batch size and repeats must be 1 or more.")
-    begin = stage or (lambda name, total: lambda done: None)
+    begin = stage or silent
     model, encoder, task = open_model(folder, max_length)
     columns = text_columns(model, text)
     examples = load_examples(source, columns, label, split="test")

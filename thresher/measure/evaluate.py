@@ -15,6 +15,7 @@ from thresher.data import load_examples
 from thresher.engines import check_engine
 from thresher.errors import UserError
 from thresher.measure.predict import Predictions, predict, warn_if_bare
+from thresher.measure.progress import silent
 from thresher.measure.report import kept_report, versions
 from thresher.measure.rivals import dense_model
 from thresher.measure.speed import speeds
@@ -102,7 +103,7 @@ def evaluate(
     examples = load_examples(source, text, label, split="test")
     labels = None if label is None else task.encode_all(examples, source)  # before the long part
     rows = encoder.encode_examples(examples)
-    begin = stage or (lambda name, total: lambda done: None)
+    begin = stage or silent
     other = (precision, engine) != ("fp32", "torch")
     pruned = predict(model, encoder, rows, depths=other, advance=begin("pruned", len(rows)))
     warn_if_bare(model, pruned)

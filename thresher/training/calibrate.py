@@ -18,6 +18,7 @@ from thresher.data import load_examples
 from thresher.errors import UserError
 from thresher.measure.figures import kept_figure
 from thresher.measure.predict import KEYS, Predictions, predict, warn_if_bare
+from thresher.measure.progress import silent
 from thresher.measure.report import kept_report, versions, write_json
 from thresher.model import PrunedModel
 from thresher.tasks import Task
@@ -69,21 +70,15 @@ class Probe:
     task : Task
     rows : dict of lists
         Encoded texts.
-    base : float32 array [n, labels], optional
-        Base's outputs; asked for if not given.
     """
 
-    def __init__(
-        self, model: PrunedModel, encoder: TextEncoder, task: Task, rows: dict[str, list], base: Any = None
-    ):
+    def __init__(self, model: PrunedModel, encoder: TextEncoder, task: Task, rows: dict[str, list]):
         self.model, self.encoder, self.task, self.rows = model, encoder, task, rows
         self.texts = len(rows["input_ids"])
-        if base is None:
-            with model.dense():
-                base = predict(model, encoder, rows).logits
-        if not np.isfinite(base).all():
+        with model.dense():
+            self.base = predict(model, encoder, rows).logits
+        if not np.isfinite(self.base).all():
             raise UserError("The model's outputs are not all finite numbers: there is nothing to keep to.")
-        self.base: np.ndarray = base
         self.found: Predictions | None = None
 
     def __call__(self, thresholds: Tensor) -> Point:
@@ -182,14 +177,12 @@ def calibrate(
     if not 0 < max_change < 1:
         raise UserError(f"max-change is {max_change}; it is a share: above 0, below 1. 1% is 0.01.")
     check_folder(job)
-    begin = stage or (lambda name, total: lambda done: None)
+    begin = stage or silent
     (dense, task), tokenizer = load_base(job.model), load_tokenizer(job.model)
     pruning = pruning_of(dense, PruningConfig("threshold", suffix=_suffix(tokenizer)))
     pruned = PrunedModel(dense, pruning, {"base": job.model, "text": job.data.text})
     encoder = TextEncoder(tokenizer, pruned.family.length_limit(job.max_length))
     search_rows, fit_rows, check_rows = _parts(job, task, encoder, max_change)
-    texts = len(fit_rows["input_ids"])
-    wanted = max_change - MARGIN * doubt(task, max_change, texts)
 
     def runner(precision: str) -> PrunedModel:
         # Converted to run, a model cannot be saved: copies run.
@@ -213,6 +206,7 @@ def calibrate(
             break
     advance(layers * len(LEVELS) - len(path))
 
+    wanted = max_change - MARGIN * doubt(task, max_change, fit.texts)
     advance, low, high = begin("how far to go", BISECTIONS), 0.0, float(len(path) - 1)
     place = high
     for _ in range(BISECTIONS):
