@@ -48,13 +48,24 @@ def inputs(packed, heads, dim, dtype, layout="fused", seed=0):
     return tuple(part.transpose(0, 1) for part in parts) if layout == "heads first" else parts
 
 
-def run(qkv, packed, window=None, keep=None):
+def run(qkv, packed, window=None, keep=None, log_weight=None):
     """Context, and the importance that it showed."""
     seen = []
     context, _ = route.attend(
-        *qkv, packed, scale=SCALE, window=window, decide=lambda i: seen.append(i) or Decision(keep)
+        *qkv,
+        packed,
+        scale=SCALE,
+        window=window,
+        log_weight=log_weight,
+        decide=lambda i: seen.append(i) or Decision(keep),
     )
     return context, seen[0]
+
+
+def log_weights(packed, seed):
+    """Some near 0 and some far below, as gates leave them."""
+    draw = torch.rand(packed.tokens, generator=torch.Generator().manual_seed(seed))
+    return -30 * draw**4
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
@@ -68,27 +79,118 @@ def run(qkv, packed, window=None, keep=None):
     st.integers(1, 4),
     st.sampled_from(["fused", "apart", "heads first", "dims apart"]),
     st.sampled_from([0.0, 0.3, 0.9]),
+    st.booleans(),
 )
-def test_equals_brute_force(instructions, lengths, window, seed, gaps, dtype, dim, heads, layout, share):
+def test_equals_brute_force(
+    instructions, lengths, window, seed, gaps, dtype, dim, heads, layout, share, weighed
+):
     packed = ragged(lengths, seed if gaps else None)
     qkv = inputs(packed, heads, dim, dtype, layout, seed)
     keep = torch.rand(packed.tokens, generator=torch.Generator().manual_seed(seed)) < share
     keep[packed.cu_seqlens[:-1].long()] = True
-    expected, importance = by_hand(*qkv, packed, window, None)
+    log_weight = log_weights(packed, seed) if weighed else None
+    expected, importance = by_hand(*qkv, packed, window, log_weight)
 
-    context, seen = run(qkv, packed, window)
+    context, seen = run(qkv, packed, window, None, log_weight)
     assert context.dtype == dtype
     assert seen.dtype == torch.float32
     torch.testing.assert_close(context.double(), expected, **CLOSE[dtype])
     # Importance is of float32's precision, whatever the inputs are rounded to.
     torch.testing.assert_close(seen.double(), importance, atol=1e-5, rtol=1e-5)
 
-    decided, _ = run(qkv, packed, window, keep)
-    known, _ = route.attend(*qkv, packed, scale=SCALE, window=window, decide=Decision(keep))
-    undecided, _ = route.attend(*qkv, packed, scale=SCALE, window=window)
+    decided, _ = run(qkv, packed, window, keep, log_weight)
+    given_too = {"scale": SCALE, "window": window, "log_weight": log_weight}
+    known, _ = route.attend(*qkv, packed, decide=Decision(keep), **given_too)
+    undecided, _ = route.attend(*qkv, packed, **given_too)
     assert torch.equal(decided, context[keep])
     assert torch.equal(known, context[keep])
     assert torch.equal(undecided, context)
+
+
+def slopes(attend, qkv, log_weight, wanted, packed, keep=None, importance=True):
+    """Gradients of a weighted sum of context and importance; `wanted` are the weights."""
+    inputs = [x.detach().clone().requires_grad_() for x in qkv]
+    if log_weight is not None:
+        inputs.append(log_weight.detach().clone().requires_grad_())
+    context, seen = attend(*inputs)
+    kept = slice(None) if keep is None else keep
+    loss = (context.double() * wanted[0][kept]).sum()
+    if importance:
+        loss = loss + (seen.double() * wanted[1]).sum()
+    return torch.autograd.grad(loss, inputs)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(
+    st.lists(st.one_of(st.integers(1, 20), st.integers(1, 90)), min_size=1, max_size=5),
+    st.sampled_from([None, 0, 3, 20, 1000]),
+    st.integers(0, 1000),
+    st.booleans(),
+    st.sampled_from([torch.float32, torch.bfloat16]),
+    st.sampled_from([3, 16, 32, 40, 64]),
+    st.integers(1, 4),
+    st.sampled_from(["fused", "apart", "heads first", "dims apart"]),
+    st.booleans(),
+    st.sampled_from(["all", "dropped", "dropped, with importance", "known"]),
+)
+def test_gradients_equal_brute_force(
+    instructions, lengths, window, seed, gaps, dtype, dim, heads, layout, weighed, what
+):
+    packed = ragged(lengths, seed if gaps else None)
+    qkv = inputs(packed, heads, dim, dtype, layout, seed)
+    generator = torch.Generator().manual_seed(seed)
+    log_weight = log_weights(packed, seed) if weighed else None
+    keep = None if what == "all" else torch.rand(packed.tokens, generator=generator) < 0.4
+    wanted = [
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in ((packed.tokens, heads * dim), (packed.tokens,))
+    ]
+    importance = what in ("all", "dropped, with importance")
+
+    def by_loops(q, k, v, w=None):
+        context, seen = by_hand(q, k, v, packed, window, w)
+        return context if keep is None else context[keep], seen
+
+    def ours(q, k, v, w=None):
+        if what != "known":
+            return run((q, k, v), packed, window, keep, w)
+        context, _ = route.attend(
+            q, k, v, packed, scale=SCALE, window=window, log_weight=w, decide=Decision(keep)
+        )
+        return context, None
+
+    arguments = (log_weight, wanted, packed, keep, importance)
+    expected, found = slopes(by_loops, qkv, *arguments), slopes(ours, qkv, *arguments)
+    assert all(a.dtype == b.dtype for a, b in zip(found, expected, strict=True))
+    for a, b in zip(found, expected, strict=True):
+        # What arrives in bfloat16 is rounded on its way, and so is what is given back.
+        close = {"atol": 3e-2 * max(1.0, float(b.abs().max())), "rtol": 1e-2}
+        if dtype == torch.float32:
+            close = {"atol": 2e-5 * max(1.0, float(b.abs().max())), "rtol": 1e-4}
+        torch.testing.assert_close(a.double(), b.double(), **close)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_depend_on_no_batch_mates(instructions, dtype):
+    packed = ragged([70, 3, 129, 1, 40])
+    qkv, log_weight = inputs(packed, 3, 32, dtype), log_weights(packed, 1)
+    wanted = [torch.randn(packed.tokens, 96).double(), torch.randn(packed.tokens).double()]
+    found = slopes(lambda *x: run(x[:3], packed, log_weight=x[3]), qkv, log_weight, wanted, packed)
+    for start, end in zip(packed.cu_seqlens[:-1].tolist(), packed.cu_seqlens[1:].tolist(), strict=True):
+        alone = ragged([end - start])
+        parts = [x[start:end] for x in (*qkv, log_weight)]
+        some = [x[start:end] for x in wanted]
+        again = slopes(
+            lambda *x, alone=alone: run(x[:3], alone, log_weight=x[3]), parts[:3], parts[3], some, alone
+        )
+        assert all(torch.equal(a, b[start:end]) for a, b in zip(again, found, strict=True))
+
+
+def test_spare_rows_get_no_gradient():
+    packed = ragged([5, 4])
+    qkv = inputs(ragged([12]), 2, 8, torch.float32)
+    found = slopes(lambda *x: run(x, packed), qkv, None, [torch.ones(9, 16), torch.ones(9)], packed)
+    assert all((x[9:] == 0).all() and (x[:9] != 0).any() for x in found[:3])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -176,11 +278,9 @@ def test_what_it_serves():
 
     assert taken(*qkv) == "native"
     assert taken(*qkv, dropout=0.1) == "matrix"
-    assert taken(*qkv, log_weight=torch.zeros(5)) == "matrix"
+    assert taken(*qkv, log_weight=torch.zeros(5)) == "native"
     assert taken(*(x.double() for x in qkv)) == "matrix"
-    assert taken(qkv[0].clone().requires_grad_(), *qkv[1:]) == "matrix"
-    with torch.no_grad():
-        assert taken(qkv[0].clone().requires_grad_(), *qkv[1:]) == "native"
+    assert taken(qkv[0].clone().requires_grad_(), *qkv[1:]) == "native"
     assert taken(qkv[0], qkv[1], qkv[2].bfloat16().float()) == "native"
     with patch.object(native, "library", None):
         assert taken(*qkv) == "matrix"
@@ -193,14 +293,15 @@ def test_refuses_fewer_queries_than_positions():
         run([x[:4] for x in inputs(packed, 2, 32, torch.float32)], packed)
 
 
-@pytest.mark.parametrize("place", [0, 3, 4])
+@pytest.mark.parametrize("place", [0, 3, 4, 5])
 def test_refuses_what_it_would_misread(place):
     packed = ragged([5, 9])
-    arguments = [*inputs(packed, 2, 8, torch.float32), packed.cu_seqlens, packed.positions]
-    wrong = {0: torch.bfloat16, 3: torch.int64, 4: torch.int32}[place]
+    log_weight = torch.zeros(packed.tokens)
+    arguments = [*inputs(packed, 2, 8, torch.float32), log_weight, packed.cu_seqlens, packed.positions]
+    wrong = {0: torch.bfloat16, 3: torch.float64, 4: torch.int64, 5: torch.int32}[place]
     arguments[place] = arguments[place].to(wrong)
     with pytest.raises(ValueError, match="must be"):
-        torch.ops.thresher.attend(*arguments, SCALE, -1, None, None, True)
+        torch.ops.thresher.attend(*arguments, SCALE, -1, True)
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert", "modernbert-mean"])
@@ -222,5 +323,5 @@ def test_a_pruned_model_runs_as_in_float64(family, instructions):
 def test_is_a_torch_operation():
     packed = ragged([5, 9])
     qkv = inputs(packed, 2, 8, torch.float32)
-    arguments = (*qkv, packed.cu_seqlens, packed.positions, SCALE, -1, None, None, True)
+    arguments = (*qkv, None, packed.cu_seqlens, packed.positions, SCALE, -1, True)
     torch.library.opcheck(torch.ops.thresher.attend, arguments)

@@ -53,9 +53,11 @@ def attend(
     decision : Decision or None
         What `decide` answered.
     """
+    if not dropout and native.serves(query, key, value):
+        return native.attend(
+            query, key, value, packed, scale=scale, window=window, log_weight=log_weight, decide=decide
+        )
     if log_weight is None and not dropout:
-        if native.serves(query, key, value):
-            return native.attend(query, key, value, packed, scale=scale, window=window, decide=decide)
         if flex.serves(packed, query, key, value):
             return flex.attend(query, key, value, packed, scale=scale, window=window, decide=decide)
         if decide is not None and logsumexp.serves(packed, query, key, value):

@@ -1,6 +1,6 @@
 """The plain route: the attention matrix of sequences of near lengths, a bucket at a time.
 
-Works on every device and dtype, and is differentiable: training always takes it. No context row is computed
+Works on every device and dtype, with dropout, and is differentiable. No context row is computed
 for a token that is dropped.
 """
 

@@ -1,13 +1,14 @@
 """The native route: attention and importance in one pass in cache, by our own C++, on CPUs.
 
-It holds no n x n matrix, so memory grows with the length of a text and not with its square. Forward only.
+It holds no n x n matrix, so memory grows with the length of a text and not with its square. The way back, for
+training, computes the probabilities again.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,16 +21,14 @@ if TYPE_CHECKING:
 
 
 def serves(query: Tensor, *others: Tensor) -> bool:
-    """True if this route can take such input: on a CPU, in float32 or bfloat16, with no gradients wanted."""
+    """True if this route can take such input: on a CPU, in float32 or bfloat16."""
     if (
         native.library is None
         or query.device.type != "cpu"
         or query.dtype not in (torch.float32, torch.bfloat16)
     ):
         return False
-    if any(x.dtype != query.dtype or x.shape != query.shape for x in others):
-        return False
-    return not native.wants_gradients(query, *others)
+    return all(x.dtype == query.dtype and x.shape == query.shape for x in others)
 
 
 def attend(
@@ -40,6 +39,7 @@ def attend(
     *,
     scale: float,
     window: int | None = None,
+    log_weight: Tensor | None = None,
     decide: Callable[[Tensor], Decision] | Decision | None = None,
 ) -> tuple[Tensor, Decision | None]:
     """As `thresher.attention.attend`.
@@ -47,34 +47,94 @@ def attend(
     One pass makes importance and the context rows of all tokens, of which the survivors' are kept: a second
     pass, over survivors alone, would cost more unless nearly all tokens go.
     """
-    operation = torch.ops.thresher.attend
+    log_weight = None if log_weight is None else log_weight.float()
     starts, positions, reach = packed.cu_seqlens, packed.positions, -1 if window is None else window
+    learns = native.wants_gradients(query, key, value, *(() if log_weight is None else (log_weight,)))
+    operation = _Differentiable.apply if learns else torch.ops.thresher.attend
     decision = None if callable(decide) else decide
-    if decision is not None and decision.keep is not None:
+    if decision is not None and decision.keep is not None and not learns:
         rows, row_starts = decision.survivors, packed.at(decision.survivors).cu_seqlens
-        context, _ = operation(query, key, value, starts, positions, scale, reach, rows, row_starts, False)
+        context, _ = operation(
+            query, key, value, log_weight, starts, positions, scale, reach, False, rows, row_starts
+        )
         return context, decision
     context, importance = operation(
-        query, key, value, starts, positions, scale, reach, None, None, callable(decide)
+        query, key, value, log_weight, starts, positions, scale, reach, callable(decide)
     )
-    if callable(decide):
-        decision = decide(importance)
-        if decision.keep is not None:
-            context = context.index_select(0, decision.survivors)
+    decision = decide(importance) if callable(decide) else decide
+    if decision is not None and decision.keep is not None:
+        context = context.index_select(0, decision.survivors)
     return context, decision
+
+
+class _Differentiable(torch.autograd.Function):
+    """The operation with its way back, for the context of all tokens."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        log_weight: Tensor | None,
+        starts: Tensor,
+        positions: Tensor,
+        scale: float,
+        window: int,
+        wanted: bool,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(query, key, value, log_weight, starts, positions)
+        ctx.scale, ctx.window, ctx.wanted = scale, window, wanted
+        ctx.set_materialize_grads(False)
+        return torch.ops.thresher.attend(
+            query, key, value, log_weight, starts, positions, scale, window, wanted
+        )
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, context_grad: Tensor | None, importance_grad: Tensor | None) -> tuple[Any, ...]:
+        query, key, value, log_weight, starts, positions = ctx.saved_tensors
+        query, key, value = (x if x.stride(2) == 1 else x.contiguous() for x in (query, key, value))
+        tokens, (_, heads, _) = len(positions), query.shape
+        if context_grad is None:
+            context_grad = query.new_zeros(tokens, *query.shape[1:])
+        context_grad = context_grad.to(query.dtype).contiguous()
+        if importance_grad is not None:
+            importance_grad = importance_grad.contiguous() if ctx.wanted else None
+        # Rows behind the tokens were not read.
+        grads = [query.new_empty(query.shape) for _ in range(3)]
+        for grad in grads:
+            grad[tokens:] = 0
+        weight_grad = None if log_weight is None else log_weight.new_empty(heads, tokens)
+        gradients = native.Gradients(
+            _problem(query, key, value, log_weight, starts, positions, ctx.scale, ctx.window),
+            context_grad.data_ptr(),
+            None if importance_grad is None else importance_grad.data_ptr(),
+            *(grad.data_ptr() for grad in grads),
+            None if weight_grad is None else weight_grad.data_ptr(),
+        )
+        assert native.library is not None
+        with native.in_profile("thresher::attend_backward"):
+            failed = native.library.thresher_attend_backward(
+                ctypes.byref(gradients), native.threads(_work(starts, query)), native.team
+            )
+        if failed:
+            raise MemoryError("Attention found no memory for a text this long.")
+        return *grads, None if weight_grad is None else weight_grad.sum(0), *(None,) * 5
 
 
 def _run(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    log_weight: Tensor | None,
     starts: Tensor,
     positions: Tensor,
     scale: float,
     window: int,
-    rows: Tensor | None,
-    row_starts: Tensor | None,
     wanted: bool,
+    rows: Tensor | None = None,
+    row_starts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Context ``[rows, heads * dim]`` and importance ``[tokens]`` (empty unless wanted)."""
     tokens, (_, heads, dim) = len(positions), query.shape
@@ -86,42 +146,64 @@ def _run(
         raise ValueError("there are fewer queries than positions")
     if any(x.dtype != torch.int64 for x in places) or any(x.dtype != torch.int32 for x in offsets):
         raise ValueError("positions and rows must be int64, starts and row_starts int32")
+    if log_weight is not None and (log_weight.dtype != torch.float32 or len(log_weight) < tokens):
+        raise ValueError("log_weight must be float32, and one for every token")
     if not all(x.is_contiguous() for x in (*places, *offsets)):
         raise ValueError("positions, rows, starts and row_starts must be contiguous")
+    log_weight = None if log_weight is None else log_weight.contiguous()
     query, key, value = (x if x.stride(2) == 1 else x.contiguous() for x in (query, key, value))
     context = query.new_empty(tokens if rows is None else len(rows), heads * dim)
     received = query.new_empty(heads if wanted else 0, tokens, dtype=torch.float32)
     importance = query.new_empty(tokens if wanted else 0, dtype=torch.float32)
-    problem = native.Problem(
-        query.data_ptr(),
-        key.data_ptr(),
-        value.data_ptr(),
-        query.stride()[:2],
-        key.stride()[:2],
-        value.stride()[:2],
-        starts.data_ptr(),
-        positions.data_ptr(),
-        None if rows is None else rows.data_ptr(),
-        None if row_starts is None else row_starts.data_ptr(),
-        context.data_ptr(),
-        received.data_ptr() if wanted else None,
-        importance.data_ptr(),
-        len(starts) - 1,
-        tokens,
-        heads,
-        dim,
-        window,
-        scale,
-        query.dtype == torch.bfloat16,
-    )
-    work = tokens * tokens * heads * dim // (len(starts) - 1)
+    problem = _problem(query, key, value, log_weight, starts, positions, scale, window)
+    if rows is not None:
+        problem.rows, problem.row_starts = rows.data_ptr(), row_starts.data_ptr()
+    problem.context, problem.importance = context.data_ptr(), importance.data_ptr()
+    problem.received = received.data_ptr() if wanted else None
     assert native.library is not None
-    if native.library.thresher_attend(ctypes.byref(problem), native.threads(work), native.team):
+    threads = native.threads(_work(starts, query))
+    if native.library.thresher_attend(ctypes.byref(problem), threads, native.team):
         raise MemoryError("Attention found no memory for a text this long.")
     return context, importance
 
 
-def _shapes(query, key, value, starts, positions, scale, window, rows, row_starts, wanted):
+def _problem(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    log_weight: Tensor | None,
+    starts: Tensor,
+    positions: Tensor,
+    scale: float,
+    window: int,
+) -> native.Problem:
+    """What goes into attention, not yet what comes out."""
+    _, heads, dim = query.shape
+    return native.Problem(
+        *(x.data_ptr() for x in (query, key, value)),
+        *(x.stride()[:2] for x in (query, key, value)),
+        starts.data_ptr(),
+        positions.data_ptr(),
+        None if log_weight is None else log_weight.data_ptr(),
+        batch=len(starts) - 1,
+        tokens=len(positions),
+        heads=heads,
+        dim=dim,
+        window=window,
+        scale=scale,
+        bf16=query.dtype == torch.bfloat16,
+    )
+
+
+def _work(starts: Tensor, query: Tensor) -> int:
+    """Multiply-adds, about."""
+    tokens, heads, dim = query.shape
+    return tokens * tokens * heads * dim // (len(starts) - 1)
+
+
+def _shapes(
+    query, key, value, log_weight, starts, positions, scale, window, wanted, rows=None, row_starts=None
+):
     tokens, (_, heads, dim) = positions.shape[0], query.shape
     context = query.new_empty(tokens if rows is None else rows.shape[0], heads * dim)
     return context, query.new_empty(tokens if wanted else 0, dtype=torch.float32)
@@ -130,8 +212,9 @@ def _shapes(query, key, value, starts, positions, scale, window, rows, row_start
 if native.library is not None:
     _definitions = torch.library.Library("thresher", "FRAGMENT")
     _definitions.define(
-        "attend(Tensor query, Tensor key, Tensor value, Tensor starts, Tensor positions, float scale, "
-        "int window, Tensor? rows, Tensor? row_starts, bool wanted) -> (Tensor, Tensor)"
+        "attend(Tensor query, Tensor key, Tensor value, Tensor? log_weight, Tensor starts, Tensor positions, "
+        "float scale, int window, bool wanted, Tensor? rows=None, Tensor? row_starts=None) "
+        "-> (Tensor, Tensor)"
     )
     _definitions.impl("attend", _run, "CPU")
     torch.library.register_fake("thresher::attend", _shapes)

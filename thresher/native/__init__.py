@@ -26,16 +26,26 @@ _pointer, _long = ctypes.c_void_p, ctypes.c_int64
 
 
 class Problem(ctypes.Structure):
-    """As in csrc/attention.cpp."""
+    """As in csrc/attention.h."""
 
     _fields_ = (
         *((name, _pointer) for name in ("query", "key", "value")),
         *((name, _long * 2) for name in ("query_stride", "key_stride", "value_stride")),
-        *((name, _pointer) for name in ("starts", "positions", "rows", "row_starts")),
+        *((name, _pointer) for name in ("starts", "positions", "log_weight", "rows", "row_starts")),
         *((name, _pointer) for name in ("context", "received", "importance")),
         *((name, _long) for name in ("batch", "tokens", "heads", "dim", "window")),
         ("scale", ctypes.c_float),
         ("bf16", ctypes.c_int32),
+    )
+
+
+class Gradients(ctypes.Structure):
+    """As in csrc/attention_backward.cpp."""
+
+    _fields_ = (
+        ("problem", Problem),
+        *((name, _pointer) for name in ("context_grad", "importance_grad")),
+        *((name, _pointer) for name in ("query_grad", "key_grad", "value_grad", "log_weight_grad")),
     )
 
 
@@ -105,7 +115,7 @@ def _open() -> ctypes.CDLL | None:
     try:
         opened = ctypes.CDLL(str(file))
         opened.thresher_use.restype = ctypes.c_char_p
-        structs = {"problem": Problem, "row_work": RowWork, "linear_work": LinearWork}
+        structs = {"problem": Problem, "gradients": Gradients, "row_work": RowWork, "linear_work": LinearWork}
         same = all(
             getattr(opened, f"thresher_{name}_size")() == ctypes.sizeof(struct)
             for name, struct in structs.items()

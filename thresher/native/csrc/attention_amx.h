@@ -103,13 +103,14 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   bf16* values = scratch.take<bf16>(together * blocks * 32 * dim);  // [heads, blocks, 2 chunks] tiles
   bf16* queries = scratch.take<bf16>(together * strips * TILE * dim);  // [heads, strips, chunks] tiles
   Reach reach[TILE];
-  float factor[TILE];
+  float factor[TILE], vote[TILE];
   avx512::Strip s;
   s.dim = dim;
   s.width = dim;
   s.scale = p.scale;
   s.stride = blocks * 32 + 16;  // not a power of two, where rows would share few cache sets
   float* scores = scratch.take<float>(TILE * s.stride);
+  s.bias = avx512::bias_of(p, start, n, blocks * 32, scratch);
   bf16* weights = scratch.take<bf16>(TILE * (s.stride + 16));
   const int64_t weights_stride = s.stride + 16;
   s.received = p.received ? scratch.take<float>(blocks * 32) : nullptr;
@@ -157,6 +158,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
       for (int64_t i = 0; i < rows.count; i += TILE) {
         const int64_t strip = std::min<int64_t>(TILE, rows.count - i);
         for (int64_t r = 0; r < strip; ++r) reach[r] = window.of(rows[i + r]);
+        for (int64_t r = 0; p.log_weight && r < strip; ++r) vote[r] = std::exp(p.log_weight[rows[i + r]]);
         const int64_t first = reach[0].low / 32 * 32, last = (reach[strip - 1].high + 31) / 32 * 32;
         const bf16* query = queries + (h * strips + i / TILE) * chunks * PAIRS;
         int64_t j = first;
@@ -170,6 +172,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
           s.scores = scores + r * s.stride;
           s.reach = reach + r;
           s.factor = factor + r;
+          s.vote = p.log_weight ? vote + r : nullptr;
           softens[some - 1](s, first, last);
           r += some;
         }

@@ -82,6 +82,8 @@ struct Strip {
   float* factor;    // [rows]: of softmax, one over the sum of the row
   float* context;   // [rows, width], before the factor; or null
   float* received;  // [keys], added to; or null
+  const float* bias;  // [keys], added to the scores; or null
+  const float* vote;  // [rows], weighs what a row adds to `received`; or null
   const Reach* reach;  // [rows]
   int64_t stride, dim, width;
   float scale;
@@ -98,6 +100,11 @@ static void soften(const Strip& s, int64_t first, int64_t last) {
     for (int64_t j = first; j < low; j += W) store(row + j, lanes(j) < low ? never : load(row + j));
     for (int64_t j = high / W * W; j < last; j += W) store(row + j, lanes(j) < high ? load(row + j) : never);
   }
+  for (int64_t j = first; s.bias && j < last; j += W)
+    THRESHER_UNROLL for (int r = 0; r < R; ++r) {
+      float* at = s.scores + r * s.stride + j;
+      store(at, load(at) + load(s.bias + j));
+    }
   F most[R], sum[R];
   THRESHER_UNROLL for (int r = 0; r < R; ++r) most[r] = never;
   for (int64_t j = first; j < last; j += W)
@@ -117,7 +124,7 @@ static void soften(const Strip& s, int64_t first, int64_t last) {
   F factor[R];
   THRESHER_UNROLL for (int r = 0; r < R; ++r) {
     s.factor[r] = 1 / reduce(sum[r], [](Four a, Four b) { return a + b; });
-    factor[r] = all(s.factor[r]);
+    factor[r] = all(s.vote ? s.factor[r] * s.vote[r] : s.factor[r]);
   }
   for (int64_t j = first; s.received && j < last; j += W) {
     F column = load(s.received + j);
@@ -126,27 +133,47 @@ static void soften(const Strip& s, int64_t first, int64_t last) {
   }
 }
 
+// R rows of numbers times panels: to columns [first, last) of `out`, whose rows are `stride` apart.
 template <int R>
-static void run_strip(const Strip& s) {
-  const int64_t first = s.reach[0].low / W * W, last = (s.reach[R - 1].high + W - 1) / W * W;
+static void multiply_panels(const float* rows, const float* panels, int64_t dim, int64_t first, int64_t last, float* out,
+                            int64_t stride) {
   int64_t j = first;
   for (; j + COLUMNS * W <= last; j += COLUMNS * W)
-    multiply_keys<R, COLUMNS>(s.query, s.panels + j * s.dim, s.dim, s.scores + j, s.stride);
-  for (; j < last; j += W) multiply_keys<R, 1>(s.query, s.panels + j * s.dim, s.dim, s.scores + j, s.stride);
-  soften<R>(s, first, last);
-  if (!s.context) return;
-  const int64_t count = s.reach[R - 1].high - first;
+    multiply_keys<R, COLUMNS>(rows, panels + j * dim, dim, out + j, stride);
+  for (; j < last; j += W) multiply_keys<R, 1>(rows, panels + j * dim, dim, out + j, stride);
+}
+
+// R rows of weights, of keys [first, high), times the keys' rows: to R rows of `out`.
+template <int R>
+static void multiply_rows(const float* weights, int64_t stride, int64_t first, int64_t high, const float* rows,
+                          int64_t width, float* out) {
   const auto multiply = [&](auto step, int64_t d) {
     constexpr int D = decltype(step)::value;
-    multiply_values<R, D>(s.scores + first, s.stride, count, s.value + first * s.width + d, s.width, s.context + d);
+    multiply_values<R, D>(weights + first, stride, high - first, rows + first * width + d, width, out + d);
     return D * W;
   };
-  for (int64_t d = 0; d < s.width;) {
-    const int64_t left = (s.width - d) / W;
+  for (int64_t d = 0; d < width;) {
+    const int64_t left = (width - d) / W;
     d += left >= 4   ? multiply(std::integral_constant<int, 4>(), d)
          : left >= 2 ? multiply(std::integral_constant<int, 2>(), d)
                      : multiply(std::integral_constant<int, 1>(), d);
   }
+}
+
+template <int R>
+static void run_strip(const Strip& s) {
+  const int64_t high = s.reach[R - 1].high, first = s.reach[0].low / W * W, last = (high + W - 1) / W * W;
+  multiply_panels<R>(s.query, s.panels, s.dim, first, last, s.scores, s.stride);
+  soften<R>(s, first, last);
+  if (s.context) multiply_rows<R>(s.scores, s.stride, first, high, s.value, s.width, s.context);
+}
+
+// What is added to the scores of a sequence's keys before they are scaled, with zeros behind; or null.
+static float* bias_of(const Problem& p, int64_t start, int64_t n, int64_t room, Scratch& scratch) {
+  if (!p.log_weight) return nullptr;
+  float* bias = scratch.take<float>(room);
+  for (int64_t j = 0; j < room; ++j) bias[j] = j < n ? p.log_weight[start + j] / p.scale : 0.0f;
+  return bias;
 }
 
 template <class T>
@@ -162,7 +189,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   float* values = scratch.take<float>(together * n * width);
   float* queries = scratch.take<float>(together * rows.count * dim);
   Reach reach[ROWS];
-  float factor[ROWS];
+  float factor[ROWS], vote[ROWS];
   Strip s;
   s.dim = dim;
   s.width = width;
@@ -171,6 +198,8 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   s.factor = factor;
   s.stride = panelled + W;  // not a power of two, where rows would share few cache sets
   s.scores = scratch.take<float>(ROWS * s.stride);
+  s.bias = bias_of(p, start, n, panelled, scratch);
+  s.vote = p.log_weight ? vote : nullptr;
   s.received = p.received ? scratch.take<float>(panelled) : nullptr;
   s.context = p.context ? scratch.take<float>(ROWS * width) : nullptr;
   static void (*const run[])(const Strip&) = {
@@ -203,6 +232,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
         const int64_t strip = std::min<int64_t>(ROWS, rows.count - i);
         s.query = queries + (h * rows.count + i) * dim;
         for (int64_t r = 0; r < strip; ++r) reach[r] = window.of(rows[i + r]);
+        for (int64_t r = 0; s.vote && r < strip; ++r) vote[r] = std::exp(p.log_weight[rows[i + r]]);
         run[strip - 1](s);
         if (!p.context) continue;
         T* to = static_cast<T*>(p.context) + ((rows.first + i) * p.heads + head + h) * dim;

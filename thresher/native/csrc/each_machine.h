@@ -1,5 +1,5 @@
 // The file that THRESHER_CODE names, once for each instruction set, each time in a namespace of its own. It has
-// no include guard, therefore, and neither has what it includes. Then the one of THRESHER_AMX_CODE, for AMX.
+// no include guard, therefore, and neither has what it includes. Then the one of THRESHER_AMX_CODE, if there is one, for AMX.
 
 namespace portable {
 #define THRESHER_WIDTH 4
@@ -46,7 +46,7 @@ namespace avx512 {
 
 #undef THRESHER_WIDTH
 
-#if defined(THRESHER_AMX)
+#if defined(THRESHER_AMX) && defined(THRESHER_AMX_CODE)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("amx-tile,amx-bf16,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma"))), apply_to = function)
 #else

@@ -1,0 +1,211 @@
+// The gradients of one head of one sequence in fp32 arithmetic. Included by each_machine.h.
+//
+// Nothing of the n x n matrices is kept from the way forward: they are computed again, some rows of queries at a
+// time. With probabilities P, what arrives at them is G = dO V^T + votes dI^T / heads, and at the scores
+// S = P (G - sum over keys of P G). From there dQ = S K, dK = S^T Q and dV = P^T dO.
+
+#include "attention_strip.h"
+
+constexpr int64_t BLOCK = 4 * ROWS;  // queries to a block: dK and dV are read and written once for each of them
+
+// Some queries of a head on the way back. What a Strip says of itself holds here too.
+struct Slope {
+  Strip strip;
+  const float* context_grad;     // [rows, dim]
+  const float* value_panels;
+  const float* importance_grad;  // [keys], over the heads; or null
+  float* slopes;                 // [rows, stride]: of the scores
+  float* log_weight_grad;        // [keys]: of the bias, added to; or null
+  float* vote_grad;              // [rows]; read where there are votes
+};
+
+// From unscaled weights of a strip to probabilities, and beside them to the slopes of scores.
+template <int R>
+static void slope(const Slope& s, int64_t first, int64_t last) {
+  const int64_t stride = s.strip.stride;
+  F factor[R], vote[R], mean[R], voted[R];
+  THRESHER_UNROLL for (int r = 0; r < R; ++r) {
+    factor[r] = all(s.strip.factor[r]);
+    vote[r] = all(s.strip.vote ? s.strip.vote[r] : 1.0f);
+    mean[r] = voted[r] = F{};
+  }
+  for (int64_t j = first; j < last; j += W) {
+    const F wanted = s.importance_grad ? load(s.importance_grad + j) : F{};
+    THRESHER_UNROLL for (int r = 0; r < R; ++r) {
+      float *weight = s.strip.scores + r * stride + j, *at = s.slopes + r * stride + j;
+      const F share = load(weight) * factor[r], grad = load(at) + wanted * vote[r];
+      store(weight, share);
+      store(at, grad);
+      mean[r] += share * grad;
+      voted[r] += share * wanted;
+    }
+  }
+  const auto plus = [](Four a, Four b) { return a + b; };
+  THRESHER_UNROLL for (int r = 0; r < R; ++r) {
+    mean[r] = all(reduce(mean[r], plus));
+    if (s.strip.vote) s.vote_grad[r] = reduce(voted[r], plus);
+  }
+  for (int64_t j = first; j < last; j += W) {
+    F column = F{};
+    THRESHER_UNROLL for (int r = 0; r < R; ++r) {
+      float* at = s.slopes + r * stride + j;
+      const F value = load(s.strip.scores + r * stride + j) * (load(at) - mean[r]);
+      store(at, value);
+      column += value;
+    }
+    if (s.log_weight_grad) store(s.log_weight_grad + j, load(s.log_weight_grad + j) + column);
+  }
+}
+
+// `context` takes the gradients of the queries.
+template <int R>
+static void run_slope(const Slope& s, const float* keys) {
+  const Strip& strip = s.strip;
+  const int64_t high = strip.reach[R - 1].high, first = strip.reach[0].low / W * W, last = (high + W - 1) / W * W;
+  multiply_panels<R>(strip.query, strip.panels, strip.dim, first, last, strip.scores, strip.stride);
+  soften<R>(strip, first, last);
+  multiply_panels<R>(s.context_grad, s.value_panels, strip.dim, first, last, s.slopes, strip.stride);
+  slope<R>(s, first, last);
+  multiply_rows<R>(s.slopes, strip.stride, first, high, keys, strip.width, strip.context);
+}
+
+// Panels plus the transpose of `weights` times `rows`: R queries, the keys [j, j + W) alone.
+template <int R>
+static inline void add_transposed(const float* weights, int64_t stride, const float* rows, int64_t dim, float* panel) {
+  F weight[R];
+  THRESHER_UNROLL for (int r = 0; r < R; ++r) weight[r] = load(weights + r * stride);
+  for (int64_t t = 0; t < dim; ++t) {
+    F sum = load(panel + t * W);
+    THRESHER_UNROLL for (int r = 0; r < R; ++r) sum += weight[r] * rows[r * dim + t];
+    store(panel + t * W, sum);
+  }
+}
+
+static void add_block(const float* weights, int64_t stride, int64_t count, const float* rows, int64_t dim, int64_t first,
+                      int64_t last, float* panels) {
+  for (int64_t j = first; j < last; j += W) {
+    float* panel = panels + j * dim;
+    int64_t r = 0;
+    for (; r + 8 <= count; r += 8) add_transposed<8>(weights + r * stride + j, stride, rows + r * dim, dim, panel);
+    for (; r + 4 <= count; r += 4) add_transposed<4>(weights + r * stride + j, stride, rows + r * dim, dim, panel);
+    for (; r < count; ++r) add_transposed<1>(weights + r * stride + j, stride, rows + r * dim, dim, panel);
+  }
+}
+
+template <class T>
+static void run_back(const Gradients& g, int64_t sequence, int64_t head) {
+  const Problem& p = g.problem;
+  const int64_t start = p.starts[sequence], n = p.starts[sequence + 1] - start, dim = p.dim;
+  const int64_t panelled = (n + W - 1) / W * W, width = (dim + W - 1) / W * W, apart = p.heads * dim;
+  const auto from = [&](const void* base, const int64_t* stride) {
+    return static_cast<const T*>(base) + start * stride[0] + head * stride[1];
+  };
+  const auto own = [&](void* base) { return static_cast<T*>(base) + (start * p.heads + head) * dim; };
+  const T *query = from(p.query, p.query_stride), *key = from(p.key, p.key_stride), *value = from(p.value, p.value_stride);
+  const T* arrives = own(const_cast<void*>(g.context_grad));
+  T *query_grad = own(g.query_grad), *key_grad = own(g.key_grad), *value_grad = own(g.value_grad);
+
+  Scratch scratch;
+  float* panels = scratch.take<float>(panelled * dim);
+  float* value_panels = scratch.take<float>(panelled * dim);
+  float* keys = scratch.take<float>(n * width);
+  float* key_slopes = scratch.take<float>(panelled * dim);
+  float* value_slopes = scratch.take<float>(panelled * dim);
+  float* queries = scratch.take<float>(BLOCK * dim);
+  float* arrived = scratch.take<float>(BLOCK * dim);
+  float* importance_grad = scratch.take<float>(panelled);
+  float* log_weight_grad = scratch.take<float>(panelled);
+  Reach reach[BLOCK];
+  float factor[ROWS], vote[ROWS], vote_grad[ROWS];
+  int64_t rows[BLOCK];
+  Slope s;
+  s.strip.stride = panelled + W;
+  float* scores = scratch.take<float>(BLOCK * s.strip.stride);
+  float* slopes = scratch.take<float>(BLOCK * s.strip.stride);
+  s.strip.context = scratch.take<float>(ROWS * width);
+  s.strip.bias = bias_of(p, start, n, panelled, scratch);
+  s.strip.vote = p.log_weight ? vote : nullptr;
+  s.strip.received = nullptr;
+  s.strip.panels = panels;
+  s.strip.factor = factor;
+  s.strip.dim = dim;
+  s.strip.width = width;
+  s.strip.scale = p.scale;
+  s.value_panels = value_panels;
+  s.importance_grad = g.importance_grad ? importance_grad : nullptr;
+  s.log_weight_grad = p.log_weight ? log_weight_grad : nullptr;
+  s.vote_grad = vote_grad;
+  static void (*const run[])(const Slope&, const float*) = {
+      run_slope<1>, run_slope<2>, run_slope<3>, run_slope<4>,
+#if THRESHER_WIDTH == 16
+      run_slope<5>, run_slope<6>,
+#endif
+  };
+
+  for (int64_t j = 0; j < panelled; j += 4) {
+    pack_keys(key + j * p.key_stride[0], p.key_stride[0], j, n, dim, panels);
+    pack_keys(value + j * p.value_stride[0], p.value_stride[0], j, n, dim, value_panels);
+  }
+  for (int64_t j = 0; j < n; ++j) pack_row(key + j * p.key_stride[0], dim, width, keys + j * width);
+  for (int64_t j = 0; j < panelled; ++j) {
+    importance_grad[j] = g.importance_grad && j < n ? g.importance_grad[start + j] / p.heads : 0.0f;
+    log_weight_grad[j] = 0.0f;
+  }
+  std::memset(key_slopes, 0, panelled * dim * sizeof(float));
+  std::memset(value_slopes, 0, panelled * dim * sizeof(float));
+
+  // Where nothing arrives at a query, as at those whose tokens were dropped, nothing goes on from there.
+  const auto silent = [&](int64_t i) {
+    const T* row = arrives + i * apart;
+    for (int64_t d = 0; d < dim; ++d)
+      if (number(row[d]) != 0.0f) return false;
+    return !g.importance_grad;
+  };
+  Window window(p, start, n);
+  for (int64_t next = 0; next < n;) {
+    int64_t count = 0;
+    for (; next < n && count < BLOCK; ++next) {
+      if (silent(next)) {
+        for (int64_t d = 0; d < dim; ++d) query_grad[next * apart + d] = rounded<T>(0.0f);
+        continue;
+      }
+      reach[count] = window.of(start + next);
+      pack_row(query + next * p.query_stride[0], dim, dim, queries + count * dim);
+      pack_row(arrives + next * apart, dim, dim, arrived + count * dim);
+      rows[count++] = next;
+    }
+    if (!count) break;
+    const int64_t first = reach[0].low / W * W, last = (reach[count - 1].high + W - 1) / W * W;
+    for (int64_t i = 0; i < count; i += ROWS) {
+      const int64_t strip = std::min<int64_t>(ROWS, count - i);
+      s.strip.scores = scores + i * s.strip.stride;
+      s.slopes = slopes + i * s.strip.stride;
+      s.strip.query = queries + i * dim;
+      s.context_grad = arrived + i * dim;
+      s.strip.reach = reach + i;
+      for (int64_t r = 0; s.strip.vote && r < strip; ++r) vote[r] = std::exp(p.log_weight[start + rows[i + r]]);
+      run[strip - 1](s, keys);
+      const int64_t low = reach[i].low / W * W, high = (reach[i + strip - 1].high + W - 1) / W * W;
+      for (int64_t r = 0; r < strip; ++r) {
+        if (s.strip.vote) log_weight_grad[rows[i + r]] += vote[r] * vote_grad[r];
+        for (float* matrix : {s.strip.scores, s.slopes}) {  // what other strips of the block reach
+          float* row = matrix + r * s.strip.stride;
+          std::fill(row + first, row + low, 0.0f);
+          std::fill(row + high, row + last, 0.0f);
+        }
+        T* to = query_grad + rows[i + r] * apart;
+        for (int64_t d = 0; d < dim; ++d) to[d] = rounded<T>(s.strip.context[r * width + d] * p.scale);
+      }
+    }
+    add_block(slopes, s.strip.stride, count, queries, dim, first, last, key_slopes);
+    add_block(scores, s.strip.stride, count, arrived, dim, first, last, value_slopes);
+  }
+  for (int64_t j = 0; j < n; ++j)
+    for (int64_t d = 0; d < dim; ++d) {
+      const int64_t at = (j / W * dim + d) * W + j % W;
+      key_grad[j * apart + d] = rounded<T>(key_slopes[at] * p.scale);
+      value_grad[j * apart + d] = rounded<T>(value_slopes[at]);
+    }
+  if (p.log_weight)
+    std::memcpy(g.log_weight_grad + head * p.tokens + start, log_weight_grad, n * sizeof(float));
+}
