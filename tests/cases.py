@@ -19,7 +19,10 @@ from .tiny import FAMILIES, random_inputs
 LENGTHS = [26, 1, 9, 20, 2, 9]
 THRESHOLDS = (0.5, 0.625, 0.75, 0.625)  # exact in float32; about half of the tokens are left at the end
 SLOPE = 0.1875
-OPTIONS = {"topk": {"dense_layers": 1, "slope": SLOPE}}
+OPTIONS = {
+    "topk": {"dense_layers": 1, "slope": SLOPE},
+    "random": {"dense_layers": 1, "slope": SLOPE},
+}
 
 # A head that pools all tokens cannot be left with one: that pair is refused.
 PAIRS = [pair for pair in product(FAMILIES, PRUNERS) if pair != ("modernbert-mean", "last-layer")]

@@ -38,7 +38,7 @@ def step(
 
 
 def test_soft_then_hard():
-    control, pruner = controller(), Threshold(3)
+    control, pruner = controller(), Threshold(3, 8)
     step(control, pruner, 0, 1.0)
     assert pruner.soft
     assert pruner.temperature == pytest.approx(0.4)
@@ -54,7 +54,7 @@ def test_soft_then_hard():
 
 
 def test_pull_grows_while_over_budget_and_turns_when_under():
-    control, pruner = controller(), Threshold(3)
+    control, pruner = controller(), Threshold(3, 8)
     pulls = [step(control, pruner, 40, 0.8) for _ in range(10)]
     assert pulls == sorted(pulls)
     assert pulls[-1] > pulls[0] > 0
@@ -65,7 +65,7 @@ def test_pull_grows_while_over_budget_and_turns_when_under():
 
 def test_penalty_gradient_points_down():
     control = controller()
-    step(control, Threshold(3), 40, 0.9)
+    step(control, Threshold(3, 8), 40, 0.9)
     found = trace(0.9)
     control.penalty(found).backward()
     assert found.flops.grad.item() > 0
@@ -73,8 +73,8 @@ def test_penalty_gradient_points_down():
 
 def test_without_budget_the_papers_regulariser():
     control = controller(budget=None)
-    assert step(control, Threshold(3), 0, 1.0) == pytest.approx(0.2 * 0.5)
-    thresholds = Threshold(3)
+    assert step(control, Threshold(3, 8), 0, 1.0) == pytest.approx(0.2 * 0.5)
+    thresholds = Threshold(3, 8)
     thresholds.thresholds.fill_(1.0)
     step(control, thresholds, 80, 0.9)
     assert thresholds.thresholds.tolist() == [1.0, 1.0, 1.0]
@@ -82,7 +82,7 @@ def test_without_budget_the_papers_regulariser():
 
 @pytest.mark.parametrize("ratio", [0.3, 0.8])
 def test_hard_stage_moves_all_thresholds_by_one_factor(ratio):
-    control, pruner = controller(), Threshold(3)
+    control, pruner = controller(), Threshold(3, 8)
     pruner.thresholds.copy_(torch.tensor([0.5, 1.0, 2.0]))
     step(control, pruner, 60, ratio)
     factors = pruner.thresholds / torch.tensor([0.5, 1.0, 2.0])
@@ -91,7 +91,7 @@ def test_hard_stage_moves_all_thresholds_by_one_factor(ratio):
 
 
 def test_state_survives_a_checkpoint():
-    control, pruner = controller(), Threshold(3)
+    control, pruner = controller(), Threshold(3, 8)
     for _ in range(5):
         step(control, pruner, 30, 0.9)
     again = BudgetController.from_state(control.state())
@@ -101,7 +101,7 @@ def test_state_survives_a_checkpoint():
 
 def test_resumed_at_the_border_of_the_stages():
     """The first hard step starts measuring anew, resumed or not."""
-    control, pruner = controller(), Threshold(3)
+    control, pruner = controller(), Threshold(3, 8)
     for _ in range(5):
         step(control, pruner, 49, 0.9)
     again = BudgetController.from_state(control.state())
@@ -120,7 +120,7 @@ def test_the_best_checkpoint_is_a_hard_model_within_the_budget():
 
 
 def test_a_budget_out_of_reach_is_refused_before_training():
-    pruner = TopK(6)
+    pruner = TopK(6, 8)
     slope = pruner.slope.clone()
     with pytest.raises(UserError, match="out of reach"):
         check_reachable(pruner, lambda: 0.7, 0.5)
@@ -131,7 +131,7 @@ def test_a_budget_out_of_reach_is_refused_before_training():
 @pytest.mark.parametrize("start", [1e-3, 0.5, 40.0])
 @pytest.mark.parametrize("budget", [0.2, 0.5, 0.9])
 def test_fit_reaches_the_budget_from_anywhere(start, budget):
-    pruner = Threshold(2)
+    pruner = Threshold(2, 8)
     pruner.thresholds.fill_(start)
     ratio = fit_budget(pruner, lambda: math.exp(-float(pruner.thresholds[0])), budget, tries=40)
     assert budget - 0.01 <= ratio <= budget
@@ -139,11 +139,11 @@ def test_fit_reaches_the_budget_from_anywhere(start, budget):
 
 
 def test_fit_ends_under_the_budget_where_the_ratio_jumps():
-    pruner = Threshold(2)
+    pruner = Threshold(2, 8)
     pruner.thresholds.fill_(1.0)
     assert fit_budget(pruner, lambda: 0.8 if pruner.thresholds[0] < 3 else 0.3, 0.5) == 0.3
 
 
 def test_fit_says_when_a_budget_is_out_of_reach():
     with pytest.raises(UserError, match=r"0\.70.*dense_layers"):
-        fit_budget(TopK(6), lambda: 0.7, 0.5)
+        fit_budget(TopK(6, 8), lambda: 0.7, 0.5)

@@ -171,7 +171,7 @@ def test_an_output_folder_with_a_model_needs_force(world):
     ("changes", "message"),
     [
         ({"--budget": 1.5}, "above 0, at most 1"),
-        ({"--pruner": "magic"}, "threshold, topk, last-layer, none"),
+        ({"--pruner": "magic"}, "threshold, topk, random, last-layer, none"),
         ({"--option": "gates=paper"}, "gate, normalization"),
         ({"--option": "gate"}, "NAME=VALUE"),
         ({"--option": "gate=hazy"}, "exact, paper"),

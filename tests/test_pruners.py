@@ -1,6 +1,7 @@
 """What is particular to one pruner: units, shares, options."""
 
 from copy import deepcopy
+from math import ceil
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from thresher import UserError
 from thresher.packed import PackedBatch
 from thresher.pruners import PRUNERS
+from thresher.pruners.random import Random
 from thresher.pruners.threshold import Threshold
 from thresher.pruners.topk import TopK
 
@@ -23,7 +25,7 @@ def full(lengths):
 
 
 def test_a_score_at_the_threshold_stays():
-    pruner = Threshold(1)
+    pruner = Threshold(1, 8)
     pruner.thresholds[0] = 0.5
     scores = torch.tensor([0.5, 0.5 - 2**-20, 0.5 + 2**-20])
     assert pruner(0, scores, None, full([3])).keep.tolist() == [True, False, True]
@@ -31,7 +33,7 @@ def test_a_score_at_the_threshold_stays():
 
 def test_paper_normalisation_divides_by_the_alive_tokens():
     """In fair shares of a text of 128 tokens: a text of 64 gets twice the score for the same importance."""
-    pruner = Threshold(1, normalization="paper")
+    pruner = Threshold(1, 8, normalization="paper")
     pruner.thresholds[0] = 1.0
     packed = full([64, 128])
     at = 0.75 * torch.ones(packed.tokens)
@@ -60,7 +62,7 @@ def test_only_the_first_rung_is_used():
 
 @pytest.mark.parametrize(("length", "share", "kept"), [(10, 0.7, 7), (10, 0.71, 8), (7, 0.5, 4), (1, 0.1, 1)])
 def test_topk_rounds_up_but_not_for_float_dust(length, share, kept):
-    pruner = TopK(2, dense_layers=1, slope=1 - share)
+    pruner = TopK(2, 8, dense_layers=1, slope=1 - share)
     scores = torch.rand(length)
     keep = pruner(1, scores, None, full([length])).keep
     assert keep.sum() == kept
@@ -69,13 +71,26 @@ def test_topk_rounds_up_but_not_for_float_dust(length, share, kept):
 
 def test_topk_defaults():
     """max(3, 15 %) dense layers, then down to half in a straight line; ties go to the earlier token."""
-    assert [TopK(n).dense_layers for n in (4, 12, 24)] == [3, 3, 4]
-    pruner = TopK(12)
+    assert [TopK(n, 8).dense_layers for n in (4, 12, 24)] == [3, 3, 4]
+    pruner = TopK(12, 8)
     kept = [int(pruner(n, torch.ones(90), None, full([90])).keep.sum()) for n in range(3, 12)]
     assert kept == [85, 80, 75, 70, 65, 60, 55, 50, 45]
     assert pruner(11, torch.ones(90), None, full([90])).keep.tolist() == [True] * 45 + [False] * 45
     with pytest.raises(UserError, match="first 3 of 3 layers"):
-        TopK(3)
+        TopK(3, 8)
+
+
+def test_random_draws_as_many_as_topk_from_everywhere_and_asks_nobody():
+    lengths = list(range(60, 100))
+    packed, pruner = full(lengths), Random(2, 8, dense_layers=1, slope=0.5)
+    keep = pruner(1, torch.rand(packed.tokens), None, packed).keep
+    assert torch.equal(keep, pruner(1, torch.rand(packed.tokens), None, packed).keep)
+    rows = keep.split(lengths)
+    assert [int(row.sum()) for row in rows] == [ceil(n / 2) for n in lengths]
+    share = torch.stack([row[:60].double() for row in rows]).mean(0)
+    assert 0.4 < share.mean() < 0.6
+    assert share.max() < 0.9  # no place is kept or dropped by rule
+    assert share.min() > 0.1
 
 
 @pytest.mark.parametrize("name", [name for name in PRUNERS if PRUNERS[name].adjustable])
@@ -98,7 +113,7 @@ def test_what_is_not_adjustable_says_so(name):
 
 
 def test_clamp_brings_thresholds_back_to_zero():
-    pruner = Threshold(3)
+    pruner = Threshold(3, 8)
     pruner.thresholds[:] = torch.tensor([-0.5, 0.0, 0.5])
     pruner.clamp()
     assert pruner.thresholds.tolist() == [0, 0, 0.5]

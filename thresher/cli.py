@@ -192,7 +192,7 @@ def prune(
     regularizer: Annotated[
         float | None, typer.Option(help="The paper's lambda: no budget, a price on gates instead.")
     ] = None,
-    pruner: Annotated[str, typer.Option(help="Method: threshold, topk, last-layer or none.")] = "threshold",
+    pruner: Annotated[str, typer.Option(help="threshold, topk, random, last-layer or none.")] = "threshold",
     option: Annotated[
         list[str] | None, typer.Option(help="Option of the method, NAME=VALUE; may be repeated.")
     ] = None,

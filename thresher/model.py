@@ -68,7 +68,7 @@ class PrunedModel(nn.Module):
         self.model = model
         self.pruning = config
         self.metadata = metadata or {}
-        self.pruner = make_pruner(config, self.family.layers)
+        self.pruner = make_pruner(config, self.family.layers, self.config.hidden_size)
         if (config.prefix_only_at_end or self.pruner.leaves_prefix) and not self.family.pools_prefix:
             what = "prefix_only_at_end" if config.prefix_only_at_end else f"Pruner '{config.pruner}'"
             raise UserError(f"{what} is for heads that read [CLS] alone; this model's head pools all tokens.")

@@ -156,7 +156,7 @@ def _run(
     received = query.new_empty(heads if wanted else 0, tokens, dtype=torch.float32)
     importance = query.new_empty(tokens if wanted else 0, dtype=torch.float32)
     problem = _problem(query, key, value, log_weight, starts, positions, scale, window)
-    if rows is not None:
+    if rows is not None and row_starts is not None:
         problem.rows, problem.row_starts = rows.data_ptr(), row_starts.data_ptr()
     problem.context, problem.importance = context.data_ptr(), importance.data_ptr()
     problem.received = received.data_ptr() if wanted else None

@@ -9,19 +9,21 @@ from thresher.errors import UserError
 from thresher.pruners.base import Decision, Pruner
 from thresher.pruners.last_layer import LastLayer
 from thresher.pruners.none import NoPruning
+from thresher.pruners.random import Random
 from thresher.pruners.threshold import Threshold
 from thresher.pruners.topk import TopK
 
 PRUNERS: dict[str, type[Pruner]] = {
     "threshold": Threshold,
     "topk": TopK,
+    "random": Random,
     "last-layer": LastLayer,
     "none": NoPruning,
 }
 
 
-def make_pruner(config: PruningConfig, layers: int) -> Pruner:
-    """Build the pruner that `config` names, for a model of `layers` layers.
+def make_pruner(config: PruningConfig, layers: int, dim: int) -> Pruner:
+    """Build the pruner that `config` names, for a model of `layers` layers and hidden states of width `dim`.
 
     Raises
     ------
@@ -31,13 +33,13 @@ def make_pruner(config: PruningConfig, layers: int) -> Pruner:
     if config.pruner not in PRUNERS:
         raise UserError(f"There is no pruner '{config.pruner}'; choose one of: {', '.join(PRUNERS)}.")
     kind = PRUNERS[config.pruner]
-    known = [name for name in inspect.signature(kind).parameters if name != "layers"]
+    known = [name for name in inspect.signature(kind).parameters if name not in ("layers", "dim")]
     if unknown := sorted(set(config.options) - set(known)):
         raise UserError(
             f"Pruner '{config.pruner}' has no option '{unknown[0]}'; "
             f"its options are: {', '.join(known) or 'none'}."
         )
-    return kind(layers, **config.options)
+    return kind(layers, dim, **config.options)
 
 
 __all__ = ["PRUNERS", "Decision", "Pruner", "make_pruner"]

@@ -39,9 +39,9 @@ class Pruner(nn.Module):
 
     Parameters
     ----------
-    layers : int
-        Layers of the model. Further keyword arguments of a subclass are its options: they come
-        from ``PruningConfig.options`` and must be JSON values.
+    layers, dim : int
+        Layers of the model, and width of its hidden states. Further keyword arguments of a subclass are
+        its options: they come from ``PruningConfig.options`` and must be JSON values.
 
     Attributes
     ----------
@@ -65,9 +65,9 @@ class Pruner(nn.Module):
     learns: ClassVar[bool] = False
     leaves_prefix: ClassVar[bool] = False
 
-    def __init__(self, layers: int):
+    def __init__(self, layers: int, dim: int):
         super().__init__()
-        self.layers = layers
+        self.layers, self.dim = layers, dim
         self.accumulates = True
         self.soft = False
         self.temperature = 1.0
@@ -85,9 +85,18 @@ class Pruner(nn.Module):
             The layer's input.
         packed : PackedBatch
             Where the tokens lie. Choose by sequence, never by batch, and draw no random numbers
-            that depend on a token's place in the batch.
+            that depend on a token's place in the batch (but for gates, while learning).
         """
         raise NotImplementedError
+
+    @property
+    def learning(self) -> bool:
+        """True where gates stand in for drops: while training in the soft stage, never in evaluation."""
+        return self.training and self.soft
+
+    def score_parameters(self) -> list[nn.Parameter]:
+        """Parameters that make scores, not thresholds: they learn at a rate of their own."""
+        return []
 
     def prunes(self, layer: int) -> bool:
         """False where nothing can be dropped, so that the layer's importance need not be computed."""

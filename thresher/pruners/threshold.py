@@ -17,7 +17,7 @@ class Threshold(Pruner):
 
     Parameters
     ----------
-    layers : int
+    layers, dim : int
     gate : {"exact", "paper"}
         Form of the gate in the soft stage. Both are ``sigmoid((importance - threshold) / T)``; see
         `Pruner.accumulates` for what the model does with it.
@@ -32,8 +32,15 @@ class Threshold(Pruner):
     adjustable = True
     learns = True
 
-    def __init__(self, layers: int, gate: str = "exact", normalization: str = "fair-share", rungs: int = 1):
-        super().__init__(layers)
+    def __init__(
+        self,
+        layers: int,
+        dim: int,
+        gate: str = "exact",
+        normalization: str = "fair-share",
+        rungs: int = 1,
+    ):
+        super().__init__(layers, dim)
         _choose("gate", gate, ("exact", "paper"))
         _choose("normalization", normalization, ("fair-share", "paper"))
         self.accumulates = gate == "exact"
@@ -47,11 +54,6 @@ class Threshold(Pruner):
 
     def prunes(self, layer: int) -> bool:
         return self.learning or self.table[0, layer].item() > 0
-
-    @property
-    def learning(self) -> bool:
-        """True where gates stand in for drops: while training in the soft stage, never in evaluation."""
-        return self.training and self.soft
 
     def rescale(self, factor: float) -> None:
         # A layer at 0 would stay there whatever the factor.

@@ -14,7 +14,7 @@ class TopK(Pruner):
 
     Parameters
     ----------
-    layers : int
+    layers, dim : int
     dense_layers : int, optional
         First layers that drop nothing. Default: max(3, 15 % of the layers), as SpAtten has it.
     slope : float
@@ -24,8 +24,8 @@ class TopK(Pruner):
 
     adjustable = True
 
-    def __init__(self, layers: int, dense_layers: int | None = None, slope: float | None = None):
-        super().__init__(layers)
+    def __init__(self, layers: int, dim: int, dense_layers: int | None = None, slope: float | None = None):
+        super().__init__(layers, dim)
         self.dense_layers = max(3, math.ceil(0.15 * layers)) if dense_layers is None else dense_layers
         if not 0 <= self.dense_layers < layers:
             raise UserError(
