@@ -15,7 +15,8 @@ from thresher.training.budget import BudgetController, check_reachable, fit_budg
 
 
 def controller(budget: float | None = 0.5, soft_share: float = 0.5) -> BudgetController:
-    return BudgetController(soft_share, budget, regularizer=0.2, temperatures=(0.4, 0.1))
+    budgets = [] if budget is None else [budget]
+    return BudgetController(soft_share, budgets, regularizer=0.2, temperatures=(0.4, 0.1))
 
 
 def trace(ratio: float, gate: float = 0.5) -> SimpleNamespace:
@@ -60,7 +61,7 @@ def test_pull_grows_while_over_budget_and_turns_when_under():
     assert pulls[-1] > pulls[0] > 0
     for _ in range(200):
         step(control, pruner, 40, 0.2)
-    assert control.multiplier < 0
+    assert control.multiplier[0] < 0
 
 
 def test_penalty_gradient_points_down():
@@ -90,6 +91,25 @@ def test_hard_stage_moves_all_thresholds_by_one_factor(ratio):
     assert (factors[0] > 1) == (ratio > 0.5)
 
 
+def test_every_rung_is_steered_to_its_own_budget_in_turn():
+    control = BudgetController(0.5, [0.7, 0.3], regularizer=0.0, temperatures=(0.4, 0.1))
+    pruner = Threshold(3, 8, budgets=[0.7, 0.3])
+    for at in range(40, 50):
+        step(control, pruner, at, 0.5)
+        assert pruner.rung == at % 2
+        assert control.target == pytest.approx((0.7, 0.3)[at % 2])
+    assert control.multiplier[0] < 0 < control.multiplier[1]
+    pruner.table.data[:] = 1.0
+    again = BudgetController.from_state(control.state())
+    for at in range(50, 60):
+        step(again, pruner, at, 0.5)
+    assert (pruner.table[0] < 1).all()
+    assert (pruner.table[1] > 1).all()
+    control.stage = "hard"
+    assert control.score(80.0, [0.71, 0.31], 90) == 80.0
+    assert control.score(80.0, [0.6, 0.4], 90) < 0
+
+
 def test_state_survives_a_checkpoint():
     control, pruner = controller(), Threshold(3, 8)
     for _ in range(5):
@@ -107,15 +127,15 @@ def test_resumed_at_the_border_of_the_stages():
     again = BudgetController.from_state(control.state())
     for one in (control, again):
         step(one, pruner, 50, 0.7)
-        assert one.smoothed == pytest.approx(0.7)
+        assert one.smoothed == [pytest.approx(0.7)]
 
 
 def test_the_best_checkpoint_is_a_hard_model_within_the_budget():
     control = controller()
     control.stage = "hard"
-    good, over, far_over = (control.score(q, r, 90) for q, r in ((80.0, 0.51), (95.0, 0.6), (95.0, 0.9)))
+    good, over, far_over = (control.score(q, [r], 90) for q, r in ((80.0, 0.51), (95.0, 0.6), (95.0, 0.9)))
     control.stage = "soft"
-    early, late = control.score(99.0, 1.0, 10), control.score(70.0, 0.5, 40)
+    early, late = control.score(99.0, [1.0], 10), control.score(70.0, [0.5], 40)
     assert good > over > far_over > late > early
 
 

@@ -13,7 +13,7 @@ from thresher.pruners.random import Random
 from thresher.pruners.threshold import Threshold
 from thresher.pruners.topk import TopK
 
-from .cases import LENGTHS, build, rows
+from .cases import LENGTHS, build, rows, soften
 from .tiny import random_inputs
 
 pytestmark = pytest.mark.usefixtures("no_grad")
@@ -51,13 +51,54 @@ def test_paper_normalisation_divides_by_the_alive_tokens():
         assert torch.equal(decision.keep, shares >= 5.0)
 
 
-def test_only_the_first_rung_is_used():
-    pruned = build("bert", options={"rungs": 3})
+def test_a_ladder_holds_thresholds_for_each_of_its_budgets():
+    pruned = build("bert", options={"budgets": [0.5, 0.7, 0.3]})
     inputs = random_inputs(pruned.model, LENGTHS)
     before = pruned(**inputs).logits
     assert pruned.pruner.table.shape == (3, 4)
-    pruned.pruner.table[1:] = 1e9
+    pruned.pruner.table[2] = 1e9
     assert torch.equal(pruned(**inputs).logits, before)
+    pruned.set_budget(0.3)
+    assert (pruned(**inputs).trace.kept == 1).all()
+    pruned.set_budget(0.7)
+    assert torch.allclose(pruned(**inputs).logits, pruned.model(**inputs).logits, atol=1e-9)
+    with pytest.raises(UserError, match=r"holds no budget 0\.4, but: 0\.3, 0\.5, 0\.7"):
+        pruned.set_budget(0.4)
+    with pytest.raises(UserError, match=r"holds no budget 0\.5, but: none"):
+        build("bert", "topk").set_budget(0.5)
+
+
+@pytest.mark.parametrize("score", ["both", "hidden"])
+def test_learned_scores(score):
+    """Scores by hand; at first as if nothing was learned; nothing is dropped at thresholds of 0."""
+    pruned = build("bert", options={"score": score})
+    pruner, inputs = pruned.pruner, random_inputs(pruned.model, LENGTHS)
+    importance, hidden = torch.rand(9, dtype=torch.float64), torch.randn(9, pruner.dim, dtype=torch.float64)
+    first = importance if score == "both" else torch.ones(9)
+    assert torch.equal(pruner(0, importance, hidden, full([9])).keep, first >= 0.5)
+    pruner.weight.normal_(std=0.3)
+    state = (hidden - hidden.mean(1, keepdim=True)) / (
+        hidden.var(1, unbiased=False, keepdim=True) + 1e-5
+    ).sqrt()
+    expected = (state @ pruner.weight[1].double()).exp() * (importance if score == "both" else 1.0)
+    keep = pruner(1, importance, hidden, full([9])).keep
+    assert 0 < keep.sum() < 9
+    assert torch.equal(keep, expected >= 0.625)
+    for row, text in enumerate(rows(inputs)):
+        assert torch.allclose(pruned(**text).logits[0], pruned(**inputs).logits[row], atol=1e-9)
+    assert 0.1 < float(pruned(**inputs).trace.flops.sum() / pruned(**inputs).trace.dense_flops.sum()) < 0.95
+    pruner.thresholds.zero_()
+    assert torch.allclose(pruned(**inputs).logits, pruned.model(**inputs).logits, atol=1e-9)
+
+
+@pytest.mark.parametrize("score", ["both", "hidden"])
+def test_learned_scores_get_gradients_through_the_gates(score):
+    pruned = soften(build("bert", options={"score": score}), 0.25)
+    with torch.enable_grad():
+        trace = pruned(**random_inputs(pruned.model, LENGTHS)).trace
+        (trace.flops.sum() / trace.dense_flops.sum()).backward()
+    assert (pruned.pruner.weight.grad.abs().amax(1) > 1e-6).all()
+    assert [id(p) for p in pruned.pruner.score_parameters()] == [id(pruned.pruner.weight)]
 
 
 @pytest.mark.parametrize(("length", "share", "kept"), [(10, 0.7, 7), (10, 0.71, 8), (7, 0.5, 4), (1, 0.1, 1)])

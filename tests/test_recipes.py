@@ -186,3 +186,22 @@ def test_a_model_with_an_untrained_head_is_sent_to_finetune(files, tmp_path):
     with pytest.raises(UserError, match="thresher finetune"):
         prune(job(files, tmp_path / "out", tmp_path / "headless"), PruningConfig())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_ladder_is_trained_at_once_and_every_rung_keeps_its_budget(files, base, tmp_path):
+    out = tmp_path / "out"
+    changes = {"soft_epochs": 2.0, "hard_epochs": 2.0, "budget": [0.7, 0.45]}
+    report = prune(job(files, out, base, **changes), PruningConfig())
+    assert [rung["budget"] for rung in report["ladder"]] == [0.7, 0.45]
+    for rung in report["ladder"]:
+        assert abs(rung["flops_ratio"] - rung["budget"]) < 0.06
+        assert rung["quality"]["accuracy"] > 80
+        again = evaluate(str(out), str(files["eval"]), [], "label", budget=rung["budget"], speed=False)
+        assert again["flops_ratio"] == rung["flops_ratio"]
+        assert again["quality"]["pruned"] == rung["quality"]
+    assert report["flops_ratio"] == report["ladder"][0]["flops_ratio"]  # the first is in use
+    assert PrunedModel.from_pretrained(out).budgets == (0.7, 0.45)
+    with pytest.raises(UserError, match="holds no budget"):
+        evaluate(str(out), str(files["eval"]), [], "label", budget=0.6, speed=False)
+    with pytest.raises(UserError, match="'topk' holds one budget"):
+        prune(job(files, tmp_path / "other", base, **changes), PruningConfig("topk"))

@@ -113,6 +113,9 @@ KnownText = Annotated[
     str, typer.Option("--text", help="As for prune. Default: the columns the model was trained on.")
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
+AtBudget = Annotated[
+    float | None, typer.Option("--at-budget", help="Which of its budgets, of a model that holds several.")
+]
 RunLength = Annotated[int | None, typer.Option(help="Most tokens of a text. Default: as in training.")]
 MaxLength = Annotated[int | None, typer.Option(help="Most tokens of a text. Default: what the model allows.")]
 Batch = Annotated[int, typer.Option("--batch-size", help="Texts in a forward pass.")]
@@ -187,7 +190,11 @@ def prune(
         str | None, typer.Option(help="Label column. Without: learn to reproduce the model's own outputs.")
     ] = None,
     budget: Annotated[
-        float | None, typer.Option(help="Wanted FLOPs as a share of the unpruned model's. Default: 0.5.")
+        str | None,
+        typer.Option(
+            help="Wanted FLOPs as a share of the unpruned model's; several with commas, for one model that "
+            "runs at each. Default: 0.5."
+        ),
     ] = None,
     regularizer: Annotated[
         float | None, typer.Option(help="The paper's lambda: no budget, a price on gates instead.")
@@ -203,6 +210,7 @@ def prune(
     distill: Annotated[
         float, typer.Option(help="Share of the loss on base's outputs, the rest on labels.")
     ] = 0.9,
+    dropout: Annotated[bool, typer.Option(help="Train with the model's dropout.")] = False,
     batch_size: Batch = 32,
     accumulation: Accumulation = 1,
     weight_decay: Decay = 0.01,
@@ -228,11 +236,12 @@ def prune(
     settings = TrainingSettings(
         soft_epochs=soft_epochs,
         hard_epochs=hard_epochs,
-        budget=0.5 if budget is None and regularizer is None else budget,
+        budget=_budgets(budget or "0.5") if regularizer is None else None,
         regularizer=regularizer or 0.0,
         learning_rate=learning_rate,
         threshold_learning_rate=threshold_learning_rate,
         distill=distill,
+        dropout=dropout,
         batch_size=batch_size,
         accumulation=accumulation,
         weight_decay=weight_decay,
@@ -292,6 +301,7 @@ def evaluate(
     precision: RunPrecision = "fp32",
     engine: Engine = "torch",
     max_length: RunLength = None,
+    at_budget: AtBudget = None,
     speed: Annotated[bool, typer.Option(help="Time transformers and the pruned model.")] = True,
 ) -> None:
     """Quality of base, dense and pruned; FLOPs; tokens kept per layer; speed beside transformers."""
@@ -308,6 +318,7 @@ def evaluate(
             precision=precision,
             engine=engine,
             max_length=max_length,
+            budget=at_budget,
             speed=speed,
             stage=stage,
         )
@@ -326,6 +337,7 @@ def bench(
     precision: Annotated[str, typer.Option(help="One or more of fp32, bf16, int8, with commas.")] = "fp32",
     engine: Annotated[str, typer.Option(help="Our engines: torch, openvino.")] = "torch,openvino",
     max_length: RunLength = None,
+    at_budget: AtBudget = None,
     batch_size: Annotated[int, typer.Option(help="Texts in a batch.")] = 32,
     texts: Annotated[int, typer.Option(help="Most texts, spread over the file.")] = 512,
     repeats: Annotated[int, typer.Option(help="Rounds; every engine runs in each of them.")] = 5,
@@ -348,6 +360,7 @@ def bench(
             precisions=_columns(precision),
             engines=_columns(engine),
             max_length=max_length,
+            budget=at_budget,
             batch=batch_size,
             texts=texts,
             repeats=repeats,
@@ -375,6 +388,7 @@ def predict(
     precision: RunPrecision = "fp32",
     engine: Engine = "torch",
     max_length: RunLength = None,
+    at_budget: AtBudget = None,
     force: Force = False,
     resume: Resume = False,
 ) -> None:
@@ -393,6 +407,7 @@ def predict(
                 precision=precision,
                 engine=engine,
                 max_length=max_length,
+                budget=at_budget,
                 force=force,
                 resume=resume,
                 advance=lambda n: bar.advance(task, n),
@@ -409,12 +424,13 @@ def show(
     folder: Folder,
     text: Annotated[str, typer.Argument(help="The text to look at.")],
     pair: Annotated[str | None, typer.Option(help="Second text of a pair.")] = None,
+    at_budget: AtBudget = None,
 ) -> None:
     """Show which tokens of a text survive to which layer."""
     from thresher.measure.evaluate import open_model
     from thresher.measure.view import render, survival
 
-    model, encoder, _ = open_model(folder)
+    model, encoder, _ = open_model(folder, budget=at_budget)
     encoder.encode([text], None if pair is None else [pair])
     encoder.warn(encoder.truncated, encoder.seen)
     _print(render(survival(model, encoder.tokenizer, text, pair, encoder.max_length)))
@@ -455,6 +471,17 @@ def _share(given: str, option: str) -> float:
         return float(given.removesuffix("%")) / (100 if given.endswith("%") else 1)
     except ValueError:
         raise UserError(f"{option} {given}: write a share, as 1% or 0.01.") from None
+
+
+def _budgets(given: str) -> float | list[float]:
+    """``"0.5"``, or ``"0.7,0.5"``."""
+    try:
+        budgets = [float(part) for part in _columns(given)]
+    except ValueError:
+        budgets = []
+    if not budgets:
+        raise UserError(f"--budget {given}: write a share of the FLOPs, as 0.5, or several, as 0.7,0.5.")
+    return budgets[0] if len(budgets) == 1 else budgets
 
 
 def _options(given: list[str]) -> dict[str, Any]:

@@ -77,6 +77,7 @@ class PrunedModel(nn.Module):
         self.training = self.family.model.training
         self.pruner.train(self.training)
         self._dense = False
+        self._dropout = True
         self.precision: str | None = None  # None: as the model came, to train or to run
 
     # What pipelines and Trainer ask of a model -----------------------------------------------
@@ -137,6 +138,35 @@ class PrunedModel(nn.Module):
         finally:
             self._dense = before
 
+    @contextmanager
+    def without_dropout(self) -> Iterator[PrunedModel]:
+        """Train without dropout, of hidden states and of attention, inside the ``with`` block."""
+        rates = {module: module.p for module in self.model.modules() if isinstance(module, nn.Dropout)}
+        before, self._dropout = self._dropout, False
+        try:
+            for module in rates:
+                module.p = 0.0
+            yield self
+        finally:
+            self._dropout = before
+            for module, rate in rates.items():
+                module.p = rate
+
+    @property
+    def budgets(self) -> tuple[float, ...]:
+        """FLOPs ratios that the model was trained for; the first is in use until `set_budget`."""
+        return self.pruner.budgets
+
+    def set_budget(self, budget: float) -> None:
+        """Use the thresholds for one of `budgets`, at any time.
+
+        Raises
+        ------
+        UserError
+            If the model holds none for it; the message says for which it does.
+        """
+        self.pruner.set_budget(budget)
+
     # The loop --------------------------------------------------------------------------------
 
     def forward(
@@ -195,13 +225,14 @@ class PrunedModel(nn.Module):
         log_weight: Tensor | None = None  # soft stage: log of how alive each token is
         for layer in range(family.layers):
             assert heads is not None
+            dropout = family.attention_dropout(layer) if self.training and self._dropout else 0.0
             context, decision = attend(
                 *heads,
                 packed,
                 scale=family.head_dim**-0.5,
                 window=family.window(layer),
                 log_weight=log_weight if exact else None,
-                dropout=family.attention_dropout(layer) if self.training else 0.0,
+                dropout=dropout,
                 decide=self._decider(layer, hidden, packed),
             )
             decision = decision or Decision()

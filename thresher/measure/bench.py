@@ -40,6 +40,7 @@ def bench(
     precisions: Sequence[str] = ("fp32",),
     engines: Sequence[str] = ("torch", "openvino"),
     max_length: int | None = None,
+    budget: float | None = None,
     batch: int = 32,
     texts: int = 512,
     repeats: int = 5,
@@ -59,6 +60,8 @@ def bench(
         Which rows there are. An engine that is not installed is named and skipped.
     max_length : int, optional
         Most tokens of a text. Default: as in training.
+    budget : float, optional
+        Of a model that holds several, the one to run at. Default: the first.
     batch : int
         Texts in a batch, of near lengths for all but one row.
     texts : int
@@ -85,13 +88,13 @@ def bench(
     if min(batch, texts, repeats) < 1:
         raise UserError("Texts, batch size and repeats must be 1 or more.")
     begin = stage or silent
-    model, encoder, task = open_model(folder, max_length)
+    model, encoder, task = open_model(folder, max_length, budget)
     columns = text_columns(model, text)
     examples = load_examples(source, columns, label, split="test")
     labels = None if label is None else np.array(task.encode_all(examples, source), dtype=object)
     chosen = spread(len(examples), texts)
     with tempfile.TemporaryDirectory() as temporary:
-        setup, work = prepare(folder, encoder, examples, chosen, batch, Path(temporary))
+        setup, work = prepare(folder, encoder, examples, chosen, batch, Path(temporary), budget)
         entries, skipped = [], {}
         wanted = contenders(precisions, engines)
         advance = begin("loading", len(wanted))

@@ -94,7 +94,7 @@ def load(contender: Contender, setup: Setup, encoder: TextEncoder) -> Runner:
             return import_module(f"thresher.measure.rivals.{contender.engine}").load(
                 setup, contender.precision
             )
-        model, _, _ = open_model(setup.folder)
+        model, _, _ = open_model(setup.folder, None, setup.budget)
         # What runs dense has to be calibrated dense: later layers would never have seen most tokens.
         with model.dense() if contender.kind == "packed" else nullcontext():
             make_ready(model, encoder, setup.columns, contender.precision, contender.engine)
@@ -110,7 +110,13 @@ def load(contender: Contender, setup: Setup, encoder: TextEncoder) -> Runner:
 
 
 def prepare(
-    folder: str, encoder: TextEncoder, examples: Any, chosen: np.ndarray, batch: int, work: Path
+    folder: str,
+    encoder: TextEncoder,
+    examples: Any,
+    chosen: np.ndarray,
+    batch: int,
+    work: Path,
+    budget: float | None = None,
 ) -> tuple[Setup, Texts]:
     """What contenders are loaded from, and the `chosen` texts that they run on.
 
@@ -127,5 +133,6 @@ def prepare(
         torch.get_num_threads(),
         work,
         len(spare),
+        budget,
     )
     return setup, Texts(encoder, examples.select(chosen), batch)

@@ -28,9 +28,14 @@ CALIBRATION = 256  # texts
 COSTLY = 0.5  # points of quality that a precision may cost without a warning
 
 
-def open_model(folder: str | Path, max_length: int | None = None) -> tuple[PrunedModel, TextEncoder, Task]:
-    """A saved pruned model with its tokenizer, which cuts texts as in training or as given, and its task."""
+def open_model(
+    folder: str | Path, max_length: int | None = None, budget: float | None = None
+) -> tuple[PrunedModel, TextEncoder, Task]:
+    """A saved pruned model, at a budget that it holds, with its tokenizer, which cuts texts as in training or
+    as given, and its task."""
     model = PrunedModel.from_pretrained(folder)
+    if budget is not None:
+        model.set_budget(budget)
     limit = model.family.length_limit(model.metadata.get("max_length") if max_length is None else max_length)
     return model, TextEncoder(load_tokenizer(folder), limit), Task.of(model.config)
 
@@ -66,6 +71,7 @@ def evaluate(
     precision: str = "fp32",
     engine: str = "torch",
     max_length: int | None = None,
+    budget: float | None = None,
     speed: bool = True,
     stage: Callable[[str, int], Callable[[int], None]] | None = None,
 ) -> dict[str, Any]:
@@ -85,6 +91,8 @@ def evaluate(
         As of `PrunedModel.for_inference`. What another than fp32 costs is reported.
     max_length : int, optional
         Most tokens of a text. Default: as in training.
+    budget : float, optional
+        Of a model that holds several, the one to run at. Default: the first.
     speed : bool
         Time transformers and the pruned model as well.
     stage : callable, optional
@@ -97,7 +105,7 @@ def evaluate(
     """
     start = time.time()
     check_engine(engine, precision)
-    model, encoder, task = open_model(folder, max_length)
+    model, encoder, task = open_model(folder, max_length, budget)
     model.for_inference()
     text = text_columns(model, text)
     examples = load_examples(source, text, label, split="test")
@@ -120,12 +128,17 @@ def evaluate(
         "dense": quality_of(dense),
         "pruned": quality_of(pruned),
     }
-    ran: dict[str, Any] = {"precision": precision, "engine": engine, "threads": torch.get_num_threads()}
+    ran: dict[str, Any] = {
+        "budget": budget,
+        "precision": precision,
+        "engine": engine,
+        "threads": torch.get_num_threads(),
+    }
     if other:
         exact, quality["pruned, fp32"] = pruned, quality["pruned"]
         some = np.random.default_rng(0).permutation(len(rows))[:CALIBRATION]
         columns = rows.select(some)[:]
-        model = make_ready(PrunedModel.from_pretrained(folder), encoder, columns, precision, engine)
+        model = make_ready(open_model(folder, None, budget)[0], encoder, columns, precision, engine)
         pruned = predict(model, encoder, rows, depths=True, advance=begin(f"pruned, {precision}", len(rows)))
         quality["pruned"] = quality_of(pruned)
         ran |= _cost(exact, pruned, quality)

@@ -43,6 +43,7 @@ def peak_memory(
         "chosen": chosen.tolist(),
         "batch": batch,
         "max_length": max_length,
+        "budget": setup.budget,
         "threads": setup.threads,
         "work": str(setup.work),
     }
@@ -73,7 +74,7 @@ def _child(task: dict[str, Any]) -> None:
     _, encoder, _ = open_model(task["folder"], task["max_length"])
     examples = load_examples(task["source"], task["columns"], split="test")
     chosen, work = np.array(task["chosen"]), Path(task["work"])
-    setup, texts = prepare(task["folder"], encoder, examples, chosen, task["batch"], work)
+    setup, texts = prepare(task["folder"], encoder, examples, chosen, task["batch"], work, task["budget"])
     print(peak_above(partial(texts.run, contender, load(contender, setup, encoder))))
 
 

@@ -28,6 +28,7 @@ def predict_file(
     precision: str = "fp32",
     engine: str = "torch",
     max_length: int | None = None,
+    budget: float | None = None,
     force: bool = False,
     resume: bool = False,
     advance: Callable[[int], None] | None = None,
@@ -46,6 +47,8 @@ def predict_file(
         As of `PrunedModel.for_inference`.
     max_length : int, optional
         Most tokens of a text. Default: as in training.
+    budget : float, optional
+        Of a model that holds several, the one to run at. Default: the first.
     force : bool
         Write over an existing output.
     resume : bool
@@ -63,7 +66,7 @@ def predict_file(
     if output.exists() and output.samefile(source):
         raise UserError(f"{output} is the input as well; name another output file.")
     check_engine(engine, precision)
-    model, encoder, task = open_model(folder, max_length)
+    model, encoder, task = open_model(folder, max_length, budget)
     columns = text_columns(model, text)
     rows = iter_rows(source, columns)
     first = next(iter_rows(source)).values

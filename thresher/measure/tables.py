@@ -19,6 +19,9 @@ def training_table(report: dict[str, Any]) -> Table:
     for name, quality in report["quality"].items():
         ratio = report["flops_ratio"] if name == "pruned" else 1.0
         table.add_row(name, f"{quality[metric]:.2f}", f"{ratio:.3f}")
+    for rung in report.get("ladder", ())[1:]:
+        ratio, value = rung["flops_ratio"], rung["quality"][metric]
+        table.add_row(f"pruned, at budget {rung['budget']:g}", f"{value:.2f}", f"{ratio:.3f}")
     return table
 
 

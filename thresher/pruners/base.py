@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from thresher.errors import UserError
 from thresher.packed import PackedBatch
 
 
@@ -51,10 +52,16 @@ class Pruner(nn.Module):
         True if it has parameters to learn in a soft stage, with gates.
     leaves_prefix : bool
         True if it leaves nothing but the prefix at the end: refused where the head reads more.
+    ladder : bool
+        True if it has an option ``budgets`` and can hold settings for several.
     accumulates : bool
         How the model uses gates in the soft stage. True is the exact form: they multiply up over
         the layers, weigh the token as key and as voter, and tend to the hard model. False is the
         paper's form: each layer's output is multiplied by that layer's gate.
+    budgets : tuple of float
+        FLOPs ratios that it was trained for. More than one is a ladder: it holds settings for each.
+    rung : int
+        Which of them is in use.
     soft : bool
         Set by training while the soft stage runs.
     temperature : float
@@ -64,11 +71,14 @@ class Pruner(nn.Module):
     adjustable: ClassVar[bool] = False
     learns: ClassVar[bool] = False
     leaves_prefix: ClassVar[bool] = False
+    ladder: ClassVar[bool] = False
+    budgets: tuple[float, ...] = ()
 
     def __init__(self, layers: int, dim: int):
         super().__init__()
         self.layers, self.dim = layers, dim
         self.accumulates = True
+        self.rung = 0
         self.soft = False
         self.temperature = 1.0
 
@@ -101,6 +111,23 @@ class Pruner(nn.Module):
     def prunes(self, layer: int) -> bool:
         """False where nothing can be dropped, so that the layer's importance need not be computed."""
         return True
+
+    def set_budget(self, budget: float) -> None:
+        """Use the settings for this budget.
+
+        Raises
+        ------
+        UserError
+            If it was not trained for it; the message says for which it was.
+        """
+        near = [rung for rung, known in enumerate(self.budgets) if abs(known - budget) < 1e-6]
+        if not near:
+            known = ", ".join(f"{b:g}" for b in sorted(self.budgets)) or "none"
+            raise UserError(
+                f"This model holds no budget {budget:g}, but: {known}. Train it for several at once by "
+                "`thresher prune --budget 0.7,0.5,0.3`."
+            )
+        self.rung = near[0]
 
     def rescale(self, factor: float) -> None:
         """Prune harder (`factor` above 1) or milder (below 1), in place. Factor 0 prunes nothing."""

@@ -1,5 +1,7 @@
 """Learned Token Pruning: one learned threshold per layer (Kim et al., arXiv 2107.00910)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,6 +11,7 @@ from thresher.pruners.base import Decision, Pruner
 
 # Under the paper's normalisation, thresholds are quoted in fair shares of a text of this many tokens.
 PAPER_LENGTH = 128
+LARGEST = 8.0  # logarithm of what a learned score may multiply importance by, or divide
 SMALLEST = 1e-3  # threshold, in fair shares, from which a budget can still be reached by factors
 
 
@@ -25,12 +28,18 @@ class Threshold(Pruner):
         ``fair-share``: thresholds are multiples of the mean attention received, at any length.
         ``paper``: importance is divided by the number of alive tokens and the threshold is
         absolute; kept here times 128, so that the unit is a fair share of a text of 128 tokens.
-    rungs : int
-        Sets of thresholds held; the first is in use.
+    score : {"attention", "both", "hidden"}
+        What is held against the threshold: the importance; the importance times ``exp(w h)``, with a learned
+        vector for each layer and ``h`` the token's normalised hidden state at its entry; or ``exp(w h)``
+        alone, a learned predictor like those of Transkimmer (arXiv 2205.07324) and DynamicViT (arXiv
+        2106.02034), but linear, and with gates instead of drawn answers.
+    budgets : sequence of float
+        FLOPs ratios that thresholds are held for, a set for each: see `set_budget`.
     """
 
     adjustable = True
     learns = True
+    ladder = True
 
     def __init__(
         self,
@@ -38,22 +47,29 @@ class Threshold(Pruner):
         dim: int,
         gate: str = "exact",
         normalization: str = "fair-share",
-        rungs: int = 1,
+        score: str = "attention",
+        budgets: Sequence[float] = (),
     ):
         super().__init__(layers, dim)
         _choose("gate", gate, ("exact", "paper"))
         _choose("normalization", normalization, ("fair-share", "paper"))
+        _choose("score", score, ("attention", "both", "hidden"))
         self.accumulates = gate == "exact"
-        self.normalization = normalization
-        self.table = nn.Parameter(torch.zeros(rungs, layers, dtype=torch.float32))
+        self.normalization, self.score, self.budgets = normalization, score, tuple(budgets)
+        self.table = nn.Parameter(torch.zeros(max(1, len(budgets)), layers, dtype=torch.float32))
+        if score != "attention":
+            self.weight = nn.Parameter(torch.zeros(layers, dim, dtype=torch.float32))
 
     @property
     def thresholds(self) -> Tensor:
         """float32 [layers]: the thresholds in use. A view: assign to it in place."""
-        return self.table.detach()[0]
+        return self.table.detach()[self.rung]
+
+    def score_parameters(self) -> list[nn.Parameter]:
+        return [] if self.score == "attention" else [self.weight]
 
     def prunes(self, layer: int) -> bool:
-        return self.learning or self.table[0, layer].item() > 0
+        return self.learning or self.table[self.rung, layer].item() > 0
 
     def rescale(self, factor: float) -> None:
         # A layer at 0 would stay there whatever the factor.
@@ -67,10 +83,20 @@ class Threshold(Pruner):
     def forward(self, layer, importance, hidden, packed):
         if self.normalization == "paper":
             importance = importance * (PAPER_LENGTH / packed.lengths)[packed.sequence]
+        if self.score != "attention":
+            factor = self._learned(layer, hidden)
+            importance = factor if self.score == "hidden" else importance * factor
+        threshold = self.table[self.rung, layer]
         if self.learning:
             # A sum of logsigmoid over layers is safe where log(sigmoid(x)) gives NaN gradients.
-            return Decision(log_gate=F.logsigmoid((importance - self.table[0, layer]) / self.temperature))
-        return Decision(keep=importance >= self.table[0, layer])
+            return Decision(log_gate=F.logsigmoid((importance - threshold) / self.temperature))
+        return Decision(keep=importance >= threshold)
+
+    def _learned(self, layer: int, hidden: Tensor) -> Tensor:
+        """``exp(w h)`` of every token, in float32 or better, within bounds that keep products finite."""
+        hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+        state = F.layer_norm(hidden, hidden.shape[-1:])
+        return (state * self.weight[layer].to(state.dtype)).sum(-1).clamp(-LARGEST, LARGEST).exp()
 
 
 def _choose(option: str, value: str, known: tuple[str, ...]) -> None:

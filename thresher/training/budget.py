@@ -22,7 +22,7 @@ OVERSHOOT = 0.02  # FLOPs ratio above the budget at which a checkpoint may still
 
 
 class BudgetController(TrainerCallback, ExportableState):
-    """Moves the training from stage to stage and keeps its FLOPs on target.
+    """Moves the training from stage to stage and keeps its FLOPs on target, rung by rung in turn.
 
     Soft stage: the temperature falls geometrically, the target falls linearly from the first batch's
     ratio to the budget over the first third, and the expected FLOPs ratio of the gated model, which
@@ -33,7 +33,8 @@ class BudgetController(TrainerCallback, ExportableState):
     ----------
     soft_share : float
         Share of all steps that are soft.
-    budget : float or None
+    budgets : list of float
+        One for each rung; empty if there is none.
     regularizer : float
         Weight of the mean gate where there is no budget.
     temperatures : tuple of float
@@ -41,15 +42,18 @@ class BudgetController(TrainerCallback, ExportableState):
     """
 
     def __init__(
-        self, soft_share: float, budget: float | None, regularizer: float, temperatures: tuple[float, float]
+        self, soft_share: float, budgets: list[float], regularizer: float, temperatures: tuple[float, float]
     ):
         self.soft_share = soft_share
-        self.budget = budget
+        self.budgets = budgets
         self.regularizer = regularizer
         self.temperatures = temperatures
-        self.multiplier = 0.0
-        self.first: float | None = None  # ratio of the first batch: a wide gate is under 1 from the start
-        self.smoothed: float | None = None
+        rungs = max(1, len(budgets))
+        self.multiplier = [0.0] * rungs
+        # Ratio of the first batch: a wide gate is under 1 from the start.
+        self.first: list[float | None] = [None] * rungs
+        self.smoothed: list[float | None] = [None] * rungs
+        self.rung = 0
         self.progress = 0.0  # through the soft stage
         self.stage = "hard"
         self.kept = 1.0  # share of tokens alive, mean over layers, in the last batch
@@ -61,29 +65,33 @@ class BudgetController(TrainerCallback, ExportableState):
         return {
             "args": {
                 "soft_share": self.soft_share,
-                "budget": self.budget,
+                "budgets": self.budgets,
                 "regularizer": self.regularizer,
                 "temperatures": self.temperatures,
             },
-            "attributes": {"multiplier": self.multiplier, "smoothed": self.smoothed, "first": self.first},
+            "attributes": {name: list(getattr(self, name)) for name in ("multiplier", "smoothed", "first")},
         }
 
     @property
     def target(self) -> float | None:
         """The FLOPs ratio wanted now."""
-        if self.budget is None or self.stage == "hard":
-            return self.budget
-        first = 1.0 if self.first is None else self.first
-        return first + (self.budget - first) * min(1.0, 3 * self.progress)
+        if not self.budgets:
+            return None
+        budget, first = self.budgets[self.rung], self.first[self.rung]
+        if self.stage == "hard":
+            return budget
+        first = 1.0 if first is None else first
+        return first + (budget - first) * min(1.0, 3 * self.progress)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         pruner: Pruner = kwargs["model"].pruner
         soft_steps = round(self.soft_share * state.max_steps)
         stage = "soft" if state.global_step < soft_steps else "hard"
         if state.global_step == soft_steps:
-            self.smoothed = None  # expected FLOPs end here, and measured ones begin
+            self.smoothed = [None] * len(self.smoothed)  # expected FLOPs end here, and measured ones begin
         self.stage = stage
         pruner.soft = stage == "soft"
+        pruner.rung = self.rung = state.global_step % len(self.multiplier)
         self.temperature = None
         if pruner.soft:
             self.progress = state.global_step / max(1, soft_steps - 1)
@@ -95,28 +103,28 @@ class BudgetController(TrainerCallback, ExportableState):
         ratio = trace.flops.sum() / trace.dense_flops.sum()
         self._ratios.append(float(ratio.detach()))
         self.kept = trace.kept_share
-        if self.first is None:
-            self.first = self._ratios[0]
+        if self.first[self.rung] is None:
+            self.first[self.rung] = self._ratios[0]
         if self.stage == "hard":
             return 0.0
         if self.target is None:
             return self.regularizer * trace.mean_gate
         miss = ratio - self.target
-        return self.multiplier * miss + STIFFNESS / 2 * miss**2
+        return self.multiplier[self.rung] * miss + STIFFNESS / 2 * miss**2
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         pruner: Pruner = kwargs["model"].pruner
         pruner.clamp()
         ratio = sum(self._ratios) / len(self._ratios)
         self._ratios.clear()
-        self.smoothed = (
-            ratio if self.smoothed is None else SMOOTHING * self.smoothed + (1 - SMOOTHING) * ratio
-        )
+        if (before := self.smoothed[self.rung]) is not None:
+            ratio = SMOOTHING * before + (1 - SMOOTHING) * ratio
+        self.smoothed[self.rung] = ratio
         if self.target is None:
             return
-        miss = self.smoothed - self.target
+        miss = ratio - self.target
         if self.stage == "soft":
-            self.multiplier += ASCENT * miss
+            self.multiplier[self.rung] += ASCENT * miss
         elif pruner.adjustable:
             pruner.rescale(math.exp(HOLD * miss))
 
@@ -124,22 +132,22 @@ class BudgetController(TrainerCallback, ExportableState):
         if state.global_step == state.max_steps:
             control.should_evaluate = True  # the last checkpoint is a candidate too
 
-    def score(self, quality: float, ratio: float, step: int) -> float:
-        """How much a checkpoint is worth: its quality if it is a hard model within the budget. Else, below
-        all of those, hard models by how little they miss the budget, and below them soft ones by age."""
+    def score(self, quality: float, ratios: list[float], step: int) -> float:
+        """How much a checkpoint is worth: its quality if it is a hard model within the budgets. Else, below
+        all of those, hard models by how little they miss, at worst, and below them soft ones by age."""
         if self.stage == "soft":
             return -1e6 + step
-        if self.budget is not None and ratio > self.budget + OVERSHOOT:
-            return -1000 * (1 + ratio - self.budget)
-        return quality
+        pairs = zip(ratios, self.budgets, strict=True) if self.budgets else ()
+        over = max((ratio - budget for ratio, budget in pairs), default=0.0)
+        return -1000 * (1 + over) if over > OVERSHOOT else quality
 
     def log(self) -> dict[str, Any]:
         """For the history: stage, temperature, FLOPs ratio, target, share of tokens kept."""
         found: dict[str, Any] = {"stage": self.stage, "kept": round(self.kept, 4)}
         if self.temperature is not None:
             found["temperature"] = round(self.temperature, 4)
-        if self.smoothed is not None:
-            found["flops_ratio"] = round(self.smoothed, 4)
+        if (smoothed := self.smoothed[self.rung]) is not None:
+            found["flops_ratio"] = round(smoothed, 4)
         if self.target is not None:
             found["target"] = round(self.target, 4)
         return found

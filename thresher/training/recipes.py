@@ -23,6 +23,7 @@ from thresher.measure.progress import progress_bar
 from thresher.measure.report import kept_report, versions, write_json
 from thresher.measure.speed import speeds
 from thresher.model import PrunedModel
+from thresher.pruners import PRUNERS
 from thresher.store import load_config
 from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
@@ -64,7 +65,7 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     if bad := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
         raise UserError(f"{job.model} lacks weights of the encoder itself: {bad[0]} and {len(bad) - 1} more.")
     dense = PrunedModel(model, PruningConfig("none"))
-    settings = replace(job.settings, soft_epochs=0.0, budget=None, distill=0.0)
+    settings = replace(job.settings, soft_epochs=0.0, budget=None, distill=0.0, dropout=True)
     run = _Run(job, dense, task, examples)
     begin(job, {"kind": kind})
     run.train(settings)
@@ -88,7 +89,7 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     set_seed(job.settings.seed)
     model, task = load_base(job.model)
     examples = load_examples(job.data.train, job.data.text, job.data.label)
-    pruning = pruning_of(model, pruning)
+    pruning = _with_budgets(pruning_of(model, pruning), job.settings.budgets)
     pruned = PrunedModel(model, pruning, {"base": job.model, "text": job.data.text})
     run = _Run(job, pruned, task, examples)
     pruned.metadata["max_length"] = run.encoder.max_length
@@ -100,17 +101,33 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     history = run.train(job.settings)
     with pruned.dense():
         dense, _ = run.quality()
-    best, found = run.quality()
+    ladder: list[dict[str, Any]] = []
+    for budget in reversed(pruned.budgets):  # to end with the one that is in use
+        pruned.set_budget(budget)
+        best, found = run.quality()
+        ladder.insert(0, {"budget": budget, "quality": best, **kept_report(found, pruned)})
+    if not ladder:
+        best, found = run.quality()
     warn_if_bare(pruned, found)
     quality = {"base": base, "dense": dense, "pruned": best}
     run.encoder.tokenizer.save_pretrained(job.out)
     pruned.save_pretrained(job.out)
     report = run.report("prune", job.settings, start, quality) | {"pruning": pruning.to_dict()}
-    report |= kept_report(found, pruned) | {"history": history}
+    report |= kept_report(found, pruned) | {"ladder": ladder, "history": history}
     held_out = next(iter(run.held_out.base_quality(task).values()))
     training_figure(history, job.out / "training.png", held_out, f"{report['metric']}, held out")
     kept_figure(found.kept_share or [], job.out / "kept.png", report["thresholds"])
     return run.finish(report)
+
+
+def _with_budgets(pruning: PruningConfig, budgets: list[float]) -> PruningConfig:
+    """The model notes what it was trained for."""
+    kind = PRUNERS.get(pruning.pruner)
+    if kind is not None and kind.ladder:
+        return replace(pruning, options=pruning.options | {"budgets": budgets})
+    if len(budgets) > 1:
+        raise UserError(f"Pruner '{pruning.pruner}' holds one budget; {len(budgets)} are given.")
+    return pruning
 
 
 class _Run:

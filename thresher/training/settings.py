@@ -19,15 +19,18 @@ class TrainingSettings:
         Passes over the training texts with gates, and with real drops. A pruner that does not
         learn has no soft stage: all passes are hard. Both 0: nothing is trained, and an adjustable
         pruner is only fitted to the budget.
-    budget : float, optional
-        Wanted FLOPs ratio. None: nothing steers, and the soft stage has the paper's regulariser.
+    budget : float or list of float, optional
+        Wanted FLOPs ratio. Several are trained at once, as a ladder: steps take them in turn, and the model
+        holds thresholds for each. None: nothing steers, and the soft stage has the paper's regulariser.
     regularizer : float
         The paper's lambda, weight of the mean gate in the loss. Only used without a budget.
-    learning_rate, threshold_learning_rate : float
-        Of the weights, and of the thresholds (fair shares a step); both fall linearly to 0. The
-        default is for a model that is fine-tuned already; to fine-tune one, 5e-5 is usual.
+    learning_rate, threshold_learning_rate, score_learning_rate : float
+        Of the weights, of the thresholds (fair shares a step), and of a pruner's learned scores; all fall
+        linearly to 0. The first is for a model that is fine-tuned already; to fine-tune one, 5e-5 is usual.
     temperature_start, temperature_end : float
         Width of the gate in fair shares, falling geometrically over the soft stage.
+    dropout : bool
+        Use the model's dropout. Learning what to drop from base's outputs is done without.
     distill : float
         Share of the loss that asks for base's outputs rather than for the labels. Without labels
         it is 1 whatever is said here.
@@ -44,12 +47,14 @@ class TrainingSettings:
 
     soft_epochs: float = 1.0
     hard_epochs: float = 1.0
-    budget: float | None = None
+    budget: float | list[float] | None = None
     regularizer: float = 0.1
     learning_rate: float = 2e-5
     threshold_learning_rate: float = 0.02
+    score_learning_rate: float = 0.002
     temperature_start: float = 0.15
     temperature_end: float = 0.03
+    dropout: bool = False
     distill: float = 0.9
     batch_size: int = 32
     accumulation: int = 1
@@ -60,8 +65,11 @@ class TrainingSettings:
     evaluations: int = 6
 
     def __post_init__(self) -> None:
-        if self.budget is not None and not 0 < self.budget <= 1:
-            raise UserError(f"budget is {self.budget}; it is a FLOPs ratio: above 0, at most 1.")
+        for budget in self.budgets:
+            if not 0 < budget <= 1:
+                raise UserError(f"budget is {budget}; it is a FLOPs ratio: above 0, at most 1.")
+        if len(set(self.budgets)) < len(self.budgets):
+            raise UserError("The same budget is given twice.")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UserError(f"precision is '{self.precision}'; choose auto, fp32 or bf16.")
         if min(self.batch_size, self.accumulation, self.evaluations) < 1:
@@ -70,6 +78,13 @@ class TrainingSettings:
             raise UserError(f"distill is {self.distill}; it is a share of the loss: from 0 to 1.")
         if self.soft_epochs < 0 or self.hard_epochs < 0:
             raise UserError("soft_epochs and hard_epochs must not be negative.")
+
+    @property
+    def budgets(self) -> list[float]:
+        """All of them; empty if there is none."""
+        if self.budget is None:
+            return []
+        return list(self.budget) if isinstance(self.budget, (list, tuple)) else [self.budget]
 
     @property
     def autocast(self) -> torch.dtype | None:

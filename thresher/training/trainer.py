@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,7 @@ def train(
     few = range(min(len(examples), max(0, FIT_TEXTS - len(held_out))))
     sample = datasets.concatenate_datasets([held_out.rows, examples.rows.select(few)])
     sample = sample.select(range(min(len(sample), FIT_TEXTS)))
-    budget = settings.budget if model.pruner.adjustable else None
+    budgets = settings.budgets if model.pruner.adjustable else []
 
     def ratio() -> float:
         return predict(model, encoder, sample).flops_ratio or 1.0  # in full precision, as it will run
@@ -83,10 +85,17 @@ def train(
     soft_epochs = settings.soft_epochs if model.pruner.learns else 0.0
     epochs = settings.soft_epochs + settings.hard_epochs  # without a soft stage, all of them are hard
     checkpoint = last_checkpoint(folder) if resume else None
-    if budget is not None and checkpoint is None:
-        check_reachable(model.pruner, ratio, budget)
-        if not soft_epochs:
-            fit_budget(model.pruner, ratio, budget)
+
+    def each_rung() -> Iterator[float]:
+        for model.pruner.rung, budget in enumerate(budgets):
+            yield budget
+        model.pruner.rung = 0
+
+    if checkpoint is None:
+        for budget in each_rung():
+            check_reachable(model.pruner, ratio, budget)
+            if not soft_epochs:
+                fit_budget(model.pruner, ratio, budget)
     if not epochs:
         model.eval()
         return []
@@ -132,7 +141,7 @@ def train(
         callbacks=[
             BudgetController(
                 soft_share=soft_epochs / epochs,
-                budget=budget,
+                budgets=budgets,
                 regularizer=settings.regularizer,
                 temperatures=(settings.temperature_start, settings.temperature_end),
             ),
@@ -142,7 +151,8 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    with interrupts.listening(), progress.showing():
+    dropout = nullcontext() if settings.dropout else model.without_dropout()
+    with interrupts.listening(), progress.showing(), dropout:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interrupts.raised:
         raise Interrupted(
@@ -152,7 +162,7 @@ def train(
     model.eval()
     if (trainer.state.best_metric or 0) < 0:
         log.warning("No checkpoint of the hard stage was within the budget; train longer for a better model.")
-    if budget is not None:
+    for budget in each_rung():
         fit_budget(model.pruner, ratio, budget)
     return trainer.state.log_history
 
@@ -190,20 +200,22 @@ class PruningTrainer(Trainer):
         return next(c for c in self.callback_handler.callbacks if isinstance(c, BudgetController))
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Thresholds get a group of their own: their own learning rate, no weight decay."""
+        """Thresholds and scores get groups of their own: their own learning rates, no weight decay."""
         optimizer = super().create_optimizer(model)
-        own = {id(p) for p in self.pruned.pruner.parameters()}
-        if own and not any(group.get("thresholds") for group in optimizer.param_groups):
+        pruner, settings = self.pruned.pruner, self.settings
+        own = {id(p) for p in pruner.parameters()}
+        if own and not any(group.get("pruner") for group in optimizer.param_groups):
             for group in optimizer.param_groups:
                 group["params"] = [p for p in group["params"] if id(p) not in own]
-            optimizer.add_param_group(
-                {
-                    "params": list(self.pruned.pruner.parameters()),
-                    "lr": self.settings.threshold_learning_rate,
-                    "weight_decay": 0.0,
-                    "thresholds": True,
-                }
-            )
+            scores = pruner.score_parameters()
+            thresholds = [p for p in pruner.parameters() if all(p is not score for score in scores)]
+            for some, rate in (
+                (thresholds, settings.threshold_learning_rate),
+                (scores, settings.score_learning_rate),
+            ):
+                if some:
+                    group = {"params": some, "lr": rate, "weight_decay": 0.0, "pruner": True}
+                    optimizer.add_param_group(group)
         return optimizer
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -228,13 +240,18 @@ class PruningTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure on the held-out part of train."""
-        found = predict(self.pruned, self.encoder, self.held_out.rows, autocast=self.settings.autocast)
-        quality = next(iter(self.held_out.quality(self.task, found.logits).values()))
-        ratio = found.flops_ratio or 1.0
+        pruner, qualities, ratios = self.pruned.pruner, [], []
+        before = pruner.rung
+        for pruner.rung in range(max(1, len(self.controller.budgets))):
+            found = predict(self.pruned, self.encoder, self.held_out.rows, autocast=self.settings.autocast)
+            qualities.append(next(iter(self.held_out.quality(self.task, found.logits).values())))
+            ratios.append(found.flops_ratio or 1.0)
+        pruner.rung = before
+        quality = sum(qualities) / len(qualities)
         metrics = {
-            "eval_score": self.controller.score(quality, ratio, self.state.global_step),
+            "eval_score": self.controller.score(quality, ratios, self.state.global_step),
             "eval_quality": round(quality, 3),
-            "eval_flops_ratio": round(ratio, 4),
+            "eval_flops_ratio": round(sum(ratios) / len(ratios), 4),
         }
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -41,6 +41,8 @@ class Setup:
         Folder for what is converted.
     also_timed : int
         How many of the texts are timed as well.
+    budget : float, optional
+        At which ours run, of a model that holds several.
     """
 
     folder: str
@@ -49,6 +51,7 @@ class Setup:
     threads: int
     work: Path
     also_timed: int = 0
+    budget: float | None = None
 
 
 def dense_model(folder: str, precision: str = "fp32") -> nn.Module:
