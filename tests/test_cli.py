@@ -180,7 +180,13 @@ def test_an_output_folder_with_a_model_needs_force(world):
         ({"--batch-size": 0}, "1 or more"),
         ({"--distill": 1.5}, "from 0 to 1"),
         ({"--pruner": "last-layer", "--budget": 0.5}, "no --budget"),
-        ({"--budget": 0.5, "--regularizer": 0.1}, "exclude each other"),
+        ({"--budget": 0.5, "--regularizer": 0.1}, "--budget and --regularizer exclude each other"),
+        ({"--budget": 0.5, "--max-drop": "1%"}, "--budget and --max-drop exclude each other"),
+        ({"--budget": "half"}, "write a share of the FLOPs"),
+        ({"--budget": "0.5,0.5"}, "given twice"),
+        ({"--max-drop": "some"}, "write a share, as 1%"),
+        ({"--max-drop": "0%"}, "above 0"),
+        ({"--max-drop": "1%", "--pruner": "topk"}, "holds one budget"),
     ],
 )
 def test_bad_settings(world, tmp_path, changes, message):

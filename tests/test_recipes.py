@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests import toy
 from thresher import PrunedModel, PruningConfig, UserError
 from thresher.measure.evaluate import evaluate
+from thresher.measure.tables import training_table
 from thresher.training import Data, Job, TrainingSettings, trainer
 from thresher.training.recipes import finetune, prune
 
@@ -205,3 +206,22 @@ def test_a_ladder_is_trained_at_once_and_every_rung_keeps_its_budget(files, base
         evaluate(str(out), str(files["eval"]), [], "label", budget=0.6, speed=False)
     with pytest.raises(UserError, match="'topk' holds one budget"):
         prune(job(files, tmp_path / "other", base, **changes), PruningConfig("topk"))
+
+
+def test_a_drop_is_asked_for_instead_of_a_budget(files, base, tmp_path):
+    out = tmp_path / "out"
+    report = prune(job(files, out, base, soft_epochs=2.0, hard_epochs=3.0, max_drop=5.0), PruningConfig())
+    choice, first = report["max_drop"], report["ladder"][0]
+    assert choice["kept"]
+    assert choice["drop"] <= 5.0
+    assert choice["interval"][0] <= choice["drop"] <= choice["interval"][1]
+    assert choice["texts"] == report["data"]["held_out_texts"]
+    assert report["flops_ratio"] == first["flops_ratio"]
+    assert abs(first["flops_ratio"] - choice["flops_ratio"]) < 0.1
+    assert first["flops_ratio"] < 0.7
+    assert len(report["ladder"]) == 6
+    saved = PrunedModel.from_pretrained(out)
+    assert saved.budgets[0] == first["budget"]
+    assert saved.pruner.thresholds.tolist() == first["thresholds"]
+    assert "lost on" in training_table(report).caption
+    assert "cannot be kept" in training_table(report | {"max_drop": choice | {"kept": False}}).caption

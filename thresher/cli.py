@@ -196,6 +196,12 @@ def prune(
             "runs at each. Default: 0.5."
         ),
     ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            help="No budget, but the quality that may be lost, as 1%: the cheapest model within it."
+        ),
+    ] = None,
     regularizer: Annotated[
         float | None, typer.Option(help="The paper's lambda: no budget, a price on gates instead.")
     ] = None,
@@ -229,14 +235,16 @@ def prune(
     from thresher.training import Data, Job, TrainingSettings
     from thresher.training.recipes import prune as run
 
-    if budget is not None and regularizer is not None:
-        raise UserError("--budget and --regularizer exclude each other: name one of them.")
+    named = {"--budget": budget, "--max-drop": max_drop, "--regularizer": regularizer}
+    if len(given := [option for option, value in named.items() if value is not None]) > 1:
+        raise UserError(f"{' and '.join(given)} exclude each other: name one of them.")
     if budget is not None and pruner in PRUNERS and not PRUNERS[pruner].adjustable:
         raise UserError(f"Pruner '{pruner}' always prunes the same: it takes no --budget.")
     settings = TrainingSettings(
         soft_epochs=soft_epochs,
         hard_epochs=hard_epochs,
-        budget=_budgets(budget or "0.5") if regularizer is None else None,
+        budget=_budgets(budget or "0.5") if max_drop is None and regularizer is None else None,
+        max_drop=None if max_drop is None else 100 * _share(max_drop, "--max-drop"),
         regularizer=regularizer or 0.0,
         learning_rate=learning_rate,
         threshold_learning_rate=threshold_learning_rate,

@@ -22,7 +22,24 @@ def training_table(report: dict[str, Any]) -> Table:
     for rung in report.get("ladder", ())[1:]:
         ratio, value = rung["flops_ratio"], rung["quality"][metric]
         table.add_row(f"pruned, at budget {rung['budget']:g}", f"{value:.2f}", f"{ratio:.3f}")
+    if choice := report.get("max_drop"):
+        table.caption = _promise(choice, metric)
     return table
+
+
+def _promise(choice: dict[str, Any], metric: str) -> str:
+    """What came of --max-drop."""
+    low, high = choice["interval"]
+    lost = (
+        f"{choice['drop']:.2f} points of {metric} lost on {choice['texts']} held-out texts of train "
+        f"(95 %: {low:.2f} to {high:.2f})"
+    )
+    if choice["kept"]:
+        return f"{lost}, of {choice['bound']:g} allowed"
+    return (
+        f"{choice['bound']:g} points at most cannot be kept: with nothing pruned it is already {lost}. "
+        f"What can: --max-drop {choice['drop'] + 0.1:.1f}%, or longer training (--soft-epochs, --hard-epochs)"
+    )
 
 
 def calibration_table(report: dict[str, Any]) -> Table:

@@ -71,6 +71,12 @@ class Threshold(Pruner):
     def prunes(self, layer: int) -> bool:
         return self.learning or self.table[self.rung, layer].item() > 0
 
+    def add_rung(self, budget: float, thresholds: Tensor) -> None:
+        """Put thresholds ``[layers]`` for another budget in front of those held, and use them."""
+        self.table = nn.Parameter(torch.cat([thresholds[None], self.table.detach()]))
+        self.budgets = (budget, *(known for known in self.budgets))
+        self.rung = 0
+
     def rescale(self, factor: float) -> None:
         # A layer at 0 would stay there whatever the factor.
         self.thresholds.clamp_(min=SMALLEST).mul_(factor)

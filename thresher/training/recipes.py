@@ -30,10 +30,12 @@ from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import load_base, load_dense, pruning_of
 from thresher.training.examples import Examples, base_outputs
 from thresher.training.job import Job, begin, check_folder
+from thresher.training.max_drop import choose
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import train
 
-HELD_OUT = 1000  # most texts of train that choose thresholds and checkpoint
+# Most texts of train that choose thresholds and checkpoint, and that a drop is measured on.
+HELD_OUT, MEASURED = 1000, 4000
 HELD_OUT_SHARE = 0.1
 
 
@@ -99,6 +101,10 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     where = Path(job.data.eval).name if job.data.eval else "a held-out part of train"
     pruned.metadata |= {"base_quality": base, "base_measured_on": where}
     history = run.train(job.settings)
+    choice = None
+    if job.settings.max_drop is not None:
+        measure = partial(predict, pruned, run.encoder, run.held_out.rows)
+        choice = choose(pruned, task, run.held_out, measure, job.settings.max_drop)
     with pruned.dense():
         dense, _ = run.quality()
     ladder: list[dict[str, Any]] = []
@@ -114,6 +120,8 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     pruned.save_pretrained(job.out)
     report = run.report("prune", job.settings, start, quality) | {"pruning": pruning.to_dict()}
     report |= kept_report(found, pruned) | {"ladder": ladder, "history": history}
+    if choice is not None:
+        report["max_drop"] = choice.to_dict()
     held_out = next(iter(run.held_out.base_quality(task).values()))
     training_figure(history, job.out / "training.png", held_out, f"{report['metric']}, held out")
     kept_figure(found.kept_share or [], job.out / "kept.png", report["thresholds"])
@@ -126,7 +134,9 @@ def _with_budgets(pruning: PruningConfig, budgets: list[float]) -> PruningConfig
     if kind is not None and kind.ladder:
         return replace(pruning, options=pruning.options | {"budgets": budgets})
     if len(budgets) > 1:
-        raise UserError(f"Pruner '{pruning.pruner}' holds one budget; {len(budgets)} are given.")
+        raise UserError(
+            f"Pruner '{pruning.pruner}' holds one budget; several are asked for (--max-drop does so, too)."
+        )
     return pruning
 
 
@@ -140,7 +150,8 @@ class _Run:
         data = job.data
         everything = self._examples(examples, data.train)
         order = np.random.default_rng(job.settings.seed).permutation(len(everything))
-        cut = min(HELD_OUT, round(HELD_OUT_SHARE * len(order)))
+        most = HELD_OUT if job.settings.max_drop is None else MEASURED
+        cut = min(most, round(HELD_OUT_SHARE * len(order)))
         if cut < 1:
             raise UserError(
                 f"{data.train} has {len(order)} rows: too few to train on and to choose a checkpoint on."
@@ -181,7 +192,7 @@ class _Run:
             self.encoder,
             self.task,
             self.examples,
-            self.held_out,
+            self.held_out.select(range(min(HELD_OUT, len(self.held_out)))),
             settings,
             self.checkpoints,
             self.job.resume,

@@ -8,6 +8,8 @@ import torch
 
 from thresher.errors import UserError
 
+LADDER = (0.7, 0.5, 0.35, 0.25, 0.18)  # budgets trained at once where a drop is given instead
+
 
 @dataclass
 class TrainingSettings:
@@ -22,6 +24,9 @@ class TrainingSettings:
     budget : float or list of float, optional
         Wanted FLOPs ratio. Several are trained at once, as a ladder: steps take them in turn, and the model
         holds thresholds for each. None: nothing steers, and the soft stage has the paper's regulariser.
+    max_drop : float, optional
+        Points of quality that may be lost against base: a ladder of budgets is trained, and the cheapest
+        point of it that loses no more on held-out texts is found and put first. It takes no budget.
     regularizer : float
         The paper's lambda, weight of the mean gate in the loss. Only used without a budget.
     learning_rate, threshold_learning_rate, score_learning_rate : float
@@ -48,6 +53,7 @@ class TrainingSettings:
     soft_epochs: float = 1.0
     hard_epochs: float = 1.0
     budget: float | list[float] | None = None
+    max_drop: float | None = None
     regularizer: float = 0.1
     learning_rate: float = 2e-5
     threshold_learning_rate: float = 0.02
@@ -65,9 +71,13 @@ class TrainingSettings:
     evaluations: int = 6
 
     def __post_init__(self) -> None:
+        if self.max_drop is not None and self.budget is not None:
+            raise UserError("Name a budget or a drop, not both: one follows from the other.")
         for budget in self.budgets:
             if not 0 < budget <= 1:
                 raise UserError(f"budget is {budget}; it is a FLOPs ratio: above 0, at most 1.")
+        if self.max_drop is not None and not 0 < self.max_drop < 100:
+            raise UserError(f"max_drop is {self.max_drop}; it is in points of quality: above 0, below 100.")
         if len(set(self.budgets)) < len(self.budgets):
             raise UserError("The same budget is given twice.")
         if self.precision not in ("auto", "fp32", "bf16"):
@@ -83,7 +93,7 @@ class TrainingSettings:
     def budgets(self) -> list[float]:
         """All of them; empty if there is none."""
         if self.budget is None:
-            return []
+            return [] if self.max_drop is None else list(LADDER)
         return list(self.budget) if isinstance(self.budget, (list, tuple)) else [self.budget]
 
     @property

@@ -1,0 +1,93 @@
+"""The cheapest point within a bound: which it is, what is said of it, and what the model then holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.cases import build
+from thresher.measure.predict import Predictions
+from thresher.tasks import Task
+from thresher.training.examples import Examples
+from thresher.training.max_drop import choose, interval
+
+TEXTS = 400
+TASK = Task("single-label", ("no", "yes"))
+
+
+def answers(wrong: int) -> np.ndarray:
+    """Logits for labels that are all 1, of which the first so many are wrong."""
+    logits = np.tile(np.array([[-1.0, 1.0]], dtype=np.float32), (TEXTS, 1))
+    logits[:wrong] *= -1
+    return logits
+
+
+@pytest.fixture
+def held_out():
+    return Examples(_Rows(), [1] * TEXTS, answers(20))
+
+
+class _Rows:
+    """Stands for encoded texts, which nobody reads here."""
+
+    def __len__(self):
+        return TEXTS
+
+    def select(self, index):
+        return self
+
+
+def ladder():
+    """Rungs out of order; each threshold of a rung is the same."""
+    pruned = build("bert", options={"budgets": [0.5, 0.7, 0.3]})
+    pruned.pruner.table.data.copy_(torch.tensor([2.0, 1.0, 4.0])[:, None].expand(3, 4))
+    return pruned
+
+
+def measuring(pruned):
+    """Wrong answers grow with the threshold in use: 20 at none, 8 more for each 1.0; FLOPs fall."""
+
+    def measure():
+        level = float(pruned.pruner.thresholds[0])
+        flops = np.full(TEXTS, 1 - 0.2 * level)
+        return Predictions(answers(20 + round(8 * level)), np.ones(TEXTS), flops, np.ones(TEXTS))
+
+    return measure
+
+
+@pytest.mark.parametrize(
+    ("bound", "level"),
+    [(4.1, 2.0), (3.1, 1.5), (2.01, 1.0), (100.0, 4.0), (1.01, 0.5)],  # in steps of 1/16 of the way on
+)
+def test_goes_as_far_as_the_bound_allows(held_out, bound, level):
+    pruned = ladder()
+    before = pruned.pruner.table.detach().clone()
+    found = choose(pruned, TASK, held_out, measuring(pruned), bound)
+    assert found.kept
+    assert found.drop <= bound
+    assert level <= pruned.pruner.thresholds[0] <= level + 1 / 16
+    assert found.flops_ratio == pytest.approx(1 - 0.2 * float(pruned.pruner.thresholds[0]))
+    # The rungs are held as before, behind the one that was found.
+    assert pruned.budgets == (pytest.approx(found.flops_ratio, abs=1e-4), 0.5, 0.7, 0.3)
+    assert torch.equal(pruned.pruner.table[1:], before)
+    assert pruned.pruning.options["budgets"] == list(pruned.budgets)
+
+
+def test_says_when_the_bound_cannot_be_kept(held_out):
+    pruned = ladder()
+    worse = Predictions(answers(40), np.ones(TEXTS), np.full(TEXTS, 0.9), np.ones(TEXTS))
+    found = choose(pruned, TASK, held_out, lambda: worse, 1.0)
+    assert not found.kept
+    assert found.drop == pytest.approx(5.0)
+    assert (pruned.pruner.thresholds == 0).all()
+    assert len(found.tried) == 4
+
+
+def test_interval_is_of_pairs(held_out):
+    """By hand: texts that both get wrong count for nothing, and 8 of 400 are a binomial share."""
+    low, high = interval(TASK, held_out, answers(28))
+    spread = 1.96 * 100 * (0.02 * 0.98 / TEXTS) ** 0.5
+    assert low == pytest.approx(2.0 - spread, abs=0.4)
+    assert high == pytest.approx(2.0 + spread, abs=0.4)
+    assert interval(TASK, held_out, answers(20)) == (0.0, 0.0)

@@ -1,0 +1,136 @@
+"""The cheapest point of a trained ladder whose quality stays within a bound of base's.
+
+The rungs' thresholds make a path, from none over the mildest rung to the hardest, with straight lines
+between them. Every rung is measured on held-out texts; from the cheapest that keeps the bound we go on
+towards the next one, by bisection, as far as the bound allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import bootstrap
+
+from thresher.measure.predict import Predictions
+from thresher.model import PrunedModel
+from thresher.pruners.threshold import Threshold
+from thresher.tasks import Task
+from thresher.training.examples import Examples
+
+BISECTIONS = 4
+RESAMPLES = 500
+
+
+@dataclass
+class Choice:
+    """What was found.
+
+    Attributes
+    ----------
+    bound, drop : float
+        Points of quality that may be lost, and that are, on the held-out texts.
+    interval : tuple of float
+        Of the drop: 95 %, by bootstrap over texts, base and pruned model in pairs.
+    kept : bool
+        Whether the drop is within the bound. Where it is not, the model is the mildest there is: its weights
+        with no threshold at all.
+    flops_ratio : float
+        On the held-out texts.
+    texts : int
+        How many those are.
+    tried : list of dict
+        FLOPs ratio and drop of all points that were measured.
+    """
+
+    bound: float
+    drop: float
+    interval: tuple[float, float]
+    kept: bool
+    flops_ratio: float
+    texts: int
+    tried: list[dict[str, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def choose(
+    model: PrunedModel,
+    task: Task,
+    held_out: Examples,
+    measure: Callable[[], Predictions],
+    bound: float,
+) -> Choice:
+    """Find the point, and make it the first rung of the model, whose others stay.
+
+    Parameters
+    ----------
+    model : PrunedModel
+        With learned thresholds for a ladder of budgets.
+    task : Task
+    held_out : Examples
+        That were not trained on, with base's outputs.
+    measure : callable
+        Gives the model's predictions for them, as it stands.
+    bound : float
+        Points of quality that may be lost against base.
+    """
+    pruner = model.pruner
+    assert isinstance(pruner, Threshold)
+    order = sorted(range(len(pruner.budgets)), key=lambda rung: -pruner.budgets[rung])
+    path = torch.cat([torch.zeros_like(pruner.table[:1]), pruner.table.detach()[order]])
+    base = next(iter(held_out.base_quality(task).values()))
+    found: dict[float, tuple[float, Predictions]] = {}
+    pruner.rung = 0
+    before = pruner.thresholds.clone()
+
+    def within(place: float) -> bool:
+        low = min(int(place), len(path) - 2)
+        pruner.thresholds.copy_(torch.lerp(path[low], path[low + 1], place - low))
+        predictions = measure()
+        quality = next(iter(held_out.quality(task, predictions.logits).values()))
+        found[place] = base - quality, predictions
+        return base - quality <= bound
+
+    place = float(next((rung for rung in range(len(path) - 1, -1, -1) if within(float(rung))), 0))
+    step = 0.5
+    for _ in range(BISECTIONS if found[place][0] <= bound and place < len(path) - 1 else 0):
+        place, step = (place + step if within(place + step) else place), step / 2
+    chosen = torch.lerp(path[int(place)], path[min(int(place) + 1, len(path) - 1)], place - int(place))
+    pruner.thresholds.copy_(before)
+    drop, predictions = found[place]
+    ratio = predictions.flops_ratio or 1.0
+    pruner.add_rung(round(ratio, 4), chosen)
+    model.pruning.options["budgets"] = list(pruner.budgets)
+    return Choice(
+        bound,
+        drop,
+        interval(task, held_out, predictions.logits),
+        drop <= bound,
+        ratio,
+        len(held_out),
+        [{"flops_ratio": p.flops_ratio or 1.0, "drop": d} for _, (d, p) in sorted(found.items())],
+    )
+
+
+def interval(task: Task, held_out: Examples, logits: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the drop from base's quality to that of `logits`, resampling texts."""
+
+    def drop(index: np.ndarray) -> float:
+        some = held_out.select(index)
+        base, pruned = some.base_quality(task), some.quality(task, logits[index])
+        return next(iter(base.values())) - next(iter(pruned.values()))
+
+    found = bootstrap(
+        (np.arange(len(held_out)),),
+        drop,
+        n_resamples=RESAMPLES,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)
