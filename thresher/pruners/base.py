@@ -69,7 +69,7 @@ class Pruner(nn.Module):
     """
 
     adjustable: ClassVar[bool] = False
-    learns: ClassVar[bool] = False
+    learns: bool = False
     leaves_prefix: ClassVar[bool] = False
     ladder: ClassVar[bool] = False
     budgets: tuple[float, ...] = ()

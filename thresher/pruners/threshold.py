@@ -30,9 +30,12 @@ class Threshold(Pruner):
         absolute; kept here times 128, so that the unit is a fair share of a text of 128 tokens.
     score : {"attention", "both", "hidden"}
         What is held against the threshold: the importance; the importance times ``exp(w h)``, with a learned
-        vector for each layer and ``h`` the token's normalised hidden state at its entry; or ``exp(w h)``
+        vector for each layer and ``h`` the token's hidden state at its entry; or ``exp(w h)``
         alone, a learned predictor like those of Transkimmer (arXiv 2205.07324) and DynamicViT (arXiv
         2106.02034), but linear, and with gates instead of drawn answers.
+    learned : bool
+        False: thresholds are not learned, but rise in proportion to the layer, as in an ablation of the
+        paper, by one factor that a budget decides.
     budgets : sequence of float
         FLOPs ratios that thresholds are held for, a set for each: see `set_budget`.
     """
@@ -48,6 +51,7 @@ class Threshold(Pruner):
         gate: str = "exact",
         normalization: str = "fair-share",
         score: str = "attention",
+        learned: bool = True,
         budgets: Sequence[float] = (),
     ):
         super().__init__(layers, dim)
@@ -57,6 +61,9 @@ class Threshold(Pruner):
         self.accumulates = gate == "exact"
         self.normalization, self.score, self.budgets = normalization, score, tuple(budgets)
         self.table = nn.Parameter(torch.zeros(max(1, len(budgets)), layers, dtype=torch.float32))
+        if not learned:
+            self.learns = False
+            self.table.data.copy_(torch.arange(1, layers + 1) / layers)
         if score != "attention":
             self.weight = nn.Parameter(torch.zeros(layers, dim, dtype=torch.float32))
 
@@ -100,9 +107,10 @@ class Threshold(Pruner):
 
     def _learned(self, layer: int, hidden: Tensor) -> Tensor:
         """``exp(w h)`` of every token, in float32 or better, within bounds that keep products finite."""
-        hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
-        state = F.layer_norm(hidden, hidden.shape[-1:])
-        return (state * self.weight[layer].to(state.dtype)).sum(-1).clamp(-LARGEST, LARGEST).exp()
+        exact = torch.promote_types(hidden.dtype, torch.float32)
+        with torch.autocast(hidden.device.type, enabled=False):
+            score = hidden.to(exact) @ self.weight[layer].to(exact)
+        return score.clamp(-LARGEST, LARGEST).exp()
 
 
 def _choose(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -50,6 +50,12 @@ class Job:
         Most tokens of a text. None: what the model allows.
     force, resume : bool
         Write over what is there; go on where an interrupted run stopped.
+    outputs : Path, optional
+        Folder for base's outputs, which are kept there for other jobs with the same base, texts, seed and
+        length; those of another model that is to be learned from may stand there. Default: they go with the
+        checkpoints.
+    dense_too : bool
+        Measure the pruned model's weights with nothing dropped as well.
     """
 
     model: str
@@ -59,6 +65,8 @@ class Job:
     max_length: int | None = None
     force: bool = False
     resume: bool = False
+    outputs: Path | None = None
+    dense_too: bool = True
 
     def go_on(self) -> Job:
         """The same job, resumed if a run of it was interrupted, else from the start."""

@@ -105,8 +105,10 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     if job.settings.max_drop is not None:
         measure = partial(predict, pruned, run.encoder, run.held_out.rows)
         choice = choose(pruned, task, run.held_out, measure, job.settings.max_drop)
-    with pruned.dense():
-        dense, _ = run.quality()
+    dense = None
+    if job.dense_too:
+        with pruned.dense():
+            dense, _ = run.quality()
     ladder: list[dict[str, Any]] = []
     for budget in reversed(pruned.budgets):  # to end with the one that is in use
         pruned.set_budget(budget)
@@ -115,7 +117,7 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     if not ladder:
         best, found = run.quality()
     warn_if_bare(pruned, found)
-    quality = {"base": base, "dense": dense, "pruned": best}
+    quality = {"base": base} | ({"dense": dense} if dense else {}) | {"pruned": best}
     run.encoder.tokenizer.save_pretrained(job.out)
     pruned.save_pretrained(job.out)
     report = run.report("prune", job.settings, start, quality) | {"pruning": pruning.to_dict()}
@@ -180,7 +182,7 @@ class _Run:
         with progress_bar() as bar:
             for name, part in parts.items():
                 task = bar.add_task(f"base's outputs, {name}", total=len(part), note="")
-                file = self.checkpoints / f"base-{name.replace(' ', '-')}.npy"
+                file = (self.job.outputs or self.checkpoints) / f"base-{name.replace(' ', '-')}.npy"
                 # What is measured against is exact; what is only learned from need not be.
                 autocast = self.job.settings.autocast if name == "train" else None
                 advance = partial(bar.advance, task)
