@@ -134,6 +134,24 @@ def test_other_versions_of_the_block_are_refused(version, message, tmp_path):
         PrunedModel.from_pretrained(tmp_path)
 
 
+def test_a_folder_of_the_first_layout_runs_as_it_did(tmp_path):
+    pruned = build("bert", options={"score": "attention"})
+    inputs = random_inputs(pruned.model, LENGTHS)
+    pruned.save_pretrained(tmp_path)
+
+    def age(content):
+        block = content["token_pruning"]
+        block.update(version=1, options={"gate": "exact", "rungs": 1})
+        del block["suffix"]
+
+    edit_config(tmp_path, age)
+    loaded = PrunedModel.from_pretrained(tmp_path)
+    assert loaded.pruning.ends == (1, 0)
+    assert torch.equal(loaded(**inputs).logits, pruned(**inputs).logits)
+    loaded.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["token_pruning"]["version"] == VERSION
+
+
 def test_a_block_with_unknown_pruner_or_option_is_refused(tmp_path):
     build("bert").save_pretrained(tmp_path)
     edit_config(tmp_path, lambda content: content["token_pruning"].update(pruner="better"))
@@ -169,7 +187,8 @@ def test_a_missing_tensor_is_refused(name, tmp_path):
 
 def test_shards_are_read(tmp_path):
     pruned = build("bert", dtype=torch.float32)
-    state = pruned.model.state_dict() | {"token_pruning.table": pruned.pruner.table}
+    own = {f"token_pruning.{name}": tensor for name, tensor in pruned.pruner.state_dict().items()}
+    state = pruned.model.state_dict() | own
     pruned.model.config.token_pruning = pruned.pruning.to_dict()
     pruned.model.save_pretrained(tmp_path, state_dict=state, max_shard_size="40KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1

@@ -10,11 +10,28 @@ from .reference import masked_reference
 from .tiny import random_inputs
 
 TEMPERATURE = 0.25
-forms = pytest.mark.parametrize("form", ["exact", "paper"])
+FORMS = {  # options of the pruner; the scores of "learned" are importance while their vectors are 0
+    "exact": {"gate": "exact", "score": "attention"},
+    "paper": {"gate": "paper", "score": "attention"},
+    "learned": {"score": "both"},
+}
+forms = pytest.mark.parametrize("form", FORMS)
 
 
-def gate_rule(thresholds, temperature=TEMPERATURE):
-    return lambda layer, importance, alive: ((importance - thresholds[layer]) / temperature).sigmoid()
+def gate_rule(thresholds, form="exact", temperature=TEMPERATURE):
+    def linear(layer, importance, alive):
+        return ((importance - thresholds[layer]) / temperature).sigmoid()
+
+    def ratio(layer, importance, alive):  # 1 / (1 + (threshold / score)^(1 / 2T)); dead tokens have no score
+        share = (thresholds[layer] / importance.clamp(min=1e-6)) ** (0.5 / temperature)
+        return 1 / (1 + share)
+
+    return ratio if form == "learned" else linear
+
+
+def gating(thresholds, form):
+    """For the masked reference."""
+    return {"gate_rule": gate_rule(thresholds, form), "gate_form": "paper" if form == "paper" else "exact"}
 
 
 def reach(pruned, inputs, layer):
@@ -50,11 +67,10 @@ def expected_flops(pruned, inputs, gates):
 @pytest.mark.usefixtures("no_grad")
 def test_gates_equal_the_reference(family, form, prefix):
     ends = {"prefix": prefix, "suffix": prefix - 1}
-    pruned = soften(build(family, options={"gate": form}, **ends), TEMPERATURE)
+    pruned = soften(build(family, options=FORMS[form], **ends), TEMPERATURE)
     inputs = random_inputs(pruned.model, LENGTHS)
     output = pruned(**inputs)
-    rule = {"gate_rule": gate_rule(THRESHOLDS), "gate_form": form}
-    reference = masked_reference(pruned.model, inputs, **rule, **ends)
+    reference = masked_reference(pruned.model, inputs, **gating(THRESHOLDS, form), **ends)
     torch.testing.assert_close(output.logits, reference.logits, **tolerance(family))
     assert torch.equal(output.trace.kept, torch.tensor(LENGTHS).expand(4, -1))
     dense = pruned.model(**inputs).logits
@@ -103,17 +119,18 @@ def test_temperature_to_zero_is_the_hard_model(family, pruner):
 @pytest.mark.usefixtures("no_grad")
 def test_the_papers_gate_does_not_tend_to_the_hard_model():
     """Its known flaw: a zeroed token goes on as key and voter. Noticed here should the forms be mixed up."""
-    pruned = build("bert", options={"gate": "paper"})
+    pruned = build("bert", options=FORMS["paper"])
     inputs, *_ = clear_case(pruned, "bert", "threshold")
     hard = pruned(**inputs).logits
     assert (soften(pruned, 1e-8)(**inputs).logits - hard).abs().max() > 1e-3
 
 
-@every_learner
+@every_family
+@pytest.mark.parametrize("form", ["exact", "paper"])
 @pytest.mark.usefixtures("no_grad")
-def test_gates_are_between_0_and_1_with_a_half_at_the_threshold(family, pruner):
+def test_gates_are_between_0_and_1_with_a_half_at_the_threshold(family, form):
     """Asked of the pruner alone, at scores from far under to far over its threshold."""
-    pruned = soften(build(family, pruner), TEMPERATURE)
+    pruned = soften(build(family, options=FORMS[form]), TEMPERATURE)
     seen = []
     pruned.pruner.register_forward_hook(lambda module, args, decision: seen.append((args, decision)))
     pruned(**random_inputs(pruned.model, LENGTHS))
@@ -152,7 +169,7 @@ def objective(logits, flops, dense_flops):
 @forms
 def test_gradient_of_the_thresholds(family, form):
     """Autograd = autograd of the reference = central differences."""
-    pruned = soften(build(family, options={"gate": form}), TEMPERATURE)
+    pruned = soften(build(family, options=FORMS[form]), TEMPERATURE)
     inputs = random_inputs(pruned.model, LENGTHS)
     table = pruned.pruner.table
 
@@ -165,8 +182,7 @@ def test_gradient_of_the_thresholds(family, form):
     assert (gradient.abs() > 1e-4).all()
 
     thresholds = table.detach()[0].double().requires_grad_()
-    rule = {"gate_rule": gate_rule(thresholds), "gate_form": form}
-    reference = masked_reference(pruned.model, inputs, **rule)
+    reference = masked_reference(pruned.model, inputs, **gating(thresholds, form))
     flops = expected_flops(pruned, inputs, reference.gates)
     objective(reference.logits, flops, reference.dense_flops).backward()
     near = 2e-3 if family.startswith("modernbert") else 1e-6  # table.grad is float32

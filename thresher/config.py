@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from thresher.errors import UserError
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
@@ -22,9 +22,10 @@ class PruningConfig:
         Keyword arguments of that pruner, e.g. ``{"gate": "paper"}`` for ``threshold``.
     prefix : int
         First tokens of every sequence that are never pruned ([CLS]).
-    suffix : int
+    suffix : int, optional
         Last tokens of every sequence that are never pruned ([SEP]). Heads with nothing to look for rest their
-        attention there: in a model that is not trained to do without, little else can go if that goes.
+        attention there, so that little else can go if that goes. None: `thresher.training` sees to it, and
+        a model that is built without it keeps none.
     prefix_only_at_end : bool
         Drop everything but the prefix after the last layer's attention, whatever the pruner says.
         Outputs do not change where the head reads nothing but [CLS]; refused where it reads more.
@@ -33,7 +34,7 @@ class PruningConfig:
     pruner: str = "threshold"
     options: dict[str, Any] = field(default_factory=dict)
     prefix: int = 1
-    suffix: int = 0
+    suffix: int | None = None
     prefix_only_at_end: bool = False
 
     def __post_init__(self) -> None:
@@ -41,8 +42,13 @@ class PruningConfig:
             raise UserError(
                 f"prefix is {self.prefix}; at least the first token of a sequence must stay: 1 or more."
             )
-        if self.suffix < 0:
+        if self.suffix is not None and self.suffix < 0:
             raise UserError(f"suffix is {self.suffix}; it is a number of tokens: 0 or more.")
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """First and last tokens that are never pruned."""
+        return self.prefix, self.suffix or 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, with the version of its layout."""
@@ -58,7 +64,11 @@ class PruningConfig:
             If it was written by another version of the layout.
         """
         version = block.get("version")
-        if version != VERSION:
+        if version == 1:  # knew thresholds on attention received alone, and no suffix
+            old = {"score": "attention"} if block["pruner"] == "threshold" else {}
+            options = {name: value for name, value in block["options"].items() if name != "rungs"}
+            block = {"suffix": 0} | block | {"options": old | options}
+        elif version != VERSION:
             newer = isinstance(version, int) and version > VERSION
             raise UserError(
                 f"The model's token_pruning block has version {version}; this Thresher reads "

@@ -217,7 +217,7 @@ class PrunedModel(nn.Module):
         family, exact = self.family, self.pruner.accumulates
         packed = replace(packed, round_rows=self.engine.round_rows)
         family.check_length(int(packed.lengths.max()))
-        trace = Trace(family, packed, self.pruning.prefix, self.pruning.suffix)
+        trace = Trace(family, packed, *self.pruning.ends)
         heads: Heads | None
         hidden, heads = self.engine.embed(
             packed.with_spare(input_ids), packed.with_spare(token_types), packed.positions_with_spare
@@ -267,7 +267,7 @@ class PrunedModel(nn.Module):
             return None
         if end:
             return Decision(keep=packed.ends(self.pruning.prefix, 0))
-        ends = packed.ends(self.pruning.prefix, self.pruning.suffix)
+        ends = packed.ends(*self.pruning.ends)
 
         def decide(importance: Tensor) -> Decision:
             found = self.pruner(layer, importance, hidden[: packed.tokens], packed)

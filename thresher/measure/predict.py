@@ -116,6 +116,6 @@ def predict(
 def warn_if_bare(model: Any, predictions: Predictions) -> None:
     """Warn where the first layer drops everything that it may: it works, but hardly by intent."""
     kept, lengths = predictions.kept, predictions.lengths
-    ends = model.pruning.prefix + model.pruning.suffix
+    ends = sum(model.pruning.ends)
     if kept is not None and len(kept) > 1 and lengths.max() > 1 + ends and (kept[0] <= ends).all():
         log.warning("Nothing but the prefix is left after the first layer: its threshold is very high.")

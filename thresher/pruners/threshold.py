@@ -12,6 +12,8 @@ from thresher.pruners.base import Decision, Pruner
 # Under the paper's normalisation, thresholds are quoted in fair shares of a text of this many tokens.
 PAPER_LENGTH = 128
 LARGEST = 8.0  # logarithm of what a learned score may multiply importance by, or divide
+LEAST = 0.02  # threshold from which gates on learned scores start: nearer to 0 they would get no gradient
+TINY = 1e-6
 SMALLEST = 1e-3  # threshold, in fair shares, from which a budget can still be reached by factors
 
 
@@ -29,10 +31,10 @@ class Threshold(Pruner):
         ``paper``: importance is divided by the number of alive tokens and the threshold is
         absolute; kept here times 128, so that the unit is a fair share of a text of 128 tokens.
     score : {"attention", "both", "hidden"}
-        What is held against the threshold: the importance; the importance times ``exp(w h)``, with a learned
-        vector for each layer and ``h`` the token's hidden state at its entry; or ``exp(w h)``
-        alone, a learned predictor like those of Transkimmer (arXiv 2205.07324) and DynamicViT (arXiv
-        2106.02034), but linear, and with gates instead of drawn answers.
+        What is held against the threshold, in fair shares: the importance, as in the paper; the importance
+        times ``exp(w h)``, with a learned vector for each layer and ``h`` the token's hidden state at its
+        entry; or ``exp(w h)`` alone, a learned predictor like those of Transkimmer (arXiv 2205.07324) and
+        DynamicViT (arXiv 2106.02034), but linear, and with gates instead of drawn answers.
     learned : bool
         False: thresholds are not learned, but rise in proportion to the layer, as in an ablation of the
         paper, by one factor that a budget decides.
@@ -50,7 +52,7 @@ class Threshold(Pruner):
         dim: int,
         gate: str = "exact",
         normalization: str = "fair-share",
-        score: str = "attention",
+        score: str = "both",
         learned: bool = True,
         budgets: Sequence[float] = (),
     ):
@@ -78,11 +80,10 @@ class Threshold(Pruner):
     def prunes(self, layer: int) -> bool:
         return self.learning or self.table[self.rung, layer].item() > 0
 
-    def add_rung(self, budget: float, thresholds: Tensor) -> None:
-        """Put thresholds ``[layers]`` for another budget in front of those held, and use them."""
-        self.table = nn.Parameter(torch.cat([thresholds[None], self.table.detach()]))
-        self.budgets = (budget, *(known for known in self.budgets))
-        self.rung = 0
+    def hold(self, budgets: Sequence[float], table: Tensor) -> None:
+        """Hold thresholds ``[budgets, layers]`` for other budgets than before, and use the first."""
+        self.table = nn.Parameter(table)
+        self.budgets, self.rung = tuple(budgets), 0
 
     def rescale(self, factor: float) -> None:
         # A layer at 0 would stay there whatever the factor.
@@ -97,12 +98,21 @@ class Threshold(Pruner):
         if self.normalization == "paper":
             importance = importance * (PAPER_LENGTH / packed.lengths)[packed.sequence]
         if self.score != "attention":
-            factor = self._learned(layer, hidden)
-            importance = factor if self.score == "hidden" else importance * factor
-        threshold = self.table[self.rung, layer]
+            learned = self._learned(layer, hidden)
+            score = learned if self.score == "hidden" else importance * learned
+            # In fair shares again: else all scores of a layer could rise and fall together.
+            fair = packed.sum(importance) / packed.sum(score).clamp(min=TINY)
+            importance = score * fair[packed.sequence]
+        threshold = self.table[self.rung, layer].to(importance.dtype)
         if self.learning:
             # A sum of logsigmoid over layers is safe where log(sigmoid(x)) gives NaN gradients.
-            return Decision(log_gate=F.logsigmoid((importance - threshold) / self.temperature))
+            if self.score == "attention":
+                return Decision(log_gate=F.logsigmoid((importance - threshold) / self.temperature))
+            # A learned score has no unit: how far it is from its threshold is a ratio. In units, scores
+            # would shrink until gates of any temperature are half open.
+            threshold = threshold + (LEAST - threshold).clamp(min=0).detach()
+            ratio = importance.clamp(min=TINY).log() - threshold.log()
+            return Decision(log_gate=F.logsigmoid(ratio / (2 * self.temperature)))
         return Decision(keep=importance >= threshold)
 
     def _learned(self, layer: int, hidden: Tensor) -> Tensor:

@@ -47,7 +47,11 @@ def load_dense(path: str, **options: Any) -> tuple[Any, list[str]]:
     return model, sorted(loading["missing_keys"])
 
 
-def pruning_of(model: Any, pruning: PruningConfig) -> PruningConfig:
-    """Tokens that a [CLS] head will never read go after the last attention, whatever the method."""
+def pruning_of(model: Any, tokenizer: Any, pruning: PruningConfig) -> PruningConfig:
+    """What holds whatever the method: tokens that a [CLS] head will never read go after the last attention,
+    and a last token that says nothing ([SEP]) stays until then, unless the suffix is given."""
     free = family_of(model).pools_prefix and pruning.pruner != "none"
-    return replace(pruning, prefix_only_at_end=free)
+    suffix = pruning.suffix
+    if suffix is None:
+        suffix = int(tokenizer("a")["input_ids"][-1] in tokenizer.all_special_ids)
+    return replace(pruning, prefix_only_at_end=free, suffix=suffix)

@@ -163,12 +163,17 @@ def check_reachable(pruner: Pruner, measure: Callable[[], float], budget: float)
     UserError
         If pruning as hard as can be leaves more FLOPs than the budget.
     """
+    if (least := least_ratio(pruner, measure)) > budget:
+        raise _out_of_reach(pruner, budget, least)
+
+
+def least_ratio(pruner: Pruner, measure: Callable[[], float]) -> float:
+    """The FLOPs ratio of the model if it is pruned as hard as can be. Parameters as of `fit_budget`."""
     start = {name: tensor.clone() for name, tensor in pruner.state_dict().items()}
     pruner.rescale(1e6)
     least = measure()
     pruner.load_state_dict(start)
-    if least > budget:
-        raise _out_of_reach(pruner, budget, least)
+    return least
 
 
 def _out_of_reach(pruner: Pruner, budget: float, least: float) -> UserError:

@@ -179,7 +179,7 @@ def calibrate(
     check_folder(job)
     begin = stage or silent
     (dense, task), tokenizer = load_base(job.model), load_tokenizer(job.model)
-    pruning = pruning_of(dense, PruningConfig("threshold", suffix=_suffix(tokenizer)))
+    pruning = pruning_of(dense, tokenizer, PruningConfig("threshold", {"score": "attention"}))
     pruned = PrunedModel(dense, pruning, {"base": job.model, "text": job.data.text})
     encoder = TextEncoder(tokenizer, pruned.family.length_limit(job.max_length))
     search_rows, fit_rows, check_rows = _parts(job, task, encoder, max_change)
@@ -259,11 +259,6 @@ def calibrate(
 def _set(model: PrunedModel, thresholds: Tensor) -> None:
     pruner: Any = model.pruner
     pruner.thresholds.copy_(thresholds)
-
-
-def _suffix(tokenizer: Any) -> int:
-    """1 if texts end in a token that says nothing ([SEP])."""
-    return int(tokenizer("a")["input_ids"][-1] in tokenizer.all_special_ids)
 
 
 def _parts(job: Job, task: Task, encoder: TextEncoder, max_change: float) -> list[dict[str, list]]:

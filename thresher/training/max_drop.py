@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from scipy.stats import bootstrap
 
+from thresher.errors import UserError
 from thresher.measure.predict import Predictions
 from thresher.model import PrunedModel
 from thresher.pruners.threshold import Threshold
 from thresher.tasks import Task
+from thresher.training.budget import least_ratio
 from thresher.training.examples import Examples
 
 BISECTIONS = 4
@@ -104,7 +106,7 @@ def choose(
     pruner.thresholds.copy_(before)
     drop, predictions = found[place]
     ratio = predictions.flops_ratio or 1.0
-    pruner.add_rung(round(ratio, 4), chosen)
+    pruner.hold((round(ratio, 4), *pruner.budgets), torch.cat([chosen[None], pruner.table.detach()]))
     model.pruning.options["budgets"] = list(pruner.budgets)
     return Choice(
         bound,
@@ -115,6 +117,24 @@ def choose(
         len(held_out),
         [{"flops_ratio": p.flops_ratio or 1.0, "drop": d} for _, (d, p) in sorted(found.items())],
     )
+
+
+def keep_reachable(model: PrunedModel, measure: Callable[[], float]) -> None:
+    """Take rungs that the model cannot prune down to off its ladder, before it is trained.
+
+    Raises
+    ------
+    UserError
+        If none is left.
+    """
+    pruner = model.pruner
+    assert isinstance(pruner, Threshold)
+    least = least_ratio(pruner, measure)
+    budgets = [budget for budget in pruner.budgets if budget > least]
+    if not budgets:
+        raise UserError(f"Pruned as hard as can be, the FLOPs ratio of this model is still {least:.2f}.")
+    pruner.hold(budgets, pruner.table.detach()[: len(budgets)])
+    model.pruning.options["budgets"] = budgets
 
 
 def interval(task: Task, held_out: Examples, logits: np.ndarray) -> tuple[float, float]:

@@ -67,7 +67,7 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     if bad := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
         raise UserError(f"{job.model} lacks weights of the encoder itself: {bad[0]} and {len(bad) - 1} more.")
     dense = PrunedModel(model, PruningConfig("none"))
-    settings = replace(job.settings, soft_epochs=0.0, budget=None, distill=0.0, dropout=True)
+    settings = replace(job.settings, soft_epochs=0.0, budget=None, distill=0.0)
     run = _Run(job, dense, task, examples)
     begin(job, {"kind": kind})
     run.train(settings)
@@ -91,7 +91,7 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     set_seed(job.settings.seed)
     model, task = load_base(job.model)
     examples = load_examples(job.data.train, job.data.text, job.data.label)
-    pruning = _with_budgets(pruning_of(model, pruning), job.settings.budgets)
+    pruning = _with_budgets(pruning_of(model, load_tokenizer(job.model), pruning), job.settings.budgets)
     pruned = PrunedModel(model, pruning, {"base": job.model, "text": job.data.text})
     run = _Run(job, pruned, task, examples)
     pruned.metadata["max_length"] = run.encoder.max_length

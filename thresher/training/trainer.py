@@ -25,6 +25,7 @@ from thresher.tasks import Task
 from thresher.text import TextEncoder
 from thresher.training.budget import BudgetController, check_reachable, fit_budget
 from thresher.training.examples import Collator, Examples
+from thresher.training.max_drop import keep_reachable
 from thresher.training.progress import Interrupted, InterruptHandler, RichProgress
 from thresher.training.settings import TrainingSettings
 
@@ -77,10 +78,15 @@ def train(
     few = range(min(len(examples), max(0, FIT_TEXTS - len(held_out))))
     sample = datasets.concatenate_datasets([held_out.rows, examples.rows.select(few)])
     sample = sample.select(range(min(len(sample), FIT_TEXTS)))
-    budgets = settings.budgets if model.pruner.adjustable else []
 
     def ratio() -> float:
         return predict(model, encoder, sample).flops_ratio or 1.0  # in full precision, as it will run
+
+    if settings.max_drop is not None and model.pruner.ladder:
+        keep_reachable(model, ratio)
+    budgets = [float(budget) for budget in model.budgets]
+    if not budgets and model.pruner.adjustable:
+        budgets = settings.budgets
 
     soft_epochs = settings.soft_epochs if model.pruner.learns else 0.0
     epochs = settings.soft_epochs + settings.hard_epochs  # without a soft stage, all of them are hard
