@@ -184,6 +184,8 @@ def main() -> None:
             job = Job(str(model), data, out, settings, task.max_length).go_on()
             job.outputs, job.dense_too = base / "outputs", False
             report = prune(job, METHODS[method])
+            report["experiment"] = {"task": given.task, "method": method, "seed": seed, "budget": budget}
+            report["experiment"] |= {"changed": changed}
             report["flops_ratio"] *= deep
             report["base_seconds"] = json.loads((base / "report.json").read_text())["seconds"]
             write_json(_portable(report), result)

@@ -59,6 +59,17 @@ class RowWork(ctypes.Structure):
     )
 
 
+class ScoreWork(ctypes.Structure):
+    """As in csrc/score.cpp."""
+
+    _fields_ = (
+        *((name, _pointer) for name in ("hidden", "vector", "importance", "starts", "scores")),
+        *((name, _long) for name in ("batch", "dim", "stride")),
+        *((name, ctypes.c_float) for name in ("largest", "least")),
+        *((name, ctypes.c_int32) for name in ("alone", "bf16")),
+    )
+
+
 class LinearWork(ctypes.Structure):
     """As in csrc/linear.cpp."""
 
@@ -115,7 +126,13 @@ def _open() -> ctypes.CDLL | None:
     try:
         opened = ctypes.CDLL(str(file))
         opened.thresher_use.restype = ctypes.c_char_p
-        structs = {"problem": Problem, "gradients": Gradients, "row_work": RowWork, "linear_work": LinearWork}
+        structs = {
+            "problem": Problem,
+            "gradients": Gradients,
+            "row_work": RowWork,
+            "linear_work": LinearWork,
+            "score_work": ScoreWork,
+        }
         same = all(
             getattr(opened, f"thresher_{name}_size")() == ctypes.sizeof(struct)
             for name, struct in structs.items()

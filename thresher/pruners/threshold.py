@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 from thresher.errors import UserError
 from thresher.pruners.base import Decision, Pruner
+from thresher.pruners.score import fair_scores
 
 # Under the paper's normalisation, thresholds are quoted in fair shares of a text of this many tokens.
 PAPER_LENGTH = 128
-LARGEST = 8.0  # logarithm of what a learned score may multiply importance by, or divide
 LEAST = 0.02  # threshold from which gates on learned scores start: nearer to 0 they would get no gradient
-TINY = 1e-6
+TINY = 1e-6  # least score of which a logarithm is taken
 SMALLEST = 1e-3  # threshold, in fair shares, from which a budget can still be reached by factors
 
 
@@ -98,11 +98,9 @@ class Threshold(Pruner):
         if self.normalization == "paper":
             importance = importance * (PAPER_LENGTH / packed.lengths)[packed.sequence]
         if self.score != "attention":
-            learned = self._learned(layer, hidden)
-            score = learned if self.score == "hidden" else importance * learned
-            # In fair shares again: else all scores of a layer could rise and fall together.
-            fair = packed.sum(importance) / packed.sum(score).clamp(min=TINY)
-            importance = score * fair[packed.sequence]
+            alone = self.score == "hidden"
+            with torch.set_grad_enabled(self.learning and torch.is_grad_enabled()):
+                importance = fair_scores(importance, hidden, self.weight[layer], packed, alone)
         threshold = self.table[self.rung, layer].to(importance.dtype)
         if self.learning:
             # A sum of logsigmoid over layers is safe where log(sigmoid(x)) gives NaN gradients.
@@ -114,13 +112,6 @@ class Threshold(Pruner):
             ratio = importance.clamp(min=TINY).log() - threshold.log()
             return Decision(log_gate=F.logsigmoid(ratio / (2 * self.temperature)))
         return Decision(keep=importance >= threshold)
-
-    def _learned(self, layer: int, hidden: Tensor) -> Tensor:
-        """``exp(w h)`` of every token, in float32 or better, within bounds that keep products finite."""
-        exact = torch.promote_types(hidden.dtype, torch.float32)
-        with torch.autocast(hidden.device.type, enabled=False):
-            score = hidden.to(exact) @ self.weight[layer].to(exact)
-        return score.clamp(-LARGEST, LARGEST).exp()
 
 
 def _choose(option: str, value: str, known: tuple[str, ...]) -> None:

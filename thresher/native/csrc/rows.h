@@ -3,16 +3,9 @@
 
 #include "vectors.h"
 
-typedef uint16_t Half __attribute__((vector_size(2 * W)));
-typedef Half AnyHalf __attribute__((aligned(2), may_alias));
-typedef uint32_t U __attribute__((vector_size(4 * W)));
 typedef int8_t Bytes __attribute__((vector_size(W)));
 typedef Bytes AnyBytes __attribute__((aligned(1), may_alias));
 
-static inline F read(const float* from) { return load(from); }
-static inline F read(const bf16* from) {
-  return (F)(__builtin_convertvector(*reinterpret_cast<const AnyHalf*>(from), U) << 16);
-}
 static inline void write(float* to, F values) { store(to, values); }
 static inline void write(bf16* to, F values) {
   const U bits = (U)values, even = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;

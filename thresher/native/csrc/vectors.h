@@ -7,8 +7,16 @@ typedef float F __attribute__((vector_size(4 * W)));
 typedef int32_t I __attribute__((vector_size(4 * W)));
 typedef float AnyF __attribute__((vector_size(4 * W), aligned(4), may_alias));
 
+typedef uint16_t Half __attribute__((vector_size(2 * W)));
+typedef Half AnyHalf __attribute__((aligned(2), may_alias));
+typedef uint32_t U __attribute__((vector_size(4 * W)));
+
 static inline F load(const float* from) { return *reinterpret_cast<const AnyF*>(from); }
 static inline void store(float* to, F values) { *reinterpret_cast<AnyF*>(to) = values; }
+static inline F read(const float* from) { return load(from); }
+static inline F read(const bf16* from) {
+  return (F)(__builtin_convertvector(*reinterpret_cast<const AnyHalf*>(from), U) << 16);
+}
 static inline F all(float value) { return value - F{}; }
 static inline F larger(F a, F b) { return a < b ? b : a; }  // a NaN in a stays
 
