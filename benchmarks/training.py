@@ -63,9 +63,8 @@ def main() -> None:
         with ExitStack() as stack:
             if not fused:
                 stack.enter_context(patch.object(native, "library", None))
-            for module in model.modules():
-                if isinstance(module, torch.nn.Dropout):
-                    stack.enter_context(patch.object(module, "p", module.p if dropout else 0.0))
+            if not dropout:
+                stack.enter_context(model.without_dropout())
             for rows in batches:
                 batch = encoder.pad({key: [values[i] for i in rows] for key, values in columns.items()})
                 with torch.autocast(model.device.type, autocast, enabled=autocast is not None):

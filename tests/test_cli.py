@@ -184,7 +184,7 @@ def test_an_output_folder_with_a_model_needs_force(world):
         ({"--budget": 0.5, "--max-drop": "1%"}, "--budget and --max-drop exclude each other"),
         ({"--budget": "half"}, "write a share of the FLOPs"),
         ({"--budget": "0.5,0.5"}, "given twice"),
-        ({"--max-drop": "some"}, "write a share, as 1%"),
+        ({"--max-drop": "some"}, "write points of quality, as 1%"),
         ({"--max-drop": "0%"}, "above 0"),
         ({"--max-drop": "1%", "--pruner": "topk"}, "holds one budget"),
     ],

@@ -186,6 +186,31 @@ def test_gradients_depend_on_no_batch_mates(instructions, dtype):
         assert all(torch.equal(a, b[start:end]) for a, b in zip(again, found, strict=True))
 
 
+def test_log_weights_may_lie_apart(instructions):
+    packed = ragged([9, 5])
+    qkv, twice = inputs(packed, 2, 8, torch.float32), log_weights(ragged([18, 10]), 3)
+    wanted = [torch.ones(14, 16), torch.ones(14)]
+    found = [
+        slopes(lambda *x: run(x[:3], packed, log_weight=x[3]), qkv, weight, wanted, packed)
+        for weight in (twice[::2], twice[::2].contiguous())
+    ]
+    apart = slopes(lambda *x: run(x[:3], packed, log_weight=x[3][::2]), qkv, twice, wanted, packed)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(apart[:3], found[1][:3], strict=True))
+
+
+def test_nearly_dead_keys_make_no_denormal_numbers(instructions):
+    """They would take a hundred times as long; and the caller's own arithmetic is left as it was."""
+    packed = ragged([40, 30])
+    qkv, weight = inputs(packed, 2, 32, torch.float32), torch.full((70,), -82.0)
+    weight[::2] = 0.0
+    wanted = [torch.rand(70, 64) * 1e-3, torch.rand(70)]
+    for found in slopes(lambda *x: run(x[:3], packed, log_weight=x[3]), qkv, weight, wanted, packed)[:3]:
+        tiny = found.abs()[found != 0].min()
+        assert tiny > 1e-38
+    assert float(torch.tensor(1e-39) * 1.0) > 0
+
+
 def test_spare_rows_get_no_gradient():
     packed = ragged([5, 4])
     qkv = inputs(ragged([12]), 2, 8, torch.float32)

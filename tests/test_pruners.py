@@ -154,11 +154,20 @@ def test_what_is_not_adjustable_says_so(name):
         build("bert", name).pruner.rescale(2.0)
 
 
-def test_clamp_brings_thresholds_back_to_zero():
-    pruner = Threshold(3, 8)
-    pruner.thresholds[:] = torch.tensor([-0.5, 0.0, 0.5])
+@pytest.mark.parametrize(("score", "least"), [("attention", 0.0), ("both", 0.02)])
+def test_clamp_brings_the_thresholds_of_all_rungs_back(score, least):
+    """Adam moves rungs that had no gradient, too."""
+    pruner = Threshold(3, 8, score=score, budgets=[0.5, 0.3])
+    pruner.table.copy_(torch.tensor([[-0.5, 0.0, 0.5], [-0.5, 1.0, 0.0]]))
     pruner.clamp()
-    assert pruner.thresholds.tolist() == [0, 0, 0.5]
+    expected = torch.tensor([[least, least, 0.5], [least, 1.0, least]])
+    assert torch.equal(pruner.table, expected)
+
+
+def test_thresholds_by_hand_rise_with_the_layer():
+    pruner = Threshold(4, 8, score="attention", learned=False)
+    assert not pruner.learns
+    assert pruner.thresholds.tolist() == [0.25, 0.5, 0.75, 1.0]
 
 
 @pytest.mark.parametrize("name", PRUNERS)

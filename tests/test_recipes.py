@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -226,5 +227,63 @@ def test_a_drop_is_asked_for_instead_of_a_budget(files, base, tmp_path):
     saved = PrunedModel.from_pretrained(out)
     assert saved.budgets[0] == first["budget"]
     assert saved.pruner.thresholds.tolist() == first["thresholds"]
-    assert "lost on" in training_table(report).caption
+    assert "lost (95 %" in training_table(report).caption
     assert "cannot be kept" in training_table(report | {"max_drop": choice | {"kept": False}}).caption
+
+
+def test_prune_trains_without_dropout_and_finetune_with(files, base, tmp_path, monkeypatch):
+    seen = []
+    original = trainer.PruningTrainer.compute_loss
+
+    def watch(self, model, *args, **kwargs):
+        rates = {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)}
+        seen.append((max(rates), model._dropout))
+        return original(self, model, *args, **kwargs)
+
+    monkeypatch.setattr(trainer.PruningTrainer, "compute_loss", watch)
+    source = AutoModelForSequenceClassification.from_pretrained(base, hidden_dropout_prob=0.1)
+    source.save_pretrained(tmp_path / "base")
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "base")
+    short = {"soft_epochs": 0.1, "hard_epochs": 0.1}
+    for name, run, given, expected in (
+        ("pruned", prune, {}, (0.0, False)),
+        ("pruned-with", prune, {"dropout": True}, (0.1, True)),
+        ("tuned", finetune, {}, (0.1, True)),
+        ("tuned-without", finetune, {"dropout": False}, (0.0, False)),
+    ):
+        seen.clear()
+        asked = job(files, tmp_path / name, tmp_path / "base", **short, **given)
+        run(asked, PruningConfig()) if run is prune else run(asked)
+        assert set(seen) == {expected}, name
+    kept = AutoModelForSequenceClassification.from_pretrained(tmp_path / "pruned").config
+    assert kept.hidden_dropout_prob == 0.1
+
+
+def test_the_last_token_stays_unless_a_suffix_is_given(files, base, tmp_path):
+    for name, given, ends in (("auto", {}, (1, 1)), ("none", {"suffix": 0}, (1, 0))):
+        asked = job(files, tmp_path / name, base, soft_epochs=0.0, hard_epochs=0.0, budget=0.6)
+        prune(asked, PruningConfig(**given))
+        assert PrunedModel.from_pretrained(tmp_path / name).pruning.ends == ends
+
+
+def test_outputs_are_kept_for_other_jobs_and_the_dense_row_is_optional(files, base, tmp_path):
+    asked = job(files, tmp_path / "one", base, soft_epochs=0.0, hard_epochs=0.2, budget=0.6)
+    asked.outputs, asked.dense_too = tmp_path / "outputs", False
+    report = prune(asked, PruningConfig())
+    assert list(report["quality"]) == ["base", "pruned"]
+    assert sorted(f.name for f in (tmp_path / "outputs").iterdir()) == [
+        "base-eval.npy",
+        "base-held-out.npy",
+        "base-train.npy",
+    ]
+    asked.out = tmp_path / "two"
+    with patch("thresher.training.examples.predict", side_effect=AssertionError("base was asked again")):
+        assert prune(asked, PruningConfig())["quality"] == report["quality"]
+
+
+def test_few_rows_tell_nothing_of_a_drop(files, base, tmp_path):
+    rows = Path(files["train"]).read_text().splitlines()[:100]
+    (tmp_path / "few.tsv").write_text("\n".join(rows) + "\n")
+    few = files | {"train": tmp_path / "few.tsv"}
+    with pytest.raises(UserError, match="too few to tell"):
+        prune(job(few, tmp_path / "out", base, max_drop=1.0), PruningConfig())

@@ -247,7 +247,7 @@ def prune(
         soft_epochs=soft_epochs,
         hard_epochs=hard_epochs,
         budget=_budgets(budget or "0.5") if max_drop is None and regularizer is None else None,
-        max_drop=None if max_drop is None else 100 * _share(max_drop, "--max-drop"),
+        max_drop=None if max_drop is None else _points(max_drop),
         regularizer=regularizer or 0.0,
         learning_rate=learning_rate,
         threshold_learning_rate=threshold_learning_rate,
@@ -474,6 +474,14 @@ def _stages() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
 
 def _columns(text: str) -> list[str]:
     return [column.strip() for column in text.split(",") if column.strip()]
+
+
+def _points(given: str) -> float:
+    """``"1%"`` and ``"1"`` alike: a hundredth of the whole scale of quality."""
+    try:
+        return float(given.removesuffix("%"))
+    except ValueError:
+        raise UserError(f"--max-drop {given}: write points of quality, as 1%.") from None
 
 
 def _share(given: str, option: str) -> float:

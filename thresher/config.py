@@ -64,7 +64,7 @@ class PruningConfig:
             If it was written by another version of the layout.
         """
         version = block.get("version")
-        if version == 1:  # knew thresholds on attention received alone, and no suffix
+        if version == 1:  # thresholds were on attention received alone
             old = {"score": "attention"} if block["pruner"] == "threshold" else {}
             options = {name: value for name, value in block["options"].items() if name != "rungs"}
             block = {"suffix": 0} | block | {"options": old | options}

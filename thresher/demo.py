@@ -71,7 +71,7 @@ def run(out: Path, seed: int, show: Callable[[Any], None]) -> None:
         show(f"1. The fine-tuned base is there already: {base}")
     else:
         show("1. Fine-tuning the base")
-        settings = replace(common, soft_epochs=0.0, hard_epochs=3.0, dropout=True)
+        settings = replace(common, soft_epochs=0.0, hard_epochs=3.0)
         finetune(Job(str(encoder), data, base, settings, MAX_LENGTH).go_on())
     show("2. Pruning it to under half of its FLOPs")
     settings = replace(common, soft_epochs=0.6, hard_epochs=0.6, budget=0.45)

@@ -21,7 +21,7 @@ from thresher.engines import Engine, Heads, TorchEngine, make_engine
 from thresher.errors import UserError
 from thresher.families import family_of
 from thresher.packed import PackedBatch
-from thresher.pruners import Decision, make_pruner
+from thresher.pruners import Decision, all_options, make_pruner
 from thresher.trace import Step, Trace
 
 
@@ -297,7 +297,8 @@ class PrunedModel(nn.Module):
             raise UserError(
                 "This model was made ready for inference; load it again without a precision to save it."
             )
-        block = self.pruning.to_dict() | {"metadata": self.metadata}
+        pruning = replace(self.pruning, options=all_options(self.pruning))
+        block = pruning.to_dict() | {"metadata": self.metadata}
         store.save(self.model, self.pruner.state_dict(), block, path)
 
     @classmethod

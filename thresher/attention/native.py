@@ -47,7 +47,7 @@ def attend(
     One pass makes importance and the context rows of all tokens, of which the survivors' are kept: a second
     pass, over survivors alone, would cost more unless nearly all tokens go.
     """
-    log_weight = None if log_weight is None else log_weight.float()
+    log_weight = None if log_weight is None else log_weight.float().contiguous()
     starts, positions, reach = packed.cu_seqlens, packed.positions, -1 if window is None else window
     learns = native.wants_gradients(query, key, value, *(() if log_weight is None else (log_weight,)))
     operation = _Differentiable.apply if learns else torch.ops.thresher.attend
@@ -146,7 +146,7 @@ def _run(
         raise ValueError("there are fewer queries than positions")
     if any(x.dtype != torch.int64 for x in places) or any(x.dtype != torch.int32 for x in offsets):
         raise ValueError("positions and rows must be int64, starts and row_starts int32")
-    if log_weight is not None and (log_weight.dtype != torch.float32 or len(log_weight) < tokens):
+    if log_weight is not None and (log_weight.dtype != torch.float32 or log_weight.shape != (tokens,)):
         raise ValueError("log_weight must be float32, and one for every token")
     if not all(x.is_contiguous() for x in (*places, *offsets)):
         raise ValueError("positions, rows, starts and row_starts must be contiguous")

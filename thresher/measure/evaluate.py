@@ -128,6 +128,8 @@ def evaluate(
         "dense": quality_of(dense),
         "pruned": quality_of(pruned),
     }
+    if budget is None and model.budgets:
+        budget = model.budgets[0]
     ran: dict[str, Any] = {
         "budget": budget,
         "precision": precision,

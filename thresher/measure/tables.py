@@ -31,8 +31,8 @@ def _promise(choice: dict[str, Any], metric: str) -> str:
     """What came of --max-drop."""
     low, high = choice["interval"]
     lost = (
-        f"{choice['drop']:.2f} points of {metric} lost on {choice['texts']} held-out texts of train "
-        f"(95 %: {low:.2f} to {high:.2f})"
+        f"{choice['drop']:.2f} points of {metric} lost (95 %: {low:.2f} to {high:.2f}) "
+        f"on {choice['texts']} held-out texts of train, which chose it"
     )
     if choice["kept"]:
         return f"{lost}, of {choice['bound']:g} allowed"
@@ -64,7 +64,9 @@ def evaluation_table(report: dict[str, Any]) -> Table:
     """Quality, FLOPs and speed, one model a row; tokens kept per layer below."""
     quality, speed = report["quality"], report.get("speed")
     metric = next(iter(quality["pruned"]))
-    table = Table(title=f"{report['model']}: {metric} on {report['data']['texts']} texts")
+    budget = report["settings"]["budget"]
+    at = "" if budget is None else f" at budget {budget:g}"
+    table = Table(title=f"{report['model']}{at}: {metric} on {report['data']['texts']} texts")
     table.add_column("model")
     table.add_column(metric, justify="right")
     table.add_column("FLOPs ratio", justify="right")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from thresher.config import PruningConfig
 from thresher.errors import UserError
@@ -33,7 +34,7 @@ def make_pruner(config: PruningConfig, layers: int, dim: int) -> Pruner:
     if config.pruner not in PRUNERS:
         raise UserError(f"There is no pruner '{config.pruner}'; choose one of: {', '.join(PRUNERS)}.")
     kind = PRUNERS[config.pruner]
-    known = [name for name in inspect.signature(kind).parameters if name not in ("layers", "dim")]
+    known = _defaults(kind)
     if unknown := sorted(set(config.options) - set(known)):
         raise UserError(
             f"Pruner '{config.pruner}' has no option '{unknown[0]}'; "
@@ -42,4 +43,15 @@ def make_pruner(config: PruningConfig, layers: int, dim: int) -> Pruner:
     return kind(layers, dim, **config.options)
 
 
-__all__ = ["PRUNERS", "Decision", "Pruner", "make_pruner"]
+def all_options(config: PruningConfig) -> dict[str, Any]:
+    """Options, those that were left to their defaults too: these may change, and a saved model must not."""
+    options = _defaults(PRUNERS[config.pruner]) | config.options
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+
+
+def _defaults(kind: type[Pruner]) -> dict[str, Any]:
+    parameters = inspect.signature(kind).parameters.values()
+    return {p.name: p.default for p in parameters if p.name not in ("layers", "dim")}
+
+
+__all__ = ["PRUNERS", "Decision", "Pruner", "all_options", "make_pruner"]

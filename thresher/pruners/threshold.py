@@ -12,7 +12,7 @@ from thresher.pruners.score import fair_scores
 
 # Under the paper's normalisation, thresholds are quoted in fair shares of a text of this many tokens.
 PAPER_LENGTH = 128
-LEAST = 0.02  # threshold from which gates on learned scores start: nearer to 0 they would get no gradient
+LEAST = 0.02  # threshold of a learned score while it learns: nearer to 0 it would get no gradient
 TINY = 1e-6  # least score of which a logarithm is taken
 SMALLEST = 1e-3  # threshold, in fair shares, from which a budget can still be reached by factors
 
@@ -24,8 +24,8 @@ class Threshold(Pruner):
     ----------
     layers, dim : int
     gate : {"exact", "paper"}
-        Form of the gate in the soft stage. Both are ``sigmoid((importance - threshold) / T)``; see
-        `Pruner.accumulates` for what the model does with it.
+        Form of the gate in the soft stage: ``sigmoid((importance - threshold) / T)``, or with learned scores
+        ``sigmoid(log(score / threshold) / 2T)``. See `Pruner.accumulates` for what the model does with it.
     normalization : {"fair-share", "paper"}
         ``fair-share``: thresholds are multiples of the mean attention received, at any length.
         ``paper``: importance is divided by the number of alive tokens and the threshold is
@@ -92,7 +92,7 @@ class Threshold(Pruner):
     def clamp(self) -> None:
         # A projection after the step. Clamped in the forward pass, a threshold at 0 would get no
         # gradient and its layer would never prune again.
-        self.thresholds.clamp_(min=0)
+        self.table.detach().clamp_(min=0.0 if self.score == "attention" else LEAST)
 
     def forward(self, layer, importance, hidden, packed):
         if self.normalization == "paper":

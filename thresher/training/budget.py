@@ -74,10 +74,13 @@ class BudgetController(TrainerCallback, ExportableState):
 
     @property
     def target(self) -> float | None:
-        """The FLOPs ratio wanted now."""
+        """The FLOPs ratio wanted now, of the rung that is trained."""
+        return self._target(self.rung)
+
+    def _target(self, rung: int) -> float | None:
         if not self.budgets:
             return None
-        budget, first = self.budgets[self.rung], self.first[self.rung]
+        budget, first = self.budgets[rung], self.first[rung]
         if self.stage == "hard":
             return budget
         first = 1.0 if first is None else first
@@ -142,14 +145,15 @@ class BudgetController(TrainerCallback, ExportableState):
         return -1000 * (1 + over) if over > OVERSHOOT else quality
 
     def log(self) -> dict[str, Any]:
-        """For the history: stage, temperature, FLOPs ratio, target, share of tokens kept."""
+        """For the history: stage, temperature, share of tokens kept in the last batch; FLOPs ratio and
+        target, mean over rungs."""
         found: dict[str, Any] = {"stage": self.stage, "kept": round(self.kept, 4)}
         if self.temperature is not None:
             found["temperature"] = round(self.temperature, 4)
-        if (smoothed := self.smoothed[self.rung]) is not None:
-            found["flops_ratio"] = round(smoothed, 4)
-        if self.target is not None:
-            found["target"] = round(self.target, 4)
+        if ratios := [ratio for ratio in self.smoothed if ratio is not None]:
+            found["flops_ratio"] = round(sum(ratios) / len(ratios), 4)
+        if targets := [t for rung in range(len(self.budgets)) if (t := self._target(rung)) is not None]:
+            found["target"] = round(sum(targets) / len(targets), 4)
         return found
 
 

@@ -37,6 +37,7 @@ from thresher.training.trainer import train
 # Most texts of train that choose thresholds and checkpoint, and that a drop is measured on.
 HELD_OUT, MEASURED = 1000, 4000
 HELD_OUT_SHARE = 0.1
+FEWEST = 20  # held-out texts that tell anything of a drop
 
 
 def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
@@ -68,6 +69,7 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
         raise UserError(f"{job.model} lacks weights of the encoder itself: {bad[0]} and {len(bad) - 1} more.")
     dense = PrunedModel(model, PruningConfig("none"))
     settings = replace(job.settings, soft_epochs=0.0, budget=None, distill=0.0)
+    settings.dropout = job.settings.dropout is not False
     run = _Run(job, dense, task, examples)
     begin(job, {"kind": kind})
     run.train(settings)
@@ -154,6 +156,11 @@ class _Run:
         order = np.random.default_rng(job.settings.seed).permutation(len(everything))
         most = HELD_OUT if job.settings.max_drop is None else MEASURED
         cut = min(most, round(HELD_OUT_SHARE * len(order)))
+        if job.settings.max_drop is not None and cut < FEWEST:
+            raise UserError(
+                f"{data.train} has {len(order)} rows: too few to tell what pruning costs on a tenth of them. "
+                f"--max-drop needs {10 * FEWEST}; name a --budget instead."
+            )
         if cut < 1:
             raise UserError(
                 f"{data.train} has {len(order)} rows: too few to train on and to choose a checkpoint on."

@@ -33,10 +33,11 @@ class TrainingSettings:
         Of the weights, of the thresholds (fair shares a step), and of a pruner's learned scores; all fall
         linearly to 0. The first is for a model that is fine-tuned already; to fine-tune one, 5e-5 is usual.
     temperature_start, temperature_end : float
-        Width of the gate in fair shares, falling geometrically over the soft stage.
-    dropout : bool
-        Use the model's dropout, as is usual where a model is fine-tuned. On CPUs a step takes twice as long
-        with it, and pruning, which learns from base's outputs, was no better for it.
+        Width of the gate, in fair shares (twice that in logarithms, of learned scores), falling
+        geometrically over the soft stage.
+    dropout : bool, optional
+        Use the model's dropout. None: where a model is fine-tuned, not where it is pruned. On CPUs a step
+        takes twice as long with it, and pruning, which learns from base's outputs, was no better for it.
     distill : float
         Share of the loss that asks for base's outputs rather than for the labels. Without labels
         it is 1 whatever is said here.
@@ -61,7 +62,7 @@ class TrainingSettings:
     score_learning_rate: float = 5e-4
     temperature_start: float = 0.15
     temperature_end: float = 0.03
-    dropout: bool = False
+    dropout: bool | None = None
     distill: float = 0.9
     batch_size: int = 32
     accumulation: int = 1

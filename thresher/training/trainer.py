@@ -98,10 +98,10 @@ def train(
         model.pruner.rung = 0
 
     if checkpoint is None:
-        for budget in each_rung():
-            check_reachable(model.pruner, ratio, budget)
-            if not soft_epochs:
-                fit_budget(model.pruner, ratio, budget)
+        if budgets:
+            check_reachable(model.pruner, ratio, min(budgets))
+        for budget in each_rung() if not soft_epochs else ():
+            fit_budget(model.pruner, ratio, budget)
     if not epochs:
         model.eval()
         return []
@@ -158,8 +158,13 @@ def train(
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     dropout = nullcontext() if settings.dropout else model.without_dropout()
-    with interrupts.listening(), progress.showing(), dropout:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    # Gates that are nearly shut make numbers that CPUs take a hundred times as long over.
+    torch.set_flush_denormal(True)
+    try:
+        with interrupts.listening(), progress.showing(), dropout:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        torch.set_flush_denormal(False)
     if interrupts.raised:
         raise Interrupted(
             f"Stopped at step {trainer.state.global_step} of {steps}; a checkpoint is in {folder}."

@@ -6,9 +6,6 @@
 
 #include "attention_strip.h"
 
-// Unscaled weights from here on down are those of keys out of reach; what is made of them would be so small that
-// processors take a hundred times as long over it.
-constexpr float NOTHING = 2e-38f;
 constexpr int64_t BLOCK = 4 * ROWS;  // queries to a block: dK and dV are read and written once for each of them
 
 // Some queries of a head on the way back. What a Strip says of itself holds here too.
@@ -36,8 +33,7 @@ static void slope(const Slope& s, int64_t first, int64_t last) {
     const F wanted = s.importance_grad ? load(s.importance_grad + j) : F{};
     THRESHER_UNROLL for (int r = 0; r < R; ++r) {
       float *weight = s.strip.scores + r * stride + j, *at = s.slopes + r * stride + j;
-      const F share = load(weight) < NOTHING ? F{} : load(weight) * factor[r];
-      const F grad = load(at) + wanted * vote[r];
+      const F share = load(weight) * factor[r], grad = load(at) + wanted * vote[r];
       store(weight, share);
       store(at, grad);
       mean[r] += share * grad;
