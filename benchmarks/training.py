@@ -1,6 +1,6 @@
 """A training step, forward and backward: transformers padded beside ours, in the soft and in the hard stage.
 
-    python benchmarks/training.py runs/imdb-base-0 --data imdb/train.jsonl.gz --text text --max-length 256
+    python benchmarks/training.py runs/imdb-384-base-0 --data imdb/train.jsonl.gz --text text --max-length 256
 
 Seconds for the same texts, in batches of 32 as they come; the median of interleaved rounds, without the
 optimiser. "Near lengths" are batches of as many tokens, but of texts of near lengths: what a sampler by token
