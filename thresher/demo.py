@@ -74,7 +74,7 @@ def run(out: Path, seed: int, show: Callable[[Any], None]) -> None:
         settings = replace(common, soft_epochs=0.0, hard_epochs=3.0)
         finetune(Job(str(encoder), data, base, settings, MAX_LENGTH).go_on())
     show("2. Pruning it to under half of its FLOPs")
-    settings = replace(common, soft_epochs=0.6, hard_epochs=0.6, budget=0.45)
+    settings = replace(common, soft_epochs=1.0, hard_epochs=1.0, budget=0.45)
     prune(Job(str(base), data, pruned, settings, MAX_LENGTH).go_on(), PruningConfig("threshold"))
     show("3. Measuring")
     report = evaluate(str(pruned), str(files["held_out"]), ["text"], "label")
