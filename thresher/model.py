@@ -158,7 +158,7 @@ class PrunedModel(nn.Module):
         return self.pruner.budgets
 
     def set_budget(self, budget: float) -> None:
-        """Use the thresholds for one of `budgets`, at any time.
+        """Use the thresholds for one of `budgets`, at any time. A saved model starts at the first again.
 
         Raises
         ------
