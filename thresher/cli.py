@@ -124,7 +124,10 @@ Rate = Annotated[float, typer.Option("--learning-rate", help="Learning rate of t
 Decay = Annotated[float, typer.Option("--weight-decay", help="Weight decay.")]
 Warmup = Annotated[float, typer.Option(help="Share of the steps over which the learning rate rises.")]
 Evaluations = Annotated[int, typer.Option(help="Checkpoints measured on the way; the best is taken.")]
-Dropout = Annotated[bool, typer.Option(help="Train with the model's dropout; twice as slow on CPUs.")]
+Dropout = Annotated[
+    bool | None,
+    typer.Option(help="The model's dropout, twice as slow on CPUs. Default: finetune with, prune without."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16, for training.")]
 RunPrecision = Annotated[str, typer.Option("--precision", help="fp32, bf16 or int8.")]
@@ -151,7 +154,7 @@ def finetune(
     weight_decay: Decay = 0.01,
     warmup: Warmup = 0.05,
     evaluations: Evaluations = 6,
-    dropout: Dropout = True,
+    dropout: Dropout = None,
     max_length: MaxLength = None,
     seed: Seed = 42,
     precision: Precision = "auto",
@@ -219,7 +222,7 @@ def prune(
     distill: Annotated[
         float, typer.Option(help="Share of the loss on base's outputs, the rest on labels.")
     ] = 0.9,
-    dropout: Dropout = False,
+    dropout: Dropout = None,
     batch_size: Batch = 32,
     accumulation: Accumulation = 1,
     weight_decay: Decay = 0.01,
