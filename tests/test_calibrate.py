@@ -22,7 +22,8 @@ from thresher.tasks import Task
 from thresher.text import TextEncoder
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training import calibrate as module
-from thresher.training.calibrate import LEVELS, Point, Probe, between, calibrate, doubt, steps
+from thresher.training.calibrate import LEVELS, Point, Probe, calibrate, doubt, steps
+from thresher.training.path import between
 
 
 @pytest.fixture(scope="module")

@@ -22,13 +22,7 @@ if TYPE_CHECKING:
 
 def serves(query: Tensor, *others: Tensor) -> bool:
     """True if this route can take such input: on a CPU, in float32 or bfloat16."""
-    if (
-        native.library is None
-        or query.device.type != "cpu"
-        or query.dtype not in (torch.float32, torch.bfloat16)
-    ):
-        return False
-    return all(x.dtype == query.dtype and x.shape == query.shape for x in others)
+    return native.serves(query) and all(x.dtype == query.dtype and x.shape == query.shape for x in others)
 
 
 def attend(
@@ -47,7 +41,7 @@ def attend(
     One pass makes importance and the context rows of all tokens, of which the survivors' are kept: a second
     pass, over survivors alone, would cost more unless nearly all tokens go.
     """
-    log_weight = None if log_weight is None else log_weight.float().contiguous()
+    log_weight = None if log_weight is None else log_weight.float()
     starts, positions, reach = packed.cu_seqlens, packed.positions, -1 if window is None else window
     learns = native.wants_gradients(query, key, value, *(() if log_weight is None else (log_weight,)))
     operation = _Differentiable.apply if learns else torch.ops.thresher.attend
@@ -71,30 +65,18 @@ class _Differentiable(torch.autograd.Function):
     """The operation with its way back, for the context of all tokens."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        log_weight: Tensor | None,
-        starts: Tensor,
-        positions: Tensor,
-        scale: float,
-        window: int,
-        wanted: bool,
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(query, key, value, log_weight, starts, positions)
-        ctx.scale, ctx.window, ctx.wanted = scale, window, wanted
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """Inputs are those of `_run`, without rows."""
+        ctx.save_for_backward(*inputs[:6])
+        ctx.scale, ctx.window, ctx.wanted = inputs[6:]
         ctx.set_materialize_grads(False)
-        return torch.ops.thresher.attend(
-            query, key, value, log_weight, starts, positions, scale, window, wanted
-        )
+        return torch.ops.thresher.attend(*inputs)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, context_grad: Tensor | None, importance_grad: Tensor | None) -> tuple[Any, ...]:
         query, key, value, log_weight, starts, positions = ctx.saved_tensors
-        query, key, value = (x if x.stride(2) == 1 else x.contiguous() for x in (query, key, value))
+        query, key, value, log_weight = _readable(query, key, value, log_weight)
         tokens, (_, heads, _) = len(positions), query.shape
         if context_grad is None:
             context_grad = query.new_zeros(tokens, *query.shape[1:])
@@ -113,13 +95,8 @@ class _Differentiable(torch.autograd.Function):
             *(grad.data_ptr() for grad in grads),
             None if weight_grad is None else weight_grad.data_ptr(),
         )
-        assert native.library is not None
         with native.in_profile("thresher::attend_backward"):
-            failed = native.library.thresher_attend_backward(
-                ctypes.byref(gradients), native.threads(_work(starts, query)), native.team
-            )
-        if failed:
-            raise MemoryError("Attention found no memory for a text this long.")
+            _call("attend_backward", gradients, starts, query)
         return *grads, None if weight_grad is None else weight_grad.sum(0), *(None,) * 5
 
 
@@ -150,8 +127,7 @@ def _run(
         raise ValueError("log_weight must be float32, and one for every token")
     if not all(x.is_contiguous() for x in (*places, *offsets)):
         raise ValueError("positions, rows, starts and row_starts must be contiguous")
-    log_weight = None if log_weight is None else log_weight.contiguous()
-    query, key, value = (x if x.stride(2) == 1 else x.contiguous() for x in (query, key, value))
+    query, key, value, log_weight = _readable(query, key, value, log_weight)
     context = query.new_empty(tokens if rows is None else len(rows), heads * dim)
     received = query.new_empty(heads if wanted else 0, tokens, dtype=torch.float32)
     importance = query.new_empty(tokens if wanted else 0, dtype=torch.float32)
@@ -160,11 +136,24 @@ def _run(
         problem.rows, problem.row_starts = rows.data_ptr(), row_starts.data_ptr()
     problem.context, problem.importance = context.data_ptr(), importance.data_ptr()
     problem.received = received.data_ptr() if wanted else None
-    assert native.library is not None
-    threads = native.threads(_work(starts, query))
-    if native.library.thresher_attend(ctypes.byref(problem), threads, native.team):
-        raise MemoryError("Attention found no memory for a text this long.")
+    _call("attend", problem, starts, query)
     return context, importance
+
+
+def _readable(
+    query: Tensor, key: Tensor, value: Tensor, log_weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """As native code reads them: dims, and log weights, side by side."""
+    query, key, value = (x if x.stride(2) == 1 else x.contiguous() for x in (query, key, value))
+    return query, key, value, None if log_weight is None else log_weight.contiguous()
+
+
+def _call(name: str, work: ctypes.Structure, starts: Tensor, query: Tensor) -> None:
+    tokens, heads, dim = query.shape
+    products = tokens * tokens * heads * dim // (len(starts) - 1)
+    operation: Callable[..., int] = getattr(native.library, f"thresher_{name}")
+    if operation(ctypes.byref(work), native.threads(products), native.team):
+        raise MemoryError("Attention found no memory for a text this long.")
 
 
 def _problem(
@@ -193,12 +182,6 @@ def _problem(
         scale=scale,
         bf16=query.dtype == torch.bfloat16,
     )
-
-
-def _work(starts: Tensor, query: Tensor) -> int:
-    """Multiply-adds, about."""
-    tokens, heads, dim = query.shape
-    return tokens * tokens * heads * dim // (len(starts) - 1)
 
 
 def _shapes(

@@ -100,7 +100,7 @@ def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
         rows.new_empty(rows.shape, dtype=torch.int8),
         rows.new_empty(len(rows), dtype=torch.float32),
     )
-    if _served(rows):
+    if native.serves(rows):
         _run("quantise", rows.contiguous(), whole, sizes)
         return whole, sizes
     rows = rows.float()
@@ -119,16 +119,11 @@ def finish_(product: Tensor, sizes: Tensor, bias: Tensor, gelu: bool) -> Tensor:
     bias : float32 tensor [width]
     gelu : bool
     """
-    if _served(product):
+    if native.serves(product):
         _run("finish", product, product, sizes, bias, gelu)
         return product
     out = torch.addcmul(bias, product.float(), sizes[:, None])
     return product.copy_(F.gelu(out) if gelu else out)
-
-
-def _served(rows: Tensor) -> bool:
-    dtypes = (torch.float32, torch.bfloat16)
-    return native.library is not None and rows.device.type == "cpu" and rows.dtype in dtypes
 
 
 def _run(

@@ -103,6 +103,12 @@ def use(name: str | None = None) -> str:
     return instructions
 
 
+def serves(values: Tensor) -> bool:
+    """True if the library is there and can take such numbers: on a CPU, in float32 or bfloat16."""
+    dtypes = (torch.float32, torch.bfloat16)
+    return library is not None and values.device.type == "cpu" and values.dtype in dtypes
+
+
 def wants_gradients(*inputs: Tensor) -> bool:
     """True where code that only goes forward must not be taken."""
     return torch.is_grad_enabled() and any(x.requires_grad for x in inputs)

@@ -44,9 +44,7 @@ def fair_scores(
 
 def _served(importance: Tensor, hidden: Tensor, vector: Tensor) -> bool:
     return (
-        native.library is not None
-        and hidden.device.type == "cpu"
-        and hidden.dtype in (torch.float32, torch.bfloat16)
+        native.serves(hidden)
         and importance.dtype == vector.dtype == torch.float32
         and hidden.stride(1) == 1
         and not native.wants_gradients(importance, hidden, vector)

@@ -25,6 +25,7 @@ from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import load_base, pruning_of
 from thresher.training.job import Job, check_folder, clear
+from thresher.training.path import between
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import distillation_loss
 
@@ -132,13 +133,6 @@ def steps(probe: Callable[[Tensor], Point], layers: int) -> Iterator[tuple[Tenso
         if promise:
             level, here = fresh[best]
             yield levels[level], here
-
-
-def between(path: list[Tensor], place: float) -> Tensor:
-    """Thresholds at a place from 0 to ``len(path) - 1`` on a path, in a straight line between its points."""
-    low = min(int(place), len(path) - 1)
-    high = min(low + 1, len(path) - 1)
-    return path[low] + (place - low) * (path[high] - path[low])
 
 
 def calibrate(

@@ -8,11 +8,11 @@ towards the next one, by bisection, as far as the bound allows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from thresher.errors import UserError
 from thresher.measure.predict import Predictions
@@ -21,6 +21,7 @@ from thresher.pruners.threshold import Threshold
 from thresher.tasks import Task
 from thresher.training.budget import least_ratio
 from thresher.training.examples import Examples
+from thresher.training.path import between
 
 BISECTIONS = 4
 RESAMPLES = 500
@@ -56,9 +57,6 @@ class Choice:
     texts: int
     tried: list[dict[str, float]]
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def choose(
     model: PrunedModel,
@@ -91,8 +89,7 @@ def choose(
     before = pruner.thresholds.clone()
 
     def within(place: float) -> bool:
-        low = min(int(place), len(path) - 2)
-        pruner.thresholds.copy_(torch.lerp(path[low], path[low + 1], place - low))
+        pruner.thresholds.copy_(between(path, place))
         predictions = measure()
         quality = next(iter(held_out.quality(task, predictions.logits).values()))
         found[place] = base - quality, predictions
@@ -102,12 +99,11 @@ def choose(
     step = 0.5
     for _ in range(BISECTIONS if found[place][0] <= bound and place < len(path) - 1 else 0):
         place, step = (place + step if within(place + step) else place), step / 2
-    chosen = torch.lerp(path[int(place)], path[min(int(place) + 1, len(path) - 1)], place - int(place))
     pruner.thresholds.copy_(before)
     drop, predictions = found[place]
     ratio = predictions.flops_ratio or 1.0
-    pruner.hold((round(ratio, 4), *pruner.budgets), torch.cat([chosen[None], pruner.table.detach()]))
-    model.pruning.options["budgets"] = list(pruner.budgets)
+    table = torch.cat([between(path, place)[None], pruner.table.detach()])
+    _hold(model, [round(ratio, 4), *pruner.budgets], table)
     return Choice(
         bound,
         drop,
@@ -136,7 +132,13 @@ def keep_reachable(model: PrunedModel, measure: Callable[[], float]) -> None:
             f"Pruned as hard as can be, the FLOPs ratio of this model is still {least:.2f}: there is too "
             "little to be had. `thresher calibrate` costs nothing to try."
         )
-    pruner.hold(budgets, pruner.table.detach()[: len(budgets)])
+    _hold(model, budgets, pruner.table.detach()[: len(budgets)])
+
+
+def _hold(model: PrunedModel, budgets: list[float], table: Tensor) -> None:
+    """Hold thresholds ``[budgets, layers]`` for other budgets than before, and note them to be saved."""
+    assert isinstance(model.pruner, Threshold)
+    model.pruner.hold(budgets, table)
     model.pruning.options["budgets"] = budgets
 
 

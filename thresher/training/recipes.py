@@ -70,7 +70,7 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     dense = PrunedModel(model, PruningConfig("none"))
     settings = replace(job.settings, soft_epochs=0.0, budget=None, distill=0.0)
     settings.dropout = job.settings.dropout is not False
-    run = _Run(job, dense, task, examples)
+    run = _Run(job, dense, task, examples, load_tokenizer(job.model))
     begin(job, {"kind": kind})
     run.train(settings)
     run.encoder.tokenizer.save_pretrained(job.out)
@@ -93,9 +93,10 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     set_seed(job.settings.seed)
     model, task = load_base(job.model)
     examples = load_examples(job.data.train, job.data.text, job.data.label)
-    pruning = _with_budgets(pruning_of(model, load_tokenizer(job.model), pruning), job.settings.budgets)
+    tokenizer = load_tokenizer(job.model)
+    pruning = _with_budgets(pruning_of(model, tokenizer, pruning), job.settings.budgets)
     pruned = PrunedModel(model, pruning, {"base": job.model, "text": job.data.text})
-    run = _Run(job, pruned, task, examples)
+    run = _Run(job, pruned, task, examples, tokenizer)
     pruned.metadata["max_length"] = run.encoder.max_length
     begin(job, pruning.to_dict())
     run.distil()
@@ -125,7 +126,7 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     report = run.report("prune", job.settings, start, quality) | {"pruning": pruning.to_dict()}
     report |= kept_report(found, pruned) | {"ladder": ladder, "history": history}
     if choice is not None:
-        report["max_drop"] = choice.to_dict()
+        report["max_drop"] = asdict(choice)
     held_out = next(iter(run.held_out.base_quality(task).values()))
     training_figure(history, job.out / "training.png", held_out, f"{report['metric']}, held out")
     kept_figure(found.kept_share or [], job.out / "kept.png", report["thresholds"])
@@ -147,9 +148,8 @@ def _with_budgets(pruning: PruningConfig, budgets: list[float]) -> PruningConfig
 class _Run:
     """One job with its data encoded: a part of train to learn from, a part to choose on, and eval."""
 
-    def __init__(self, job: Job, model: PrunedModel, task: Task, examples: Any):
+    def __init__(self, job: Job, model: PrunedModel, task: Task, examples: Any, tokenizer: Any):
         self.job, self.model, self.task = job, model, task
-        tokenizer = load_tokenizer(job.model)
         self.encoder = TextEncoder(tokenizer, model.family.length_limit(job.max_length))
         data = job.data
         everything = self._examples(examples, data.train)

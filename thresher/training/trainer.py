@@ -82,7 +82,7 @@ def train(
     def ratio() -> float:
         return predict(model, encoder, sample).flops_ratio or 1.0  # in full precision, as it will run
 
-    if settings.max_drop is not None and model.pruner.ladder:
+    if shortened := settings.max_drop is not None and model.pruner.ladder:
         keep_reachable(model, ratio)
     budgets = [float(budget) for budget in model.budgets]
     if not budgets and model.pruner.adjustable:
@@ -98,7 +98,7 @@ def train(
         model.pruner.rung = 0
 
     if checkpoint is None:
-        if budgets:
+        if budgets and not shortened:
             check_reachable(model.pruner, ratio, min(budgets))
         for budget in each_rung() if not soft_epochs else ():
             fit_budget(model.pruner, ratio, budget)
