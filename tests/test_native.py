@@ -18,7 +18,8 @@ from thresher.measure.memory import peak_above
 from thresher.pruners import Decision
 
 pytestmark = pytest.mark.skipif(native.library is None, reason="native attention is not built")
-CLOSE = {torch.float32: {"atol": 1e-5, "rtol": 1e-5}, torch.bfloat16: {"atol": 1e-2, "rtol": 1e-2}}
+# Scores of wide heads reach 40, where float32 is 4e-6 coarse: plain torch is 1.3e-5 off there.
+CLOSE = {torch.float32: {"atol": 4e-5, "rtol": 1e-5}, torch.bfloat16: {"atol": 1e-2, "rtol": 1e-2}}
 
 
 @pytest.fixture(params=["amx", "avx512", "avx2", "portable"], scope="module")
@@ -103,7 +104,7 @@ def test_equals_brute_force(
     assert seen.dtype == torch.float32
     torch.testing.assert_close(context.double(), expected, **CLOSE[dtype])
     # Importance is of float32's precision, whatever the inputs are rounded to.
-    torch.testing.assert_close(seen.double(), importance, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(seen.double(), importance, **CLOSE[torch.float32])
 
     decided, _ = run(qkv, packed, window, keep, log_weight)
     given_too = {"scale": SCALE, "window": window, "log_weight": log_weight}
