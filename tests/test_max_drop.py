@@ -10,7 +10,7 @@ from tests.cases import build
 from thresher.measure.predict import Predictions
 from thresher.tasks import Task
 from thresher.training.examples import Examples
-from thresher.training.max_drop import choose, interval
+from thresher.training.max_drop import choose
 
 TEXTS = 400
 TASK = Task("single-label", ("no", "yes"))
@@ -86,8 +86,8 @@ def test_says_when_the_bound_cannot_be_kept(held_out):
 
 def test_interval_is_of_pairs(held_out):
     """By hand: texts that both get wrong count for nothing, and 8 of 400 are a binomial share."""
-    low, high = interval(TASK, held_out, answers(28))
+    low, high = held_out.drop_interval(TASK, answers(28))
     spread = 1.96 * 100 * (0.02 * 0.98 / TEXTS) ** 0.5
     assert low == pytest.approx(2.0 - spread, abs=0.4)
     assert high == pytest.approx(2.0 + spread, abs=0.4)
-    assert interval(TASK, held_out, answers(20)) == (0.0, 0.0)
+    assert held_out.drop_interval(TASK, answers(20)) == (0.0, 0.0)

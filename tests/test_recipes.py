@@ -268,7 +268,7 @@ def test_the_last_token_stays_unless_a_suffix_is_given(files, base, tmp_path):
 
 def test_outputs_are_kept_for_other_jobs_and_the_dense_row_is_optional(files, base, tmp_path):
     asked = job(files, tmp_path / "one", base, soft_epochs=0.0, hard_epochs=0.2, budget=0.6)
-    asked.outputs, asked.dense_too = tmp_path / "outputs", False
+    asked.outputs, asked.extras = tmp_path / "outputs", False
     report = prune(asked, PruningConfig())
     assert list(report["quality"]) == ["base", "pruned"]
     assert sorted(f.name for f in (tmp_path / "outputs").iterdir()) == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from thresher.measure.predict import predict
 from thresher.model import PrunedModel
 from thresher.tasks import Task
 from thresher.text import TextEncoder
+
+RESAMPLES = 500  # of the bootstrap
 
 
 @dataclass
@@ -65,6 +68,19 @@ class Examples:
         assert self.base is not None
         return self.quality(task, self.base)
 
+    def drop(self, task: Task, logits: np.ndarray) -> float:
+        """Points of the main quality by which `logits` are worse than base's outputs."""
+        base, found = self.base_quality(task), self.quality(task, logits)
+        return next(iter(base.values())) - next(iter(found.values()))
+
+    def drop_interval(self, task: Task, logits: np.ndarray) -> tuple[float, float]:
+        """95 % interval of the drop, by bootstrap over texts, base and `logits` in pairs."""
+        random, n = np.random.default_rng(0), len(self)
+        draws = (random.integers(n, size=n) for _ in range(RESAMPLES))
+        drops = [self.select(index).drop(task, logits[index]) for index in draws]
+        low, high = np.nanpercentile(drops, [2.5, 97.5])
+        return float(low), float(high)
+
 
 class Collator:
     """Encoded rows to a padded batch."""
@@ -100,7 +116,7 @@ def base_outputs(
     with model.dense():
         outputs = predict(model, encoder, rows, autocast=autocast, advance=advance).logits
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial.npy")
+    partial = file.with_suffix(f".{os.getpid()}.npy")  # other runs with the same base may write it, too
     np.save(partial, outputs)
     partial.replace(file)
     return outputs

@@ -54,8 +54,8 @@ class Job:
         Folder for base's outputs, which are kept there for other jobs with the same base, texts, seed and
         length; those of another model that is to be learned from may stand there. Default: they go with the
         checkpoints.
-    dense_too : bool
-        Measure the pruned model's weights with nothing dropped as well.
+    extras : bool
+        Measure the pruned model's weights with nothing dropped as well, and the speed.
     """
 
     model: str
@@ -66,7 +66,7 @@ class Job:
     force: bool = False
     resume: bool = False
     outputs: Path | None = None
-    dense_too: bool = True
+    extras: bool = True
 
     def go_on(self) -> Job:
         """The same job, resumed if a run of it was interrupted, else from the start."""

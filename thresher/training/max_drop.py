@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +23,6 @@ from thresher.training.examples import Examples
 from thresher.training.path import between
 
 BISECTIONS = 4
-RESAMPLES = 500
 
 
 @dataclass
@@ -83,7 +81,6 @@ def choose(
     assert isinstance(pruner, Threshold)
     order = sorted(range(len(pruner.budgets)), key=lambda rung: -pruner.budgets[rung])
     path = torch.cat([torch.zeros_like(pruner.table[:1]), pruner.table.detach()[order]])
-    base = next(iter(held_out.base_quality(task).values()))
     found: dict[float, tuple[float, Predictions]] = {}
     pruner.rung = 0
     before = pruner.thresholds.clone()
@@ -91,9 +88,8 @@ def choose(
     def within(place: float) -> bool:
         pruner.thresholds.copy_(between(path, place))
         predictions = measure()
-        quality = next(iter(held_out.quality(task, predictions.logits).values()))
-        found[place] = base - quality, predictions
-        return base - quality <= bound
+        found[place] = held_out.drop(task, predictions.logits), predictions
+        return found[place][0] <= bound
 
     place = float(next((rung for rung in range(len(path) - 1, -1, -1) if within(float(rung))), 0))
     step = 0.5
@@ -107,7 +103,7 @@ def choose(
     return Choice(
         bound,
         drop,
-        interval(task, held_out, predictions.logits),
+        held_out.drop_interval(task, predictions.logits),
         drop <= bound,
         ratio,
         len(held_out),
@@ -140,16 +136,3 @@ def _hold(model: PrunedModel, budgets: list[float], table: Tensor) -> None:
     assert isinstance(model.pruner, Threshold)
     model.pruner.hold(budgets, table)
     model.pruning.options["budgets"] = budgets
-
-
-def interval(task: Task, held_out: Examples, logits: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the drop from base's quality to that of `logits`, resampling texts."""
-
-    def drop(index: np.ndarray) -> float:
-        some = held_out.select(index)
-        base, pruned = some.base_quality(task), some.quality(task, logits[index])
-        return next(iter(base.values())) - next(iter(pruned.values()))
-
-    random, n = np.random.default_rng(0), len(held_out)
-    low, high = np.nanpercentile([drop(random.integers(n, size=n)) for _ in range(RESAMPLES)], [2.5, 97.5])
-    return float(low), float(high)

@@ -109,7 +109,7 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
         measure = partial(predict, pruned, run.encoder, run.held_out.rows)
         choice = choose(pruned, task, run.held_out, measure, job.settings.max_drop)
     dense = None
-    if job.dense_too:
+    if job.extras:
         with pruned.dense():
             dense, _ = run.quality()
     ladder: list[dict[str, Any]] = []
@@ -125,6 +125,8 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     pruned.save_pretrained(job.out)
     report = run.report("prune", job.settings, start, quality) | {"pruning": pruning.to_dict()}
     report |= kept_report(found, pruned) | {"ladder": ladder, "history": history}
+    report["drop"] = run.eval.drop(task, found.logits)
+    report["drop_interval"] = run.eval.drop_interval(task, found.logits)
     if choice is not None:
         report["max_drop"] = asdict(choice)
     held_out = next(iter(run.held_out.base_quality(task).values()))
@@ -215,7 +217,7 @@ class _Run:
     def report(
         self, command: str, settings: TrainingSettings, start: float, quality: dict[str, Any]
     ) -> dict[str, Any]:
-        return {
+        report = {
             "command": command,
             "model": self.job.model,
             "out": str(self.job.out),
@@ -232,10 +234,14 @@ class _Run:
             | {"computed_in": str(settings.autocast or torch.float32).removeprefix("torch.")}
             | {"threads": torch.get_num_threads()},
             "quality": quality,
-            "speed": speeds(self.model, self.model.model, self.encoder, self.texts, texts=128, repeats=3),
             "versions": versions(),
             "seconds": round(time.time() - start, 1),
         }
+        if self.job.extras:
+            report["speed"] = speeds(
+                self.model, self.model.model, self.encoder, self.texts, texts=128, repeats=3
+            )
+        return report
 
     def finish(self, report: dict[str, Any]) -> dict[str, Any]:
         """Everything is written: the folder is complete, and the checkpoints can go."""

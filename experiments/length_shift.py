@@ -1,0 +1,110 @@
+"""Pruning learned on short texts, met by long ones: what is lost, by length (a test of the paper's).
+
+    THRESHER_DATA=folder python experiments/length_shift.py imdb --methods ours topk --budget 0.3
+
+Base is fine-tuned on texts of all lengths; pruning is trained on those of at most the median length, and the
+model is measured on the test texts up to their median, up to their third quartile, and beyond. One JSON per
+run goes to experiments/results; a run whose JSON is there is not run again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quality_at_budget import METHODS
+from tasks import RESULTS, TASKS, arguments, base, data, done, portable
+from thresher.config import PruningConfig
+from thresher.data import RowWriter, load_examples
+from thresher.measure.evaluate import open_model
+from thresher.measure.predict import predict
+from thresher.measure.report import write_json
+from thresher.model import PrunedModel
+from thresher.text import TextEncoder, load_tokenizer
+from thresher.training import Data, Job, TrainingSettings
+from thresher.training.base import load_base
+from thresher.training.examples import Examples
+from thresher.training.recipes import prune
+
+
+def lengths(texts: Any, encoder: TextEncoder) -> np.ndarray:
+    return np.array([len(ids) for ids in encoder.encode_columns(texts)["input_ids"]])
+
+
+def shorter(files: Data, encoder: TextEncoder, file: Path) -> Data:
+    """The training texts of at most the median length, as `file`."""
+    texts = load_examples(files.train, files.text, files.label)
+    tokens = lengths(texts, encoder)
+    if not file.exists():
+        columns = dict(zip(("text", "text_pair"), files.text, strict=False)) | {"label": files.label}
+        with RowWriter(partial := file.with_name("partial-" + file.name)) as writer:
+            for row in texts.select(np.flatnonzero(tokens <= np.median(tokens))):
+                writer.write({name: row[key] for key, name in columns.items()})
+        partial.replace(file)
+    return Data(str(file), files.text, files.eval, files.label)
+
+
+def by_length(start: Path, folder: Path, files: Data) -> list[dict[str, Any]]:
+    """Base and pruned model on the test texts of each range of lengths."""
+    model, encoder, task = open_model(folder)
+    texts = load_examples(files.eval, files.text, files.label)
+    rows = encoder.encode_examples(texts)
+    dense = PrunedModel(load_base(str(start))[0], PruningConfig("none"))
+    whole = Examples(rows, task.encode_all(texts, files.eval), predict(dense, encoder, rows).logits)
+    found = predict(model, encoder, rows)
+    quartiles = np.quantile(found.lengths, [0, 0.5, 0.75, 1])
+    ranges = np.searchsorted(quartiles[1:-1], found.lengths)  # a text as long as a quartile is below it
+    groups = []
+    for place, name in enumerate(("up to the median", "up to the third quartile", "longer")):
+        index = np.flatnonzero(ranges == place)
+        some, logits = whole.select(index), found.logits[index]
+        groups.append(
+            {
+                "name": name,
+                "tokens": [float(quartiles[place]), float(quartiles[place + 1])],
+                "texts": len(index),
+                "base": some.base_quality(task),
+                "pruned": some.quality(task, logits),
+                "drop": some.drop(task, logits),
+                "drop_interval": some.drop_interval(task, logits),
+                "flops_ratio": float(found.flops[index].sum() / found.dense_flops[index].sum()),
+            }
+        )
+    return groups
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--methods", nargs="+", default=["ours", "topk"], choices=METHODS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--budget", type=float, default=0.3)
+    given = parser.parse_args()
+    task, work = TASKS[given.task], given.work
+    for seed in given.seeds:
+        start = base(given.task, seed, work, given.encoder)
+        tokenizer = load_tokenizer(start)
+        files = data(given.task, work)
+        short = shorter(files, TextEncoder(tokenizer, task.max_length), work / f"{given.task}-short.jsonl")
+        for method in given.methods:
+            name = f"length-shift-{given.task}-{method}-{given.budget:g}-seed{seed}"
+            # As many steps as of all texts.
+            settings = TrainingSettings(
+                soft_epochs=2 * task.epochs, hard_epochs=2 * task.epochs, budget=given.budget, seed=seed
+            )
+            if done(result := RESULTS / f"{name}.json", settings):
+                continue
+            job = Job(str(start), short, work / name, settings, task.max_length, extras=False)
+            job.outputs = start / "outputs-short"
+            report = prune(job.go_on(), METHODS[method])
+            report["length_shift"] = {"task": given.task, "method": method, "seed": seed}
+            report["length_shift"] |= {"budget": given.budget}
+            report["groups"] = by_length(start, job.out, files)
+            write_json(portable(report), result)
+            for group in report["groups"]:
+                print(result.stem, group["name"], round(group["drop"], 2), round(group["flops_ratio"], 3))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The tasks of all experiments: where their data is, and the fine-tuned bases they start from.
+
+The environment variable THRESHER_DATA names a folder with these files (columns in brackets); the same data is
+on the hub as named:
+
+    sst2/train.tsv, dev.tsv (sentence, label)                      nyu-mll/glue, sst2
+    mrpc/train.tsv, dev.tsv (sentence1, sentence2, label)          nyu-mll/glue, mrpc
+    stsb/train.tsv, dev.tsv (sentence1, sentence2, score)          nyu-mll/glue, stsb
+    rte/train.tsv, dev.tsv (sentence1, sentence2, label)           nyu-mll/glue, rte
+    cola/train.tsv, dev.tsv (sentence, label)                      nyu-mll/glue, cola
+    qqp/train_9k.tsv, heldout_1k.tsv (question1, question2, label)  nyu-mll/glue, qqp; 10,000 rows of train
+    mnli/train_10k.tsv, dev_matched.tsv (premise, hypothesis, label)  nyu-mll/glue, mnli; 10,000 rows of train
+    ag_news_10k/train.tsv, test.tsv (text, label)                  fancyzhx/ag_news; 10,000 rows of train
+    imdb/train.jsonl.gz, test.jsonl.gz (text, label)               stanfordnlp/imdb
+    movie_reviews/all.jsonl.gz (text, label, fold)                 nltk/nltk_data, movie_reviews, in ten folds
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thresher.data import RowWriter, load_examples
+from thresher.demo import encoder_folder
+from thresher.training import Data, Job, TrainingSettings
+from thresher.training.recipes import finetune
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Task:
+    """One data set: files, columns, and how long to train."""
+
+    train: str
+    test: str
+    text: list[str]
+    max_length: int
+    base_epochs: float
+    epochs: float  # of the soft stage, and again of the hard one
+    label: str = "label"
+    train_rows: int | None = None  # a sample, where the file is larger than need be
+    test_rows: int | None = None
+    train_folds: tuple[int, ...] | None = None  # where one file holds all
+    test_folds: tuple[int, ...] | None = None
+
+
+PAIR = ["sentence1", "sentence2"]
+IMDB = "imdb/train.jsonl.gz", "imdb/test.jsonl.gz", ["text"]
+MOVIES = "movie_reviews/all.jsonl.gz", "movie_reviews/all.jsonl.gz", ["text"]
+TASKS = {
+    "sst2": Task("sst2/train.tsv", "sst2/dev.tsv", ["sentence"], 128, 1.0, 0.35),
+    "mrpc": Task("mrpc/train.tsv", "mrpc/dev.tsv", PAIR, 128, 6.0, 3.0),
+    "stsb": Task("stsb/train.tsv", "stsb/dev.tsv", PAIR, 128, 4.0, 2.0, "score"),
+    "ag_news": Task("ag_news_10k/train.tsv", "ag_news_10k/test.tsv", ["text"], 128, 2.0, 1.0),
+    "imdb": Task(*IMDB, 384, 2.0, 1.0, train_rows=5000, test_rows=5000),
+    "rte": Task("rte/train.tsv", "rte/dev.tsv", PAIR, 256, 6.0, 2.0),
+    "cola": Task("cola/train.tsv", "cola/dev.tsv", ["sentence"], 128, 4.0, 2.0),
+    "qqp": Task("qqp/train_9k.tsv", "qqp/heldout_1k.tsv", ["question1", "question2"], 128, 3.0, 1.5),
+    "mnli": Task("mnli/train_10k.tsv", "mnli/dev_matched.tsv", ["premise", "hypothesis"], 128, 3.0, 1.5),
+    "movie_reviews": Task(*MOVIES, 512, 4.0, 2.0, train_folds=tuple(range(8)), test_folds=(8, 9)),
+}
+
+
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """What every experiment is asked."""
+    parser = argparse.ArgumentParser(
+        description=f"{about}\n{__doc__}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("--work", type=Path, default=Path("runs"), help="for bases and pruned models")
+    parser.add_argument("--encoder", default=None, help="default: the MiniLM of the extra `demo`")
+    return parser
+
+
+def data(name: str, work: Path) -> Data:
+    """The files of a task; samples of larger files are written to `work`."""
+    task, folder = TASKS[name], Path(os.environ["THRESHER_DATA"])
+    work.mkdir(parents=True, exist_ok=True)
+    train, test = (
+        sample(folder / file, rows, folds, work / f"{name}-{part}.jsonl")
+        for part, file, rows, folds in (
+            ("train", task.train, task.train_rows, task.train_folds),
+            ("test", task.test, task.test_rows, task.test_folds),
+        )
+    )
+    return Data(train, task.text, test, task.label)
+
+
+def sample(source: Path, rows: int | None, folds: tuple[int, ...] | None, file: Path) -> str:
+    """Some rows of a file, by their fold or drawn with a fixed seed, as `file`; the file itself where all."""
+    if rows is None and folds is None:
+        return str(source)
+    if not file.exists():
+        columns = ["text"] if folds is None else ["text", "fold"]
+        examples = load_examples(str(source), columns, "label").remove_columns("line")
+        chosen = np.random.default_rng(0).permutation(len(examples))
+        if folds is not None:
+            chosen = np.flatnonzero(np.isin(np.array(examples["fold"][:], dtype=int), folds))
+        with RowWriter(partial := file.with_name("partial-" + file.name)) as writer:
+            for row in examples.select(chosen[:rows]):
+                writer.write({"text": row["text"], "label": row["label"]})
+        partial.replace(file)
+    return str(file)
+
+
+def base(name: str, seed: int, work: Path, encoder: str | None = None) -> Path:
+    """The folder of a fine-tuned model for a task, made if it is not there."""
+    task = TASKS[name]
+    folder = work / f"{name}-{task.max_length}-base-{seed}"
+    settings = TrainingSettings(
+        soft_epochs=0.0,
+        hard_epochs=task.base_epochs,
+        learning_rate=5e-5,
+        distill=0.0,
+        seed=seed,
+        evaluations=3,
+        dropout=False,  # which halves the time on CPUs
+    )
+    if not done(folder / "report.json", settings):
+        model = encoder or str(encoder_folder())
+        job = Job(model, data(name, work), folder, settings, task.max_length, extras=False)
+        finetune(job.go_on())
+    return folder
+
+
+def done(report: Path, settings: TrainingSettings) -> bool:
+    """Whether a run has its report already; refuses one that was made with other settings."""
+    if not report.exists():
+        return False
+    if settings.soft_epochs + settings.hard_epochs == 0:
+        return True  # nothing was trained
+    stored = json.loads(report.read_text())["settings"]
+    if other := [name for name, value in asdict(settings).items() if stored.get(name) != value]:
+        raise SystemExit(
+            f"{report} was made with another {other[0]}: {stored.get(other[0])}. Delete it to run again."
+        )
+    return True
+
+
+def portable(report: dict[str, Any]) -> dict[str, Any]:
+    """Without the paths of the machine that ran it."""
+    data = {
+        key: Path(value).name if key in ("train", "eval") else value for key, value in report["data"].items()
+    }
+    return report | {"model": Path(report["model"]).name, "out": Path(report["out"]).name, "data": data}
