@@ -99,10 +99,10 @@ def sample(source: Path, rows: int | None, folds: tuple[int, ...] | None, file: 
         return str(source)
     if not file.exists():
         columns = ["text"] if folds is None else ["text", "fold"]
-        examples = load_examples(str(source), columns, "label").remove_columns("line")
+        examples = load_examples(str(source), columns, "label")
         chosen = np.random.default_rng(0).permutation(len(examples))
-        if folds is not None:
-            chosen = np.flatnonzero(np.isin(np.array(examples["fold"][:], dtype=int), folds))
+        if folds is not None:  # which stands where the other text of a pair would
+            chosen = np.flatnonzero(np.isin(np.array(examples["text_pair"][:], dtype=int), folds))
         with RowWriter(partial := file.with_name("partial-" + file.name)) as writer:
             for row in examples.select(chosen[:rows]):
                 writer.write({"text": row["text"], "label": row["label"]})
