@@ -2,14 +2,15 @@
 
     python experiments/tables.py
 
-Prints one Markdown table a task and writes experiments/quality_at_budget.png. Runs with settings that
-were changed by --set stand in rows of their own.
+Prints Markdown: quality by task, method and budget; what --max-drop came to; the shift of lengths. Runs with
+settings that were changed by --set stand in rows of their own. Writes experiments/quality_at_budget.png.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -24,25 +25,25 @@ FIGURE = HERE / "quality_at_budget.png"
 Runs = dict[tuple[str, str, float], list[dict[str, Any]]]
 
 
-def load() -> Runs:
-    """Finished runs by task, method and budget; a ladder's rungs each under their own budget."""
+def load() -> list[dict[str, Any]]:
+    """The reports of all finished runs."""
+    return [json.loads(file.read_text()) for file in sorted((HERE / "results").glob("*.json"))]
+
+
+def at_budgets(reports: list[dict[str, Any]]) -> Runs:
+    """Runs of quality_at_budget.py by task, method and budget; a ladder's rungs each under their own."""
     found: Runs = defaultdict(list)
-    for file in sorted((HERE / "results").glob("*.json")):
-        report = json.loads(file.read_text())
-        if "experiment" not in report:
-            continue  # of an earlier form of the script
-        what, metric = report["experiment"], report["metric"]
+    for report in reports:
+        what, metric = report.get("experiment"), report.get("metric")
+        if what is None or what["budget"] is None:
+            continue
         name = " ".join([what["method"], *(f"{key}={value:g}" for key, value in what["changed"].items())])
-        rungs = report["ladder"] if len(report.get("ladder", [])) > 1 else []
-        if rungs:
+        points = report["ladder"]
+        if len(points) > 1:
             name += ", ladder"
-        points = rungs or [
-            {
-                "budget": what["budget"],
-                "flops_ratio": report["flops_ratio"],
-                "quality": report["quality"]["pruned"],
-            }
-        ]
+        else:
+            whole = {"flops_ratio": report["flops_ratio"], "quality": report["quality"]["pruned"]}
+            points = [{"budget": what["budget"], **whole}]
         for point in points:
             found[what["task"], name, point["budget"]].append(
                 {
@@ -50,6 +51,7 @@ def load() -> Runs:
                     "metric": metric,
                     "base": report["quality"]["base"][metric],
                     "pruned": point["quality"][metric],
+                    "lost": report["quality"]["base"][metric] - point["quality"][metric],
                     "ratio": point["flops_ratio"],
                     "minutes": report["seconds"] / 60,
                 }
@@ -57,50 +59,87 @@ def load() -> Runs:
     return found
 
 
-def spread(values: list[float], digits: int = 2) -> str:
+def lost(some: list[dict[str, Any]]) -> float:
+    return mean(run["lost"] for run in some)
+
+
+def spread(values: Iterable[float], digits: int = 2) -> str:
     """Mean, and standard deviation where there are several."""
+    values = list(values)
     text = f"{mean(values):.{digits}f}"
     return text if len(values) == 1 else f"{text} ({stdev(values):.{digits}f})"
 
 
-def table(task: str, runs: Runs) -> str:
-    """One task, best kept quality first within a budget."""
-    mine = {key: value for key, value in runs.items() if key[0] == task}
+def markdown(title: str, columns: str, rows: list[list[str]]) -> str:
+    lines = [f"### {title}\n", f"| {columns} |", "|" + "---|" * len(columns.split("|"))]
+    return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in rows)]) + "\n"
+
+
+def quality_table(task: str, runs: Runs) -> str:
+    """One task: the largest budget first, and in a budget what lost least."""
+    mine = {key: some for key, some in runs.items() if key[0] == task}
+    rows = []
+    for (_, method, budget), some in sorted(mine.items(), key=lambda item: (-item[0][2], lost(item[1]))):
+        numbers = [spread([run[key] for run in some]) for key in ("base", "pruned", "lost")]
+        seeds = " ".join(str(run["seed"]) for run in some)
+        ratio = spread([run["ratio"] for run in some], 3)
+        rows.append([method, f"{budget:g}", ratio, *numbers, seeds, spread([r["minutes"] for r in some], 0)])
     metric = next(iter(mine.values()))[0]["metric"]
-    lines = [
-        f"### {task}, {metric}\n",
-        "| method | budget | FLOPs ratio | base | pruned | lost | seeds | minutes a run |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for (_, method, budget), some in sorted(mine.items(), key=lambda item: (-item[0][2], _lost(item[1]))):
-        cells = [
-            method,
-            f"{budget:g}",
-            spread([run["ratio"] for run in some], 3),
-            spread([run["base"] for run in some]),
-            spread([run["pruned"] for run in some]),
-            spread([run["base"] - run["pruned"] for run in some]),
-            " ".join(str(run["seed"]) for run in some),
-            f"{mean(run['minutes'] for run in some):.0f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    columns = "method | budget | FLOPs ratio | base | pruned | lost | seeds | minutes"
+    return markdown(f"{task}, {metric}", columns, rows)
 
 
-def _lost(some: list[dict[str, Any]]) -> float:
-    return mean(run["base"] - run["pruned"] for run in some)
+def drop_table(reports: list[dict[str, Any]]) -> str:
+    """What --max-drop found on held-out texts, and what came of it on the test file."""
+    rows = []
+    for report in reports:
+        what = report.get("experiment")
+        if what is None or what.get("max_drop") is None:
+            continue
+        choice, interval = report["max_drop"], report["drop_interval"]
+        below = report["drop"] <= choice["bound"]
+        kept = "yes" if below else "within the error" if interval[0] <= choice["bound"] else "no"
+        rows.append(
+            [
+                what["task"],
+                str(what["seed"]),
+                f"{choice['drop']:.2f} ({choice['interval'][0]:.2f} to {choice['interval'][1]:.2f})",
+                str(choice["texts"]),
+                f"{report['quality']['base'][report['metric']]:.2f}",
+                f"{report['drop']:.2f} ({interval[0]:.2f} to {interval[1]:.2f})",
+                f"{report['flops_ratio']:.3f}",
+                kept if choice["kept"] else f"{kept}; said that it cannot be",
+                f"{report['seconds'] / 60:.0f}",
+            ]
+        )
+    columns = "task | seed | lost, held out (95 %) | texts | base | lost, test (95 %) | FLOPs ratio | kept"
+    return markdown("--max-drop 1%", f"{columns} | minutes", rows) if rows else ""
+
+
+def length_table(reports: list[dict[str, Any]]) -> str:
+    """Points lost and FLOPs ratio on texts of each range of lengths."""
+    rows = []
+    for report in reports:
+        if what := report.get("length_shift"):
+            cells = [what["task"], what["method"], f"{what['budget']:g}", str(what["seed"])]
+            for group in report["groups"]:
+                low, high = group["drop_interval"]
+                cells.append(f"{group['drop']:.2f} ({low:.2f} to {high:.2f}) at {group['flops_ratio']:.3f}")
+            rows.append(cells)
+    columns = "task | method | budget | seed | up to the median | up to the third quartile | longer"
+    return markdown("Trained on the shorter half", columns, rows) if rows else ""
 
 
 def figure(runs: Runs) -> None:
     """Points of quality lost against the FLOPs ratio, a panel for each task and a line for each method."""
     tasks = sorted({task for task, _, _ in runs})
     methods = sorted({method for _, method, _ in runs})
-    colours = dict(zip(methods, pyplot.get_cmap("tab10").colors * 3, strict=False))
+    colours = dict(zip(methods, pyplot.get_cmap("tab20").colors * 3, strict=False))
     canvas, panels = pyplot.subplots(1, len(tasks), figsize=(3.4 * len(tasks), 3.2), squeeze=False)
     for panel, task in zip(panels[0], tasks, strict=True):
         for method in methods:
             points = sorted(
-                (mean(run["ratio"] for run in some), -_lost(some))
+                (mean(run["ratio"] for run in some), -lost(some))
                 for (t, m, _), some in runs.items()
                 if (t, m) == (task, method)
             )
@@ -120,11 +159,14 @@ def figure(runs: Runs) -> None:
 
 
 def main() -> None:
-    runs = load()
+    reports = load()
+    runs = at_budgets(reports)
     if not runs:
         raise SystemExit("There are no results yet: run experiments/quality_at_budget.py first.")
     for task in sorted({task for task, _, _ in runs}):
-        print(table(task, runs))
+        print(quality_table(task, runs))
+    print(drop_table(reports))
+    print(length_table(reports))
     figure(runs)
     print(f"Figure: {FIGURE}")
 

@@ -287,3 +287,8 @@ def test_few_rows_tell_nothing_of_a_drop(files, base, tmp_path):
     few = files | {"train": tmp_path / "few.tsv"}
     with pytest.raises(UserError, match="too few to tell"):
         prune(job(few, tmp_path / "out", base, max_drop=1.0), PruningConfig())
+
+
+def test_budgets_are_named_in_one_place(files, base, tmp_path):
+    with pytest.raises(UserError, match="--budget"):
+        prune(job(files, tmp_path / "out", base, budget=0.6), PruningConfig(options={"budgets": [0.5]}))

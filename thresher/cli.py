@@ -219,6 +219,7 @@ def prune(
     hard_epochs: Annotated[float, typer.Option(help="Passes that recover quality, with real drops.")] = 1.0,
     learning_rate: Rate = 2e-5,
     threshold_learning_rate: Annotated[float, typer.Option(help="Learning rate of the thresholds.")] = 0.02,
+    score_learning_rate: Annotated[float, typer.Option(help="Learning rate of learned scores.")] = 5e-4,
     distill: Annotated[
         float, typer.Option(help="Share of the loss on base's outputs, the rest on labels.")
     ] = 0.9,
@@ -254,6 +255,7 @@ def prune(
         regularizer=regularizer or 0.0,
         learning_rate=learning_rate,
         threshold_learning_rate=threshold_learning_rate,
+        score_learning_rate=score_learning_rate,
         distill=distill,
         dropout=dropout,
         batch_size=batch_size,

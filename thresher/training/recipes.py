@@ -30,7 +30,7 @@ from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import load_base, load_dense, pruning_of
 from thresher.training.examples import Examples, base_outputs
 from thresher.training.job import Job, begin, check_folder
-from thresher.training.max_drop import choose
+from thresher.training.max_drop import Choice, choose
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import train
 
@@ -106,8 +106,7 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     history = run.train(job.settings)
     choice = None
     if job.settings.max_drop is not None:
-        measure = partial(predict, pruned, run.encoder, run.held_out.rows)
-        choice = choose(pruned, task, run.held_out, measure, job.settings.max_drop)
+        choice = run.within(job.settings.max_drop)
     dense = None
     if job.extras:
         with pruned.dense():
@@ -137,6 +136,8 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
 
 def _with_budgets(pruning: PruningConfig, budgets: list[float]) -> PruningConfig:
     """The model notes what it was trained for."""
+    if "budgets" in pruning.options:
+        raise UserError("The option budgets follows from the settings: name them with --budget.")
     kind = PRUNERS.get(pruning.pruner)
     if kind is not None and kind.ladder:
         return replace(pruning, options=pruning.options | {"budgets": budgets})
@@ -213,6 +214,19 @@ class _Run:
         """Quality of the model, as it stands, on eval."""
         found = predict(self.model, self.encoder, self.eval.rows)
         return self.eval.quality(self.task, found.logits), found
+
+    def within(self, drop: float) -> Choice:
+        """The cheapest point of the trained ladder that loses no more points than `drop`."""
+        with progress_bar() as bar:
+            point = bar.add_task("points of the ladder", total=len(self.held_out), note="")
+
+            def measure() -> Predictions:
+                bar.reset(point)
+                return predict(
+                    self.model, self.encoder, self.held_out.rows, advance=partial(bar.advance, point)
+                )
+
+            return choose(self.model, self.task, self.held_out, measure, drop)
 
     def report(
         self, command: str, settings: TrainingSettings, start: float, quality: dict[str, Any]

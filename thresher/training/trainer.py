@@ -172,7 +172,10 @@ def train(
     model.pruner.soft = False
     model.eval()
     if (trainer.state.best_metric or 0) < 0:
-        log.warning("No checkpoint of the hard stage was within the budget; train longer for a better model.")
+        log.warning(
+            "No checkpoint of the hard stage was within the budget, to which thresholds are now fitted; "
+            "train longer for a better model."
+        )
     for budget in each_rung():
         fit_budget(model.pruner, ratio, budget)
     return trainer.state.log_history

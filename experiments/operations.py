@@ -1,0 +1,85 @@
+"""Pruning, precision and distillation together: quality, operations and wall clock of each combination.
+
+    THRESHER_DATA=folder python experiments/operations.py imdb runs/imdb-ours-0.25-seed0 runs/imdb-none-...
+
+Measures folders that other experiments left, each in fp32, bf16 and int8, beside transformers in fp32
+(padded, sorted by length). Bit operations weigh a multiply-add by the bits of both its sides: int8 is of
+linear layers alone, attention is then in bf16. Writes experiments/results/operations-TASK.json; what it
+holds of a folder is not measured again. Leave the machine alone while it runs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks import RESULTS, arguments, data
+from thresher.data import load_examples
+from thresher.measure.evaluate import CALIBRATION, make_ready, open_model
+from thresher.measure.predict import Predictions, predict
+from thresher.measure.report import versions, write_json
+from thresher.measure.rivals import dense_model
+from thresher.measure.speed import speeds
+from thresher.model import PrunedModel
+
+BITS = {"fp32": (32, 32), "bf16": (16, 16), "int8": (8, 16)}  # of linear layers, and of attention
+
+
+def operations(model: PrunedModel, found: Predictions) -> tuple[float, float]:
+    """FLOPs of linear layers and of attention for all texts, of a model that attends to everything."""
+    config = model.config
+    d, f = config.hidden_size, config.intermediate_size
+    entry = np.concatenate([found.lengths[None], found.kept[:-1]]).astype(float)
+    linear = 2 * (3 * d * d * entry + (d * d + 2 * d * f) * found.kept).sum()
+    attention = 2 * d * (entry * (entry + found.kept)).sum()
+    assert np.isclose(linear + attention, found.flops.sum())
+    return float(linear), float(attention)
+
+
+def measure(folder: str, precision: str, files: Any) -> dict[str, Any]:
+    model, encoder, task = open_model(folder)
+    texts = load_examples(files.eval, files.text, files.label)
+    rows = encoder.encode_examples(texts)
+    some = np.random.default_rng(0).permutation(len(rows))[:CALIBRATION]
+    make_ready(model, encoder, rows.select(some)[:], precision)
+    found = predict(model, encoder, rows)
+    linear, attention = operations(model, found)
+    bits = BITS[precision]
+    return {
+        "layers": model.family.layers,
+        "quality": task.quality(found.logits, task.encode_all(texts, files.eval)),
+        "flops": linear + attention,
+        "bit_operations": linear * bits[0] ** 2 + attention * bits[1] ** 2,
+        "speed": speeds(model, dense_model(folder, "fp32"), encoder, texts),
+    }
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("folders", nargs="+")
+    given = parser.parse_args()
+    result = RESULTS / f"operations-{given.task}.json"
+    report = json.loads(result.read_text()) if result.exists() else {"task": given.task, "models": {}}
+    report["versions"] = versions()
+    for folder in given.folders:
+        rows = report["models"].setdefault(Path(folder).name, {})
+        for precision in BITS:
+            if precision not in rows:
+                rows[precision] = measure(folder, precision, data(given.task, given.work))
+                write_json(report, result)
+    for name, rows in report["models"].items():
+        for precision, row in rows.items():
+            rates = row["speed"]
+            print(
+                f"{name} {precision}: {next(iter(row['quality'].values())):.2f}, "
+                f"{row['flops'] / 1e12:.2f} TFLOPs, {row['bit_operations'] / 1e15:.2f} P bit operations, "
+                f"{rates['thresher']['texts_per_second']:.0f} texts/s, "
+                f"transformers {rates['transformers']['texts_per_second']:.0f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
