@@ -4,7 +4,7 @@
 
 Base is fine-tuned on texts of all lengths; pruning is trained on those of at most the median length, and the
 model is measured on the test texts up to their median, up to their third quartile, and beyond. One JSON per
-run goes to experiments/results; a run whose JSON is there is not run again.
+run goes to --results; a run whose JSON is there is not run again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from quality_at_budget import METHODS
-from tasks import RESULTS, TASKS, arguments, base, data, done, portable
+from tasks import TASKS, arguments, base, data, done, portable
 from thresher.config import PruningConfig
 from thresher.data import RowWriter, load_examples
 from thresher.measure.evaluate import open_model
@@ -75,12 +75,12 @@ def by_length(start: Path, folder: Path, files: Data) -> list[dict[str, Any]]:
     return groups
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--methods", nargs="+", default=["ours", "topk"], choices=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--budget", type=float, default=0.3)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     task, work = TASKS[given.task], given.work
     for seed in given.seeds:
         start = base(given.task, seed, work, given.encoder)
@@ -93,7 +93,7 @@ def main() -> None:
             settings = TrainingSettings(
                 soft_epochs=2 * task.epochs, hard_epochs=2 * task.epochs, budget=given.budget, seed=seed
             )
-            if done(result := RESULTS / f"{name}.json", settings):
+            if done(result := given.results / f"{name}.json", settings):
                 continue
             job = Job(str(start), short, work / name, settings, task.max_length, extras=False)
             job.outputs = start / "outputs-short"

@@ -4,7 +4,7 @@
 
 Measures folders that other experiments left, each in fp32, bf16 and int8, beside transformers in fp32
 (padded, sorted by length). Bit operations weigh a multiply-add by the bits of both its sides: int8 is of
-linear layers alone, attention is then in bf16. Writes experiments/results/operations-TASK.json; what it
+linear layers alone, attention is then in bf16. Writes operations-TASK.json to --results; what it
 holds of a folder is not measured again. Leave the machine alone while it runs.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks import RESULTS, arguments, data
+from tasks import arguments, data
 from thresher.data import load_examples
 from thresher.measure.evaluate import CALIBRATION, make_ready, open_model
 from thresher.measure.predict import Predictions, predict
@@ -57,11 +57,11 @@ def measure(folder: str, precision: str, files: Any) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__)
     parser.add_argument("folders", nargs="+")
-    given = parser.parse_args()
-    result = RESULTS / f"operations-{given.task}.json"
+    given = parser.parse_args(argv)
+    result = given.results / f"operations-{given.task}.json"
     report = json.loads(result.read_text()) if result.exists() else {"task": given.task, "models": {}}
     report["versions"] = versions()
     for folder in given.folders:

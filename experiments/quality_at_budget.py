@@ -3,7 +3,7 @@
     THRESHER_DATA=folder python experiments/quality_at_budget.py sst2 --methods ours paper topk --seeds 0 1 2
     THRESHER_DATA=folder python experiments/quality_at_budget.py sst2 --methods ours --max-drop 1
 
-One JSON per finished run goes to experiments/results; a run whose JSON is there is not run again,
+One JSON per finished run goes to --results; a run whose JSON is there is not run again,
 and an interrupted one goes on where it stopped. Fine-tuned bases and pruned models go to --work.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tasks import RESULTS, TASKS, arguments, base, data, done, portable
+from tasks import TASKS, arguments, base, data, done, portable
 from thresher.config import PruningConfig
 from thresher.measure.report import write_json
 from thresher.training import Job, TrainingSettings
@@ -50,7 +50,7 @@ def shallower(base: Path, budget: float, out: Path) -> float:
     return count / whole
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--methods", nargs="+", default=["ours"], choices=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -58,7 +58,7 @@ def main() -> None:
     how.add_argument("--budget", nargs="+", type=float, default=[0.4], help="several make a ladder")
     how.add_argument("--max-drop", type=float, help="points that may be lost, instead of a budget")
     parser.add_argument("--set", nargs="+", default=[], metavar="SETTING=NUMBER", help="of TrainingSettings")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     task, work = TASKS[given.task], given.work
     changed = {name: json.loads(value) for name, value in (pair.split("=") for pair in given.set)}
     budget, wanted = None, f"drop{given.max_drop}"
@@ -69,7 +69,7 @@ def main() -> None:
         start = base(given.task, seed, work, given.encoder)
         for method in given.methods:
             name = "-".join([given.task, method, wanted, *sorted(given.set), f"seed{seed}"])
-            result, out, model, deep = RESULTS / f"{name}.json", work / name, start, 1.0
+            result, out, model, deep = given.results / f"{name}.json", work / name, start, 1.0
             trained = {"soft_epochs": task.epochs, "hard_epochs": task.epochs, "seed": seed} | changed
             if method == "last-layer":  # changes no output, so there is nothing to train
                 trained |= {"soft_epochs": 0.0, "hard_epochs": 0.0}

@@ -3,12 +3,13 @@
     python experiments/tables.py
 
 Prints Markdown: quality by task, method and budget; what --max-drop came to; the shift of lengths. Runs with
-settings that were changed by --set stand in rows of their own. Writes experiments/quality_at_budget.png.
+settings that were changed by --set stand in rows of their own. Writes a figure beside the folder of results.
 """
 
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,20 +21,22 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-HERE = Path(__file__).parent
-FIGURE = HERE / "quality_at_budget.png"
+from tasks import RESULTS
+
+MOST_LOST, MOST_COUNTED = 1.0, 5.0  # points; and the reduction beyond which more does not count in the mean
+PRECISIONS = ("fp32", "bf16", "int8")  # that pruned models run in; transformers beside them in fp32
 Runs = dict[tuple[str, str, float], list[dict[str, Any]]]
 
 
-def load() -> list[dict[str, Any]]:
-    """The reports of all finished runs."""
-    return [json.loads(file.read_text()) for file in sorted((HERE / "results").glob("*.json"))]
+def load(results: Path) -> dict[str, dict[str, Any]]:
+    """The reports of all finished runs, by name."""
+    return {file.stem: json.loads(file.read_text()) for file in sorted(results.glob("*.json"))}
 
 
-def at_budgets(reports: list[dict[str, Any]]) -> Runs:
+def at_budgets(reports: dict[str, dict[str, Any]]) -> Runs:
     """Runs of quality_at_budget.py by task, method and budget; a ladder's rungs each under their own."""
     found: Runs = defaultdict(list)
-    for report in reports:
+    for report in reports.values():
         what, metric = report.get("experiment"), report.get("metric")
         if what is None or what["budget"] is None:
             continue
@@ -89,10 +92,10 @@ def quality_table(task: str, runs: Runs) -> str:
     return markdown(f"{task}, {metric}", columns, rows)
 
 
-def drop_table(reports: list[dict[str, Any]]) -> str:
+def drop_table(reports: dict[str, dict[str, Any]]) -> str:
     """What --max-drop found on held-out texts, and what came of it on the test file."""
     rows = []
-    for report in reports:
+    for report in reports.values():
         what = report.get("experiment")
         if what is None or what.get("max_drop") is None:
             continue
@@ -116,10 +119,10 @@ def drop_table(reports: list[dict[str, Any]]) -> str:
     return markdown("--max-drop 1%", f"{columns} | minutes", rows) if rows else ""
 
 
-def length_table(reports: list[dict[str, Any]]) -> str:
+def length_table(reports: dict[str, dict[str, Any]]) -> str:
     """Points lost and FLOPs ratio on texts of each range of lengths."""
     rows = []
-    for report in reports:
+    for report in reports.values():
         if what := report.get("length_shift"):
             cells = [what["task"], what["method"], f"{what['budget']:g}", str(what["seed"])]
             for group in report["groups"]:
@@ -130,7 +133,34 @@ def length_table(reports: list[dict[str, Any]]) -> str:
     return markdown("Trained on the shorter half", columns, rows) if rows else ""
 
 
-def figure(runs: Runs) -> None:
+def headline_table(runs: Runs, reports: dict[str, dict[str, Any]]) -> str:
+    """Per task the smallest budget at which ours loses a point at most, and the speed measured there."""
+    rows, ratios = [], []
+    for task in sorted({task for task, _, _ in runs}):
+        fit = {
+            budget: some
+            for (name, method, budget), some in runs.items()
+            if (name, method) == (task, "ours") and lost(some) <= MOST_LOST
+        }
+        if not fit:
+            continue
+        budget = min(fit)
+        some = fit[budget]
+        ratio = mean(run["ratio"] for run in some)
+        ratios.append(max(ratio, 1 / MOST_COUNTED))
+        numbers = [spread([run[key] for run in some]) for key in ("base", "pruned")]
+        rows.append([task, some[0]["metric"], *numbers, f"{1 / ratio:.1f} x"])
+        models = reports.get(f"operations-{task}", {"models": {}})["models"]
+        speed = models.get(f"{task}-ours-{budget:g}-seed{some[0]['seed']}", {})
+        rows[-1] += [f"{speed[p]['speed']['ratio']:.1f} x" if p in speed else "" for p in PRECISIONS]
+    if not ratios:
+        return ""
+    rows.append(["mean", "", "", "", f"{1 / mean(ratios):.1f} x", *[""] * len(PRECISIONS)])
+    columns = "task | metric | base | pruned | fewer FLOPs | " + " | ".join(PRECISIONS)
+    return markdown("At most a point lost", columns, rows)
+
+
+def figure(runs: Runs, file: Path) -> None:
     """Points of quality lost against the FLOPs ratio, a panel for each task and a line for each method."""
     tasks = sorted({task for task, _, _ in runs})
     methods = sorted({method for _, method, _ in runs})
@@ -155,20 +185,24 @@ def figure(runs: Runs) -> None:
     }
     canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, fontsize=8)
     canvas.tight_layout(rect=(0, 0.1, 1, 1))
-    canvas.savefig(FIGURE, dpi=150)
+    canvas.savefig(file, dpi=150)
 
 
-def main() -> None:
-    reports = load()
+def main(argv: list[str] | None = None) -> None:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    results = parser.parse_args(argv).results
+    reports = load(results)
     runs = at_budgets(reports)
     if not runs:
         raise SystemExit("There are no results yet: run experiments/quality_at_budget.py first.")
+    print(headline_table(runs, reports))
     for task in sorted({task for task, _, _ in runs}):
         print(quality_table(task, runs))
     print(drop_table(reports))
     print(length_table(reports))
-    figure(runs)
-    print(f"Figure: {FIGURE}")
+    figure(runs, file := results.parent / "quality_at_budget.png")
+    print(f"Figure: {file}")
 
 
 if __name__ == "__main__":

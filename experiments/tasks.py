@@ -75,6 +75,7 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--work", type=Path, default=Path("runs"), help="for bases and pruned models")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="for a JSON per finished run")
     parser.add_argument("--encoder", default=None, help="default: the MiniLM of the extra `demo`")
     return parser
 

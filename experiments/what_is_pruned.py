@@ -2,8 +2,8 @@
 
     THRESHER_DATA=folder python experiments/what_is_pruned.py sst2 --budget 0.4 --seeds 0 1 2
 
-Wants the models that quality_at_budget.py left in --work. Writes experiments/results/what_is_pruned-TASK.json
-and, from it, experiments/what_is_pruned-TASK.png.
+Wants the models that quality_at_budget.py left in --work. Writes what_is_pruned-TASK.json to --results
+and, from it, a figure beside that folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from matplotlib import pyplot
 from scipy.stats import spearmanr
 
-from tasks import RESULTS, arguments, data
+from tasks import arguments, data
 from thresher.data import load_examples
 from thresher.measure.evaluate import open_model
 from thresher.measure.predict import predict
@@ -168,19 +168,19 @@ def _ink(share: float) -> str:
     return "white" if share > 0.6 else "#222222"
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--method", default="ours")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--budget", type=float, default=0.4)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     models = [given.work / f"{given.task}-{given.method}-{given.budget:g}-seed{seed}" for seed in given.seeds]
     if absent := [str(model) for model in models if not (model / "config.json").exists()]:
         raise SystemExit(f"Run quality_at_budget.py first: there is no {', '.join(absent)}.")
-    result = RESULTS / f"what_is_pruned-{given.task}.json"
+    result = given.results / f"what_is_pruned-{given.task}.json"
     write_json(survey(given.task, models, given.work), result)
     found = json.loads(result.read_text())
-    figure(found, file := RESULTS.parent / f"what_is_pruned-{given.task}.png")
+    figure(found, file := given.results.parent / f"what_is_pruned-{given.task}.png")
     for name, shares in found["alive_by_kind"].items():
         print(f"{name:16}", " ".join(f"{share:4.0%}" for share in shares))
     print("rank correlation between seeds:", [round(value, 3) for value in found["rank_correlation"]])

@@ -53,13 +53,12 @@ def save_model(folder: Path, names: tuple[str, ...] = ("neg", "pos"), **config: 
             num_hidden_layers=4,
             num_attention_heads=2,
             intermediate_size=64,
-            max_position_embeddings=64,
             initializer_range=0.15,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
             id2label=dict(enumerate(names)),
             label2id={name: i for i, name in enumerate(names)},
-            **config,
+            **({"max_position_embeddings": 64} | config),
         )
     )
     model.save_pretrained(folder)

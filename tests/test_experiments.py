@@ -1,0 +1,125 @@
+"""The scripts of experiments/ from data to tables, on a toy encoder and a toy language."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import toy
+
+SCRIPTS = Path(__file__).parent.parent / "experiments"
+TASK = "ag_news"  # of single texts, with columns text and label
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    """The modules, which find each other as they do when they are run."""
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        import length_shift
+        import operations
+        import quality_at_budget
+        import tables
+        import what_is_pruned
+
+        yield {
+            module.__name__: module
+            for module in (quality_at_budget, tables, length_shift, operations, what_is_pruned)
+        }
+    finally:
+        sys.path.remove(str(SCRIPTS))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "data" / "ag_news_10k").mkdir(parents=True)
+    toy.write_tsv(folder / "data" / "ag_news_10k" / "train.tsv", 400)
+    toy.write_tsv(folder / "data" / "ag_news_10k" / "test.tsv", 100, seed=1)
+    toy.save_model(folder / "encoder", max_position_embeddings=128)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(scripts, world):
+    """Run a script's main; gives what it printed."""
+
+    def run(name: str, *argv: str, capsys) -> str:
+        places = ["--results", str(world / "results")]
+        if name != "tables":
+            places += ["--work", str(world / "work"), "--encoder", str(world / "encoder")]
+        scripts[name].main([*([] if name == "tables" else [TASK]), *argv, *places])
+        return capsys.readouterr().out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THRESHER_DATA", str(world / "data"))
+        yield run
+
+
+def test_methods_run_once_and_stand_in_the_tables(run, world, capsys):
+    methods = ("ours", "topk", "last-layer", "shallow", "none")
+    asked = ("quality_at_budget", "--methods", *methods, "--seeds", "0", "--budget", "0.5")
+    printed = run(*asked, capsys=capsys)
+    assert printed.count("\n") >= len(methods)
+    files = {file.stem: json.loads(file.read_text()) for file in (world / "results").glob("*.json")}
+    assert sorted(files) == sorted(f"{TASK}-{method}-0.5-seed0" for method in methods)
+    assert all(report["data"]["train"] == "train.tsv" for report in files.values())  # and no path
+    ratios = {
+        name.removeprefix(f"{TASK}-").removesuffix("-0.5-seed0"): r["flops_ratio"]
+        for name, r in files.items()
+    }
+    assert ratios["none"] == 1.0
+    assert 0.75 < ratios["last-layer"] < 0.9
+    assert 0.25 < ratios["shallow"] <= 0.5  # two layers of four, and the last one is cheap
+    assert ratios["ours"] == pytest.approx(0.5, abs=0.05)
+    assert run(*asked, capsys=capsys) == ""  # nothing is run again
+    table = run("tables", capsys=capsys)
+    for method in methods:
+        assert f"| {method} | 0.5 | {ratios[method]:.3f} |" in table
+    assert (world / "quality_at_budget.png").exists()
+    file = world / "results" / f"{TASK}-topk-0.5-seed0.json"
+    before = file.read_text()
+    file.write_text(before.replace('"distill": 0.9', '"distill": 0.5'))
+    with pytest.raises(SystemExit, match="another distill"):
+        run(*asked, capsys=capsys)
+    file.write_text(before)
+
+
+def test_what_is_pruned_is_surveyed(run, world, capsys):
+    run("quality_at_budget", "--methods", "ours", "--seeds", "0", "--budget", "0.5", capsys=capsys)
+    printed = run("what_is_pruned", "--seeds", "0", "--budget", "0.5", capsys=capsys)
+    assert "[CLS]" in printed
+    found = json.loads((world / "results" / f"what_is_pruned-{TASK}.json").read_text())
+    alive = found["alive_by_kind"]
+    assert alive["[CLS]"] == [1.0] * 4
+    assert alive["[SEP]"] == [1.0, 1.0, 1.0, 0.0]
+    share, layers = found["share_of_tokens"], range(4)
+    total = [sum(share[name] * alive[name][layer] for name in alive) for layer in layers]
+    assert total == pytest.approx(found["alive_by_model"][0])
+    assert {"film", "good"} & {word for key in ("kept_longest", "dropped_first") for word, _ in found[key]}
+
+
+def test_lengths_shift(run, world, capsys):
+    run("length_shift", "--methods", "ours", "--budget", "0.6", capsys=capsys)
+    report = json.loads((world / "results" / f"length-shift-{TASK}-ours-0.6-seed0.json").read_text())
+    groups = report["groups"]
+    assert sum(group["texts"] for group in groups) == 100
+    assert groups[0]["tokens"][1] == groups[1]["tokens"][0] < groups[2]["tokens"][1]
+    longest = max(
+        len(line.split()) for line in (world / "work" / f"{TASK}-short.jsonl").read_text().splitlines()
+    )
+    assert longest < 24
+    assert "0.6 | 0 |" in run("tables", capsys=capsys)
+
+
+def test_operations_of_each_precision(run, world, capsys):
+    run("quality_at_budget", "--methods", "ours", "--seeds", "0", "--budget", "0.5", capsys=capsys)
+    run("operations", str(world / "work" / f"{TASK}-ours-0.5-seed0"), capsys=capsys)
+    (rows,) = json.loads((world / "results" / f"operations-{TASK}.json").read_text())["models"].values()
+    assert list(rows) == ["fp32", "bf16", "int8"]
+    bits = [rows[name]["bit_operations"] for name in rows]
+    assert bits[0] == pytest.approx(4 * bits[1], rel=0.01)  # bfloat16 moves a token or two
+    assert bits[1] > bits[2] > bits[1] / 4
