@@ -223,6 +223,9 @@ def prune(
     distill: Annotated[
         float, typer.Option(help="Share of the loss on base's outputs, the rest on labels.")
     ] = 0.9,
+    distill_hidden: Annotated[
+        float, typer.Option(help="Weight of the loss on base's hidden states; 0 saves memory and time.")
+    ] = 1.0,
     dropout: Dropout = None,
     batch_size: Batch = 32,
     accumulation: Accumulation = 1,
@@ -257,6 +260,7 @@ def prune(
         threshold_learning_rate=threshold_learning_rate,
         score_learning_rate=score_learning_rate,
         distill=distill,
+        distill_hidden=distill_hidden,
         dropout=dropout,
         batch_size=batch_size,
         accumulation=accumulation,

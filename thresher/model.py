@@ -175,6 +175,7 @@ class PrunedModel(nn.Module):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        output_hidden_states: bool = False,
         return_dict: bool | None = None,
     ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
         """Classify or score a padded batch.
@@ -187,6 +188,9 @@ class PrunedModel(nn.Module):
         token_type_ids : int64 tensor [batch, length], optional
         labels : tensor, optional
             As the transformers model takes them; the output then has a loss.
+        output_hidden_states : bool
+            The output then has ``hidden_states``, one tensor ``[survivors, dim]`` for each layer: of the
+            tokens that the trace says are alive behind it, packed.
 
         Returns
         -------
@@ -203,17 +207,26 @@ class PrunedModel(nn.Module):
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         packed, *values = PackedBatch.from_padded(mask, input_ids, types)
-        logits, trace = self.run(packed, *values)
+        states: list[Tensor] | None = [] if output_hidden_states else None
+        logits, trace = self.run(packed, values[0], values[1], states)
         loss = None if labels is None else ForSequenceClassificationLoss(labels, logits, self.config)
-        output = SequenceClassifierOutput(loss=loss, logits=logits)
+        hidden_states = None if states is None else tuple(states)
+        output = SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states)
         if return_dict is False:
             return output.to_tuple()
         # A plain attribute: as an item it would break pipelines and Trainer, which gather items.
         output.trace = trace
         return output
 
-    def run(self, packed: PackedBatch, input_ids: Tensor, token_types: Tensor) -> tuple[Tensor, Trace]:
-        """Logits ``[batch, labels]`` and the trace, from packed ids ``[tokens]``."""
+    def run(
+        self,
+        packed: PackedBatch,
+        input_ids: Tensor,
+        token_types: Tensor,
+        states: list[Tensor] | None = None,
+    ) -> tuple[Tensor, Trace]:
+        """Logits ``[batch, labels]`` and the trace, from packed ids ``[tokens]``; hidden states behind each
+        layer are put to `states`."""
         family, exact = self.family, self.pruner.accumulates
         packed = replace(packed, round_rows=self.engine.round_rows)
         family.check_length(int(packed.lengths.max()))
@@ -255,6 +268,8 @@ class PrunedModel(nn.Module):
                 packed.positions_with_spare,
                 None if gate is None else packed.with_spare(gate),
             )
+            if states is not None:
+                states.append(hidden[: packed.tokens])
         weight = log_weight.exp() if log_weight is not None and exact else None
         return family.logits(hidden[: packed.tokens], packed, weight), trace
 

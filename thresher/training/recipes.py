@@ -68,7 +68,7 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     if bad := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
         raise UserError(f"{job.model} lacks weights of the encoder itself: {bad[0]} and {len(bad) - 1} more.")
     dense = PrunedModel(model, PruningConfig("none"))
-    settings = replace(job.settings, soft_epochs=0.0, budget=None, distill=0.0)
+    settings = replace(job.settings, soft_epochs=0.0, budget=None, distill=0.0, distill_hidden=0.0)
     settings.dropout = job.settings.dropout is not False
     run = _Run(job, dense, task, examples, load_tokenizer(job.model))
     begin(job, {"kind": kind})

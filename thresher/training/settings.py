@@ -41,6 +41,9 @@ class TrainingSettings:
     distill : float
         Share of the loss that asks for base's outputs rather than for the labels. Without labels
         it is 1 whatever is said here.
+    distill_hidden : float
+        Weight of the loss that asks survivors' hidden states to be base's, layer by layer. It takes a second
+        model in memory, and base's forward pass in every step. 0: none.
     batch_size, accumulation : int
         Texts in a forward pass, and passes in a step.
     weight_decay, warmup : float
@@ -64,6 +67,7 @@ class TrainingSettings:
     temperature_end: float = 0.03
     dropout: bool | None = None
     distill: float = 0.9
+    distill_hidden: float = 1.0
     batch_size: int = 32
     accumulation: int = 1
     weight_decay: float = 0.01
@@ -88,6 +92,8 @@ class TrainingSettings:
             raise UserError("batch_size, accumulation and evaluations must be 1 or more.")
         if not 0 <= self.distill <= 1:
             raise UserError(f"distill is {self.distill}; it is a share of the loss: from 0 to 1.")
+        if self.distill_hidden < 0:
+            raise UserError(f"distill_hidden is {self.distill_hidden}; it is a weight: 0 or more.")
         if self.soft_epochs < 0 or self.hard_epochs < 0:
             raise UserError("soft_epochs and hard_epochs must not be negative.")
 

@@ -25,6 +25,7 @@ from thresher.tasks import Task
 from thresher.text import TextEncoder
 from thresher.training.budget import BudgetController, check_reachable, fit_budget
 from thresher.training.examples import Collator, Examples
+from thresher.training.hidden import Teacher, hidden_loss
 from thresher.training.max_drop import keep_reachable
 from thresher.training.progress import Interrupted, InterruptHandler, RichProgress
 from thresher.training.settings import TrainingSettings
@@ -207,6 +208,7 @@ class PruningTrainer(Trainer):
         super().__init__(**kwargs)
         self.pruned: PrunedModel = kwargs["model"]
         self.encoder, self.task, self.settings, self.held_out = encoder, task, settings, held_out
+        self.teacher = Teacher(self.pruned, settings.autocast) if settings.distill_hidden else None
 
     @property
     def controller(self) -> BudgetController:
@@ -237,12 +239,19 @@ class PruningTrainer(Trainer):
         with torch.autocast(
             model.device.type, self.settings.autocast, enabled=self.settings.autocast is not None
         ):
-            output = model(**inputs)
+            output = model(**inputs, output_hidden_states=self.teacher is not None)
         logits = output.logits.float()
         loss = distillation_loss(self.task, logits, base) if base is not None else logits.new_zeros(())
         if labels is not None:
             share = self.settings.distill if base is not None else 0.0
             loss = share * loss + (1 - share) * ForSequenceClassificationLoss(labels, logits, model.config)
+        pruner = self.pruned.pruner
+        # Gates that do not accumulate scale hidden states: those cannot be base's.
+        if self.teacher is not None and (pruner.accumulates or not pruner.learning):
+            wanted = self.teacher.states(inputs)
+            loss = loss + self.settings.distill_hidden * hidden_loss(
+                output.trace, output.hidden_states, wanted
+            )
         loss = loss + self.controller.penalty(output.trace)
         if not torch.isfinite(loss):
             raise TrainingDiverged(
