@@ -73,6 +73,8 @@ def main(argv: list[str] | None = None) -> None:
             trained = {"soft_epochs": task.epochs, "hard_epochs": task.epochs, "seed": seed} | changed
             if method == "last-layer":  # changes no output, so there is nothing to train
                 trained |= {"soft_epochs": 0.0, "hard_epochs": 0.0}
+            if method == "shallow":  # it cannot be told what base's hidden states are
+                trained |= {"distill_hidden": 0.0}
             settings = TrainingSettings(budget=budget, max_drop=given.max_drop, **trained)
             if done(result, settings):
                 continue

@@ -65,5 +65,6 @@ def hidden_loss(trace: Trace, states: tuple[Tensor, ...], wanted: tuple[Tensor, 
         else:
             # Detached: a token shall not be dropped for the sake of this loss.
             weight = step.log_weight_out.detach().exp()
+            weight = weight if step.keep is None else weight[step.keep]
             total = total + (error * weight).sum() / weight.sum()
     return total / len(trace.steps)
