@@ -33,9 +33,10 @@ def by_loops(pruned, inputs, trace, states, wanted):
         base = wanted[layer].double()
         unit = sum(float(((column - column.mean()) ** 2).mean()) for column in base.T) / base.shape[1]
         errors, weights, at = [], [], 0
+        found = states[layer].detach().double()
         for row in range(len(real)):
             for position in trace.positions(row)[layer]:
-                difference = states[layer][at].double() - base[starts[row] + position]
+                difference = found[at] - base[starts[row] + position]
                 errors.append(sum(float(x) ** 2 for x in difference) / base.shape[1] / unit)
                 gate = step.log_weight_out
                 here = at if step.keep is None else step.keep.nonzero().flatten().tolist()[at]
