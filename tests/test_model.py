@@ -178,7 +178,7 @@ def test_unsupported_models_are_refused(make, message):
     [
         (PruningConfig("better"), "no pruner 'better'; choose one of: threshold, topk"),
         (PruningConfig("none", {"k": 1}), "no option 'k'; its options are: none"),
-        (PruningConfig("threshold", {"gate": "soft"}), "no gate 'soft'; choose one of: drawn, exact, paper"),
+        (PruningConfig("threshold", {"gate": "soft"}), "no gate 'soft'; choose one of: exact, paper"),
         (PruningConfig("threshold", {"normalization": "x"}), "no normalization 'x'"),
         (PruningConfig("topk", {"dense_layers": 4}), "first 4 of 4 layers dense"),
     ],

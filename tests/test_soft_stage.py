@@ -7,14 +7,13 @@ from thresher.pruners import PRUNERS
 
 from .cases import LENGTHS, THRESHOLDS, build, clear_case, every_family, every_learner, soften, tolerance
 from .reference import masked_reference
-from .test_attention import ragged
 from .tiny import random_inputs
 
 TEMPERATURE = 0.25
 FORMS = {  # options of the pruner; the scores of "learned" are importance while their vectors are 0
     "exact": {"gate": "exact", "score": "attention"},
     "paper": {"gate": "paper", "score": "attention"},
-    "learned": {"gate": "exact", "score": "both"},
+    "learned": {"score": "both"},
 }
 forms = pytest.mark.parametrize("form", FORMS)
 
@@ -103,7 +102,7 @@ def test_mean_gate_of_texts_that_are_all_prefix():
 @pytest.mark.usefixtures("no_grad")
 def test_temperature_to_zero_is_the_hard_model(family, pruner):
     """The exact form: outputs and FLOPs, not only the masks."""
-    pruned = build(family, pruner, options={"gate": "exact"} if pruner == "threshold" else None)
+    pruned = build(family, pruner)
     assert pruned.pruner.accumulates
     inputs, reference, _ = clear_case(pruned, family, pruner)
     assert (reference.flops < reference.dense_flops)[torch.tensor(LENGTHS) > 2].all()
@@ -146,24 +145,6 @@ def test_gates_are_between_0_and_1_with_a_half_at_the_threshold(family, form):
         assert (gate.diff() >= 0).all()
         assert gate[packed.tokens // 2] == 0.5
         assert decision.log_gate.exp().mean() > 0.1  # on real scores, neither all open nor shut
-
-
-@pytest.mark.parametrize("score", ["attention", "both"])
-@pytest.mark.usefixtures("no_grad")
-def test_a_drawn_gate_is_yes_as_often_as_the_exact_one_is_open(score):
-    drawn, exact = (
-        soften(build("bert", options={"gate": gate, "score": score}), TEMPERATURE).pruner
-        for gate in ("drawn", "exact")
-    )
-    draws, packed = 4000, ragged([2, 3])
-    importance = torch.tensor([1.1, 0.6, 0.4, 1.0, 1.6], dtype=torch.float64)
-    hidden = torch.zeros(5, drawn.dim, dtype=torch.float64)
-    wanted = exact(1, importance, hidden, packed).log_gate.exp()
-    gates = torch.stack([drawn(1, importance, hidden, packed).log_gate.exp() for _ in range(draws)])
-    torch.testing.assert_close((gates > 0.5).double().mean(0), wanted, atol=4 * 0.5 / draws**0.5, rtol=0)
-    assert ((gates < 0.1) | (gates > 0.9)).double().mean() > 0.5
-    assert (wanted > 0.1).all()
-    assert (wanted < 0.99).all()
 
 
 @every_learner

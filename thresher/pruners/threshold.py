@@ -14,7 +14,6 @@ from thresher.pruners.score import fair_scores
 PAPER_LENGTH = 128
 LEAST = 0.02  # threshold of a learned score while it learns: nearer to 0 it would get no gradient
 TINY = 1e-6  # least score of which a logarithm is taken
-RELAXED = 0.5  # temperature of the relaxation of drawn gates: towards 0 they are yes or no
 SMALLEST = 1e-3  # threshold, in fair shares, from which a budget can still be reached by factors
 
 
@@ -24,13 +23,9 @@ class Threshold(Pruner):
     Parameters
     ----------
     layers, dim : int
-    gate : {"drawn", "exact", "paper"}
-        Form of the gate in the soft stage. ``exact`` and ``paper``: ``sigmoid((score - threshold) / T)``, or
-        with learned scores ``sigmoid(log(score / threshold) / 2T)``; see `Pruner.accumulates` for what the
-        model does with it. ``drawn``: this is the probability that the token stays, and the gate is near 0 or
-        1 at random (the binary concrete distribution of arXiv 1611.00712), used as the exact one. Gates that
-        are not drawn invite cheating: tokens that are all half alive cost half, and attention, which is
-        relative, does not notice.
+    gate : {"exact", "paper"}
+        Form of the gate in the soft stage: ``sigmoid((importance - threshold) / T)``, or with learned scores
+        ``sigmoid(log(score / threshold) / 2T)``. See `Pruner.accumulates` for what the model does with it.
     normalization : {"fair-share", "paper"}
         ``fair-share``: thresholds are multiples of the mean attention received, at any length.
         ``paper``: importance is divided by the number of alive tokens and the threshold is
@@ -55,17 +50,17 @@ class Threshold(Pruner):
         self,
         layers: int,
         dim: int,
-        gate: str = "drawn",
+        gate: str = "exact",
         normalization: str = "fair-share",
         score: str = "both",
         learned: bool = True,
         budgets: Sequence[float] = (),
     ):
         super().__init__(layers, dim)
-        _choose("gate", gate, ("drawn", "exact", "paper"))
+        _choose("gate", gate, ("exact", "paper"))
         _choose("normalization", normalization, ("fair-share", "paper"))
         _choose("score", score, ("attention", "both", "hidden"))
-        self.accumulates, self.drawn = gate != "paper", gate == "drawn"
+        self.accumulates = gate == "exact"
         self.normalization, self.score, self.budgets = normalization, score, tuple(budgets)
         self.table = nn.Parameter(torch.zeros(max(1, len(budgets)), layers, dtype=torch.float32))
         if not learned:
@@ -107,19 +102,16 @@ class Threshold(Pruner):
             with torch.set_grad_enabled(self.learning and torch.is_grad_enabled()):
                 importance = fair_scores(importance, hidden, self.weight[layer], packed, alone)
         threshold = self.table[self.rung, layer].to(importance.dtype)
-        if not self.learning:
-            return Decision(keep=importance >= threshold)
-        if self.score == "attention":
-            logit = (importance - threshold) / self.temperature
-        else:
+        if self.learning:
+            # A sum of logsigmoid over layers is safe where log(sigmoid(x)) gives NaN gradients.
+            if self.score == "attention":
+                return Decision(log_gate=F.logsigmoid((importance - threshold) / self.temperature))
             # A learned score has no unit: how far it is from its threshold is a ratio. In units, scores
             # would shrink until gates of any temperature are half open.
             threshold = threshold + (LEAST - threshold).clamp(min=0).detach()
-            logit = (importance.clamp(min=TINY).log() - threshold.log()) / (2 * self.temperature)
-        if self.drawn:
-            logit = (logit + torch.rand_like(logit).logit(eps=TINY)) / RELAXED
-        # A sum of logsigmoid over layers is safe where log(sigmoid(x)) gives NaN gradients.
-        return Decision(log_gate=F.logsigmoid(logit))
+            ratio = importance.clamp(min=TINY).log() - threshold.log()
+            return Decision(log_gate=F.logsigmoid(ratio / (2 * self.temperature)))
+        return Decision(keep=importance >= threshold)
 
 
 def _choose(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -15,7 +15,7 @@ from thresher.pruners import Pruner
 
 # Soft stage: an augmented Lagrangian. The multiplier rises by ASCENT times the miss in every step;
 # STIFFNESS adds a pull in proportion to the miss, which damps it.
-ASCENT, STIFFNESS = 0.5, 20.0
+ASCENT, STIFFNESS = 0.1, 4.0
 # Hard stage: all thresholds are multiplied by exp(HOLD * miss) in every step; the miss is smoothed.
 HOLD, SMOOTHING = 0.1, 0.9
 OVERSHOOT = 0.02  # FLOPs ratio above the budget at which a checkpoint may still be chosen
