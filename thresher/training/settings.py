@@ -42,8 +42,8 @@ class TrainingSettings:
         Share of the loss that asks for base's outputs rather than for the labels. Without labels
         it is 1 whatever is said here.
     distill_hidden : float
-        Weight of the loss that asks survivors' hidden states to be base's, layer by layer. It takes a second
-        model in memory, and base's forward pass in every step. 0: none.
+        Weight of the loss of the hard stage that asks survivors' hidden states to be base's, layer by layer.
+        It takes a second model in memory, and base's forward pass in every hard step. 0: none.
     batch_size, accumulation : int
         Texts in a forward pass, and passes in a step.
     weight_decay, warmup : float

@@ -245,9 +245,9 @@ class PruningTrainer(Trainer):
         if labels is not None:
             share = self.settings.distill if base is not None else 0.0
             loss = share * loss + (1 - share) * ForSequenceClassificationLoss(labels, logits, model.config)
-        pruner = self.pruned.pruner
-        # Gates that do not accumulate scale hidden states: those cannot be base's.
-        if self.teacher is not None and (pruner.accumulates or not pruner.learning):
+        # Not in the soft stage. Tokens that are all half alive cost half, and attention, which is relative,
+        # does not notice: hidden states would be base's, and the hard model's would not.
+        if self.teacher is not None and not self.pruned.pruner.learning:
             wanted = self.teacher.states(inputs)
             loss = loss + self.settings.distill_hidden * hidden_loss(
                 output.trace, output.hidden_states, wanted
