@@ -217,7 +217,7 @@ def prune(
     ] = None,
     soft_epochs: Annotated[float, typer.Option(help="Passes that learn thresholds, with gates.")] = 1.0,
     hard_epochs: Annotated[float, typer.Option(help="Passes that recover quality, with real drops.")] = 1.0,
-    learning_rate: Rate = 2e-5,
+    learning_rate: Rate = 5e-5,
     threshold_learning_rate: Annotated[float, typer.Option(help="Learning rate of the thresholds.")] = 0.02,
     score_learning_rate: Annotated[float, typer.Option(help="Learning rate of learned scores.")] = 5e-4,
     distill: Annotated[

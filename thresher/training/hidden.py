@@ -43,6 +43,9 @@ def hidden_loss(trace: Trace, states: tuple[Tensor, ...], wanted: tuple[Tensor, 
     Parameters
     ----------
     trace : Trace
+        Of the hard stage. In the soft one this loss would be cheated: tokens that are all half alive cost
+        half, and attention, which is relative, does not notice, so that hidden states are base's as long as
+        nothing is dropped for real.
     states : tuple of tensors [survivors, dim]
         Behind each layer.
     wanted : tuple of tensors [tokens, dim]
@@ -52,7 +55,7 @@ def hidden_loss(trace: Trace, states: tuple[Tensor, ...], wanted: tuple[Tensor, 
     -------
     scalar tensor
         Mean squared error in units of the variance of base's states over tokens: mean over the layers, and in
-        a layer over the survivors; in the soft stage each counts as much as it is alive.
+        a layer over the survivors.
     """
     alive = torch.arange(trace.start.tokens, device=trace.start.positions.device)
     total = torch.zeros((), device=alive.device)
@@ -60,11 +63,5 @@ def hidden_loss(trace: Trace, states: tuple[Tensor, ...], wanted: tuple[Tensor, 
         alive = alive if step.keep is None else alive[step.keep]
         base = base.float()
         error = (found.float() - base[alive]).square().mean(1) / base.var(0, correction=0).mean().clamp(TINY)
-        if step.log_weight_out is None:
-            total = total + error.mean()
-        else:
-            # Detached: a token shall not be dropped for the sake of this loss.
-            weight = step.log_weight_out.detach().exp()
-            weight = weight if step.keep is None else weight[step.keep]
-            total = total + (error * weight).sum() / weight.sum()
+        total = total + error.mean()
     return total / len(trace.steps)

@@ -31,7 +31,7 @@ class TrainingSettings:
         The paper's lambda, weight of the mean gate in the loss. Only used without a budget.
     learning_rate, threshold_learning_rate, score_learning_rate : float
         Of the weights, of the thresholds (fair shares a step), and of a pruner's learned scores; all fall
-        linearly to 0. The first is for a model that is fine-tuned already; to fine-tune one, 5e-5 is usual.
+        linearly to 0.
     temperature_start, temperature_end : float
         Width of the gate, in fair shares (twice that in logarithms, of learned scores), falling
         geometrically over the soft stage.
@@ -60,7 +60,7 @@ class TrainingSettings:
     budget: float | list[float] | None = None
     max_drop: float | None = None
     regularizer: float = 0.1
-    learning_rate: float = 2e-5
+    learning_rate: float = 5e-5
     threshold_learning_rate: float = 0.02
     score_learning_rate: float = 5e-4
     temperature_start: float = 0.15

@@ -236,22 +236,19 @@ class PruningTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
         labels, base = inputs.pop("labels", None), inputs.pop("base", None)
+        teacher = None if self.pruned.pruner.learning else self.teacher
         with torch.autocast(
             model.device.type, self.settings.autocast, enabled=self.settings.autocast is not None
         ):
-            output = model(**inputs, output_hidden_states=self.teacher is not None)
+            output = model(**inputs, output_hidden_states=teacher is not None)
         logits = output.logits.float()
         loss = distillation_loss(self.task, logits, base) if base is not None else logits.new_zeros(())
         if labels is not None:
             share = self.settings.distill if base is not None else 0.0
             loss = share * loss + (1 - share) * ForSequenceClassificationLoss(labels, logits, model.config)
-        # Not in the soft stage. Tokens that are all half alive cost half, and attention, which is relative,
-        # does not notice: hidden states would be base's, and the hard model's would not.
-        if self.teacher is not None and not self.pruned.pruner.learning:
-            wanted = self.teacher.states(inputs)
-            loss = loss + self.settings.distill_hidden * hidden_loss(
-                output.trace, output.hidden_states, wanted
-            )
+        if teacher is not None:
+            far = hidden_loss(output.trace, output.hidden_states, teacher.states(inputs))
+            loss = loss + self.settings.distill_hidden * far
         loss = loss + self.controller.penalty(output.trace)
         if not torch.isfinite(loss):
             raise TrainingDiverged(
