@@ -24,7 +24,7 @@ def training_table(report: dict[str, Any]) -> Table:
         table.add_row(f"pruned, at budget {rung['budget']:g}", f"{value:.2f}", f"{ratio:.3f}")
     if "drop" in report:
         low, high = report["drop_interval"]
-        table.caption = f"Points lost against base: {report['drop']:.2f} (95 %: {low:.2f} to {high:.2f})"
+        table.caption = f"Points lost: {report['drop']:.2f}\n95 %: {low:.2f} to {high:.2f}"
     if choice := report.get("max_drop"):
         table.caption = f"{table.caption}\n{_promise(choice, metric)}"
     return table
