@@ -225,7 +225,7 @@ def prune(
     ] = 0.9,
     distill_hidden: Annotated[
         float, typer.Option(help="Weight of the loss on base's hidden states; 0 saves memory and time.")
-    ] = 1.0,
+    ] = 0.2,
     dropout: Dropout = None,
     batch_size: Batch = 32,
     accumulation: Accumulation = 1,

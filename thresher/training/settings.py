@@ -67,7 +67,7 @@ class TrainingSettings:
     temperature_end: float = 0.03
     dropout: bool | None = None
     distill: float = 0.9
-    distill_hidden: float = 1.0
+    distill_hidden: float = 0.2
     batch_size: int = 32
     accumulation: int = 1
     weight_decay: float = 0.01
