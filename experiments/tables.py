@@ -194,15 +194,16 @@ def main(argv: list[str] | None = None) -> None:
     results = parser.parse_args(argv).results
     reports = load(results)
     runs = at_budgets(reports)
-    if not runs:
+    if not reports:
         raise SystemExit("There are no results yet: run experiments/quality_at_budget.py first.")
     print(headline_table(runs, reports))
     for task in sorted({task for task, _, _ in runs}):
         print(quality_table(task, runs))
     print(drop_table(reports))
     print(length_table(reports))
-    figure(runs, file := results.parent / "quality_at_budget.png")
-    print(f"Figure: {file}")
+    if runs:
+        figure(runs, file := results.parent / "quality_at_budget.png")
+        print(f"Figure: {file}")
 
 
 if __name__ == "__main__":
