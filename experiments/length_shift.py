@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from quality_at_budget import METHODS
-from tasks import TASKS, arguments, base, data, done, portable
+from tasks import TASKS, arguments, base, data, done, portable, write
 from thresher.config import PruningConfig
-from thresher.data import RowWriter, load_examples
+from thresher.data import load_examples
 from thresher.measure.evaluate import open_model
 from thresher.measure.predict import predict
 from thresher.measure.report import write_json
@@ -39,10 +39,8 @@ def shorter(files: Data, encoder: TextEncoder, file: Path) -> Data:
     tokens = lengths(texts, encoder)
     if not file.exists():
         columns = dict(zip(("text", "text_pair"), files.text, strict=False)) | {"label": files.label}
-        with RowWriter(partial := file.with_name("partial-" + file.name)) as writer:
-            for row in texts.select(np.flatnonzero(tokens <= np.median(tokens))):
-                writer.write({name: row[key] for key, name in columns.items()})
-        partial.replace(file)
+        short = texts.select(np.flatnonzero(tokens <= np.median(tokens)))
+        write(file, ({name: row[key] for key, name in columns.items()} for row in short))
     return Data(str(file), files.text, files.eval, files.label)
 
 

@@ -64,11 +64,12 @@ def main(argv: list[str] | None = None) -> None:
     result = given.results / f"operations-{given.task}.json"
     report = json.loads(result.read_text()) if result.exists() else {"task": given.task, "models": {}}
     report["versions"] = versions()
+    files = data(given.task, given.work)
     for folder in given.folders:
         rows = report["models"].setdefault(Path(folder).name, {})
         for precision in BITS:
             if precision not in rows:
-                rows[precision] = measure(folder, precision, data(given.task, given.work))
+                rows[precision] = measure(folder, precision, files)
                 write_json(report, result)
     for name, rows in report["models"].items():
         for precision, row in rows.items():

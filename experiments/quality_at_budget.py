@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     if given.max_drop is None:
         budget = given.budget if len(given.budget) > 1 else given.budget[0]
         wanted = "-".join(f"{b:g}" for b in given.budget)
+    files = data(given.task, work)
     for seed in given.seeds:
         start = base(given.task, seed, work, given.encoder)
         for method in given.methods:
@@ -85,7 +86,6 @@ def main(argv: list[str] | None = None) -> None:
                 deep = shallower(start, min(given.budget), model)
             # Outputs on what is held out, of which --max-drop wants more, are kept apart.
             outputs = start / ("outputs" if given.max_drop is None else "outputs-drop")
-            files = data(given.task, work)
             job = Job(str(model), files, out, settings, task.max_length, outputs=outputs, extras=False)
             report = prune(job.go_on(), METHODS[method])
             report["experiment"] = {"task": given.task, "method": method, "seed": seed, "budget": budget}

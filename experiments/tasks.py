@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -104,11 +105,16 @@ def sample(source: Path, rows: int | None, folds: tuple[int, ...] | None, file: 
         chosen = np.random.default_rng(0).permutation(len(examples))
         if folds is not None:  # which stands where the other text of a pair would
             chosen = np.flatnonzero(np.isin(np.array(examples["text_pair"][:], dtype=int), folds))
-        with RowWriter(partial := file.with_name("partial-" + file.name)) as writer:
-            for row in examples.select(chosen[:rows]):
-                writer.write({"text": row["text"], "label": row["label"]})
-        partial.replace(file)
+        write(file, ({"text": row["text"], "label": row["label"]} for row in examples.select(chosen[:rows])))
     return str(file)
+
+
+def write(file: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """All rows, or no file."""
+    with RowWriter(partial := file.with_name("partial-" + file.name)) as writer:
+        for row in rows:
+            writer.write(row)
+    partial.replace(file)
 
 
 def base(name: str, seed: int, work: Path, encoder: str | None = None) -> Path:

@@ -23,6 +23,7 @@ from matplotlib import pyplot
 from scipy.stats import spearmanr
 
 from tasks import arguments, data
+from thresher.batches import spread
 from thresher.data import load_examples
 from thresher.measure.evaluate import open_model
 from thresher.measure.predict import predict
@@ -83,7 +84,7 @@ def survey(task: str, models: list[Path], work: Path) -> dict[str, Any]:
     """Shares alive after each layer, by kind and by tenth of the text; words; agreement between models."""
     files = data(task, work)
     everything = load_examples(files.eval, files.text, files.label)
-    texts = everything.select(range(0, len(everything), max(1, len(everything) // TEXTS)))
+    texts = everything.select(spread(len(everything), TEXTS))
     depths, tables = [], []
     for folder in models:
         model, encoder, _ = open_model(folder)

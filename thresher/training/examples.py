@@ -29,14 +29,14 @@ class Examples:
     ----------
     rows : datasets.Dataset
         Token ids.
-    labels : list, or None
+    labels : list or array, or None
         Encoded labels.
     base : float32 array [n, labels], or None
         Base's outputs.
     """
 
     rows: datasets.Dataset
-    labels: list[Any] | None = None
+    labels: Any = None
     base: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -75,9 +75,14 @@ class Examples:
 
     def drop_interval(self, task: Task, logits: np.ndarray) -> tuple[float, float]:
         """95 % interval of the drop, by bootstrap over texts, base and `logits` in pairs."""
+        assert self.base is not None
         random, n = np.random.default_rng(0), len(self)
-        draws = (random.integers(n, size=n) for _ in range(RESAMPLES))
-        drops = [self.select(index).drop(task, logits[index]) for index in draws]
+        labels = None if self.labels is None else np.asarray(self.labels)
+        drops = []
+        for index in (random.integers(n, size=n) for _ in range(RESAMPLES)):
+            # Not `select`, which would draw from the texts, too.
+            drawn = Examples(self.rows, None if labels is None else labels[index], self.base[index])
+            drops.append(drawn.drop(task, logits[index]))
         low, high = np.nanpercentile(drops, [2.5, 97.5])
         return float(low), float(high)
 
