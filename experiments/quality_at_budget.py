@@ -71,12 +71,14 @@ def main(argv: list[str] | None = None) -> None:
         for method in given.methods:
             name = "-".join([given.task, method, wanted, *sorted(given.set), f"seed{seed}"])
             result, out, model, deep = given.results / f"{name}.json", work / name, start, 1.0
-            trained = {"soft_epochs": task.epochs, "hard_epochs": task.epochs, "seed": seed} | changed
+            trained = {"soft_epochs": task.epochs, "hard_epochs": task.epochs, "seed": seed}
             if method == "last-layer":  # changes no output, so there is nothing to train
                 trained |= {"soft_epochs": 0.0, "hard_epochs": 0.0}
+            if method != "ours":  # what nobody else does
+                trained |= {"saliency": False}
             if method == "shallow":  # it cannot be told what base's hidden states are
                 trained |= {"distill_hidden": 0.0}
-            settings = TrainingSettings(budget=budget, max_drop=given.max_drop, **trained)
+            settings = TrainingSettings(budget=budget, max_drop=given.max_drop, **trained | changed)
             if done(result, settings):
                 continue
             if method == "shallow" and not (start / "outputs").exists():

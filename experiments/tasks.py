@@ -127,6 +127,7 @@ def base(name: str, seed: int, work: Path, encoder: str | None = None) -> Path:
         learning_rate=5e-5,
         distill=0.0,
         distill_hidden=0.0,
+        saliency=False,
         seed=seed,
         evaluations=3,
         dropout=False,  # which halves the time on CPUs

@@ -134,6 +134,7 @@ def test_calibrate_keeps_its_bound_and_writes_a_model(world, tmp_path):
     model = PrunedModel.from_pretrained(tmp_path / "out")
     assert model.pruner.thresholds.tolist() == pytest.approx(report["thresholds"])
     assert max(report["thresholds"]) > 0
+    assert (model.pruner.weight[:-1] != 0).any(1).all()  # fitted to base's gradients
     base = AutoModelForSequenceClassification.from_pretrained(world / "base")
     for name, tensor in base.state_dict().items():  # nothing was trained
         assert torch.equal(tensor, model.model.state_dict()[name]), name

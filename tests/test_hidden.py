@@ -16,7 +16,7 @@ def test_states_are_those_of_transformers(family, no_grad):
     pruned = build(family, "none")
     inputs = random_inputs(pruned.model, LENGTHS)
     states = pruned(**inputs, output_hidden_states=True).hidden_states
-    wanted = pruned.model(**inputs, output_hidden_states=True).hidden_states[1:]
+    wanted = pruned.model(**inputs, output_hidden_states=True).hidden_states
     real = inputs["attention_mask"].bool()
     layers = range(len(states) - 1 if family.startswith("modernbert") else len(states))  # its last is normed
     for layer in layers:
@@ -30,10 +30,10 @@ def by_loops(pruned, inputs, trace, states, wanted):
     real = inputs["attention_mask"].bool()
     starts = [0, *real.sum(1).cumsum(0).tolist()]
     for layer in range(layers):
-        base = wanted[layer].double()
+        base = wanted[layer + 1].double()  # behind the embeddings
         unit = sum(float(((column - column.mean()) ** 2).mean()) for column in base.T) / base.shape[1]
         errors, at = [], 0
-        found = states[layer].detach().double()
+        found = states[layer + 1].detach().double()
         for row in range(len(real)):
             for position in trace.positions(row)[layer]:
                 difference = found[at] - base[starts[row] + position]

@@ -67,7 +67,8 @@ def test_prune_to_a_budget(files, base, tmp_path, pruner, options):
     rate = 0.3 if options.get("normalization") == "paper" else 0.02
     changes = {"budget": 0.5, "soft_epochs": 2.0, "threshold_learning_rate": rate}
     report = prune(job(files, tmp_path / "out", base, **changes), PruningConfig(pruner, options))
-    assert 0.42 <= report["flops_ratio"] <= 0.55
+    # The language has 18 words: whole words come and go, and other texts have more of them or fewer.
+    assert 0.4 <= report["flops_ratio"] <= 0.6
     assert report["quality"]["pruned"]["accuracy"] > report["quality"]["base"]["accuracy"] - 10
     assert {"config.json", "model.safetensors", "report.json", "training.png", "kept.png"} <= {
         file.name for file in (tmp_path / "out").iterdir()
@@ -180,6 +181,16 @@ def test_thresholds_have_a_group_of_their_own(files, base, tmp_path, monkeypatch
     assert sum(count for count, *_ in groups) == len(
         list(PrunedModel.from_pretrained(tmp_path / "out").parameters())
     )
+
+
+@pytest.mark.parametrize("saliency", [True, False])
+def test_scores_start_from_saliency(files, base, tmp_path, saliency):
+    """With scores that do not learn, those that they start from are saved."""
+    changes = {"soft_epochs": 0.2, "hard_epochs": 0.2, "score_learning_rate": 0.0, "saliency": saliency}
+    prune(job(files, tmp_path / "out", base, budget=0.8, **changes), PruningConfig())
+    weight = PrunedModel.from_pretrained(tmp_path / "out").pruner.weight
+    assert (weight[:-1] != 0).any(1).all() == saliency
+    assert (weight[-1] == 0).all()  # the last layer drops all it can
 
 
 def test_a_model_with_an_untrained_head_is_sent_to_finetune(files, tmp_path):

@@ -226,6 +226,9 @@ def prune(
     distill_hidden: Annotated[
         float, typer.Option(help="Weight of the loss on base's hidden states; 0 saves memory and time.")
     ] = 0.2,
+    saliency: Annotated[
+        bool, typer.Option(help="Start learned scores from what foretells the gradient of base's outputs.")
+    ] = True,
     dropout: Dropout = None,
     batch_size: Batch = 32,
     accumulation: Accumulation = 1,
@@ -261,6 +264,7 @@ def prune(
         score_learning_rate=score_learning_rate,
         distill=distill,
         distill_hidden=distill_hidden,
+        saliency=saliency,
         dropout=dropout,
         batch_size=batch_size,
         accumulation=accumulation,

@@ -189,8 +189,8 @@ class PrunedModel(nn.Module):
         labels : tensor, optional
             As the transformers model takes them; the output then has a loss.
         output_hidden_states : bool
-            The output then has ``hidden_states``, one tensor ``[survivors, dim]`` for each layer: of the
-            tokens that the trace says are alive behind it, packed.
+            The output then has ``hidden_states``: a tensor ``[tokens, dim]`` of the embeddings, and for each
+            layer one ``[survivors, dim]``, of the tokens that the trace says are alive behind it, packed.
 
         Returns
         -------
@@ -210,7 +210,10 @@ class PrunedModel(nn.Module):
         states: list[Tensor] | None = [] if output_hidden_states else None
         logits, trace = self.run(packed, values[0], values[1], states)
         loss = None if labels is None else ForSequenceClassificationLoss(labels, logits, self.config)
-        hidden_states = None if states is None else tuple(states)
+        hidden_states = None
+        if states is not None:
+            alive = (packed.tokens, *(step.exit.tokens for step in trace.steps))
+            hidden_states = tuple(state[:count] for state, count in zip(states, alive, strict=True))
         output = SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states)
         if return_dict is False:
             return output.to_tuple()
@@ -225,8 +228,8 @@ class PrunedModel(nn.Module):
         token_types: Tensor,
         states: list[Tensor] | None = None,
     ) -> tuple[Tensor, Trace]:
-        """Logits ``[batch, labels]`` and the trace, from packed ids ``[tokens]``; hidden states behind each
-        layer are put to `states`."""
+        """Logits ``[batch, labels]`` and the trace, from packed ids ``[tokens]``; hidden states, of the
+        embeddings and behind each layer, are put to `states`, with spare rows."""
         family, exact = self.family, self.pruner.accumulates
         packed = replace(packed, round_rows=self.engine.round_rows)
         family.check_length(int(packed.lengths.max()))
@@ -235,6 +238,8 @@ class PrunedModel(nn.Module):
         hidden, heads = self.engine.embed(
             packed.with_spare(input_ids), packed.with_spare(token_types), packed.positions_with_spare
         )
+        if states is not None:
+            states.append(hidden)
         log_weight: Tensor | None = None  # soft stage: log of how alive each token is
         for layer in range(family.layers):
             assert heads is not None
@@ -269,7 +274,7 @@ class PrunedModel(nn.Module):
                 None if gate is None else packed.with_spare(gate),
             )
             if states is not None:
-                states.append(hidden[: packed.tokens])
+                states.append(hidden)
         weight = log_weight.exp() if log_weight is not None and exact else None
         return family.logits(hidden[: packed.tokens], packed, weight), trace
 

@@ -26,11 +26,12 @@ from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import load_base, pruning_of
 from thresher.training.job import Job, check_folder, clear
 from thresher.training.path import between
+from thresher.training.saliency import fit_scores
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import distillation_loss
 
 # Thresholds to try in each layer, in fair shares.
-LEVELS = (0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
+LEVELS = (0.1, 0.2, 0.35, 0.55, 0.8, 1.0, 1.5, 2.2)
 # Tokens of the texts on which the order of the steps is found, and of those on which it is chosen how far to
 # go; as many others check that.
 SEARCH, FIT = 16_000, 200_000
@@ -142,7 +143,8 @@ def calibrate(
 ) -> dict[str, Any]:
     """Prune a fine-tuned model without training it, and without labels.
 
-    The order in which thresholds rise is found on a few texts; how far they rise is chosen on more, so that
+    What foretells the gradient of the model's outputs is learned from a few texts (`fit_scores`), and on them
+    the order in which thresholds rise is found; how far they rise is chosen on more, so that
     the change stays clear of the bound; and what comes out is checked on others. Where the check fails,
     thresholds go back until it holds, and the report says so.
 
@@ -173,7 +175,7 @@ def calibrate(
     check_folder(job)
     begin = stage or silent
     (dense, task), tokenizer = load_base(job.model), load_tokenizer(job.model)
-    pruning = pruning_of(dense, tokenizer, PruningConfig("threshold", {"score": "attention"}))
+    pruning = pruning_of(dense, tokenizer, PruningConfig("threshold"))
     pruned = PrunedModel(dense, pruning, {"base": job.model, "text": job.data.text})
     encoder = TextEncoder(tokenizer, pruned.family.length_limit(job.max_length))
     search_rows, fit_rows, check_rows = _parts(job, task, encoder, max_change)
@@ -181,10 +183,13 @@ def calibrate(
     def runner(precision: str) -> PrunedModel:
         # Converted to run, a model cannot be saved: copies run.
         copy = PrunedModel(deepcopy(dense), pruning)
+        copy.pruner.load_state_dict(pruned.pruner.state_dict())
         return copy.to("cuda" if torch.cuda.is_available() else "cpu").for_inference(precision)
 
-    # Rounding is on both sides of the comparison.
-    fast = runner("bf16" if TrainingSettings().autocast else "fp32")
+    autocast = TrainingSettings().autocast
+    advance = begin("scores", len(search_rows["input_ids"]))
+    fit_scores(pruned, encoder, search_rows, job.settings.seed, autocast, advance)
+    fast = runner("bf16" if autocast else "fp32")  # rounding is on both sides of the comparison
     advance = begin("base's outputs", 2)
     few = Probe(fast, encoder, task, search_rows)
     advance(1)

@@ -32,7 +32,8 @@ class Teacher:
 
     @torch.no_grad()
     def states(self, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """Hidden states ``[tokens, dim]`` behind each layer, of all tokens of a padded batch, packed."""
+        """Embeddings and hidden states ``[tokens, dim]`` behind each layer, of all tokens of a padded batch,
+        packed."""
         with self.model.dense():
             return self.model(**inputs, output_hidden_states=True).hidden_states
 
@@ -46,8 +47,8 @@ def hidden_loss(trace: Trace, states: tuple[Tensor, ...], wanted: tuple[Tensor, 
         Of the hard stage. In the soft one this loss would be cheated: tokens that are all half alive cost
         half, and attention, which is relative, does not notice, so that hidden states are base's as long as
         nothing is dropped for real.
-    states : tuple of tensors [survivors, dim]
-        Behind each layer.
+    states : tuple of tensors [tokens or survivors, dim]
+        Embeddings, which are left out, and behind each layer.
     wanted : tuple of tensors [tokens, dim]
         Base's, of all tokens.
 
@@ -59,7 +60,7 @@ def hidden_loss(trace: Trace, states: tuple[Tensor, ...], wanted: tuple[Tensor, 
     """
     alive = torch.arange(trace.start.tokens, device=trace.start.positions.device)
     total = torch.zeros((), device=alive.device)
-    for step, found, base in zip(trace.steps, states, wanted, strict=True):
+    for step, found, base in zip(trace.steps, states[1:], wanted[1:], strict=True):
         alive = alive if step.keep is None else alive[step.keep]
         base = base.float()
         error = (found.float() - base[alive]).square().mean(1) / base.var(0, correction=0).mean().clamp(TINY)

@@ -44,6 +44,8 @@ class TrainingSettings:
     distill_hidden : float
         Weight of the loss of the hard stage that asks survivors' hidden states to be base's, layer by layer.
         It takes a second model in memory, and base's forward pass in every hard step. 0: none.
+    saliency : bool
+        Learned scores start from what foretells the gradient of base's outputs (`fit_scores`), not from 0.
     batch_size, accumulation : int
         Texts in a forward pass, and passes in a step.
     weight_decay, warmup : float
@@ -68,6 +70,7 @@ class TrainingSettings:
     dropout: bool | None = None
     distill: float = 0.9
     distill_hidden: float = 0.2
+    saliency: bool = True
     batch_size: int = 32
     accumulation: int = 1
     weight_decay: float = 0.01

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from thresher.errors import TrainingDiverged
 from thresher.measure.predict import predict
+from thresher.measure.progress import progress_bar
 from thresher.model import PrunedModel
 from thresher.tasks import Task
 from thresher.text import TextEncoder
@@ -28,6 +30,7 @@ from thresher.training.examples import Collator, Examples
 from thresher.training.hidden import Teacher, hidden_loss
 from thresher.training.max_drop import keep_reachable
 from thresher.training.progress import Interrupted, InterruptHandler, RichProgress
+from thresher.training.saliency import enough, fit_scores
 from thresher.training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -101,6 +104,12 @@ def train(
     if checkpoint is None:
         if budgets and not shortened:
             check_reachable(model.pruner, ratio, min(budgets))
+        if settings.saliency and soft_epochs and model.pruner.score_parameters():
+            rows = enough(examples.rows)
+            with progress_bar() as bar:
+                scores = bar.add_task("scores", total=len(rows["input_ids"]), note="")
+                advance = partial(bar.advance, scores)
+                fit_scores(model, encoder, rows, settings.seed, settings.autocast, advance)
         for budget in each_rung() if not soft_epochs else ():
             fit_budget(model.pruner, ratio, budget)
     if not epochs:
