@@ -66,9 +66,9 @@ def test_prune_to_a_budget(files, base, tmp_path, pruner, options):
     # The paper's scores are as much larger as texts are shorter than 128 tokens: so are the steps.
     rate = 0.3 if options.get("normalization") == "paper" else 0.02
     changes = {"budget": 0.5, "soft_epochs": 2.0, "threshold_learning_rate": rate}
+    changes["saliency"] = "paper" not in options.values()  # the paper's forms know none
     report = prune(job(files, tmp_path / "out", base, **changes), PruningConfig(pruner, options))
-    # The language has 18 words: whole words come and go, and other texts have more of them or fewer.
-    assert 0.4 <= report["flops_ratio"] <= 0.6
+    assert 0.42 <= report["flops_ratio"] <= 0.55
     assert report["quality"]["pruned"]["accuracy"] > report["quality"]["base"]["accuracy"] - 10
     assert {"config.json", "model.safetensors", "report.json", "training.png", "kept.png"} <= {
         file.name for file in (tmp_path / "out").iterdir()

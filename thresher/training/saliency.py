@@ -30,10 +30,10 @@ class _Listener(Pruner):
 
     def __init__(self, layers: int, dim: int):
         super().__init__(layers, dim)
-        self.heard: dict[int, tuple[Tensor, Tensor, PackedBatch]] = {}
+        self.heard: dict[int, tuple[Tensor, Tensor]] = {}
 
     def forward(self, layer: int, importance: Tensor, hidden: Tensor, packed: PackedBatch) -> Decision:
-        self.heard[layer] = importance.detach(), hidden.detach(), packed
+        self.heard[layer] = importance.detach(), hidden.detach()
         return Decision()
 
 
@@ -74,12 +74,12 @@ def fit_scores(
     model.eval()
     try:
         for index, batch in encoder.batches(rows):
-            saliency = _saliency(model, batch, listener, generator, autocast)
-            for layer, (importance, hidden, packed) in listener.heard.items():
+            packed, saliency = _saliency(model, batch, listener, generator, autocast)
+            free = ~packed.ends(*model.pruning.ends)
+            for layer, (importance, hidden) in listener.heard.items():
                 wanted = saliency[layer].clamp(min=TINY).log()
                 if pruner.score == "both":
                     wanted = wanted - importance.clamp(min=TINY).log()
-                free = ~packed.ends(*model.pruning.ends)
                 columns = torch.cat([hidden.double(), wanted.double()[:, None]], 1)
                 means = packed.mean(columns, free)
                 columns = (columns - means[packed.sequence])[free]
@@ -101,8 +101,8 @@ def _saliency(
     listener: _Listener,
     generator: torch.Generator,
     autocast: torch.dtype | None,
-) -> dict[int, Tensor]:
-    """float32 [tokens] for each layer that was asked whom to keep."""
+) -> tuple[PackedBatch, dict[int, Tensor]]:
+    """A batch packed, and float32 [tokens] for each layer that was asked whom to keep."""
     batch = {key: values.to(model.device) for key, values in batch.items()}
     ids = batch["input_ids"]
     types = batch.get("token_type_ids", torch.zeros_like(ids))
@@ -114,7 +114,7 @@ def _saliency(
         behind = [states[layer + 1] for layer in listener.heard]
         gradients = torch.autograd.grad((logits * way).sum(), behind)
     found = (gradient[: packed.tokens].float().norm(dim=1) for gradient in gradients)
-    return dict(zip(listener.heard, found, strict=True))
+    return packed, dict(zip(listener.heard, found, strict=True))
 
 
 def enough(rows: datasets.Dataset) -> dict[str, list]:
@@ -122,4 +122,5 @@ def enough(rows: datasets.Dataset) -> dict[str, list]:
     total, count = 0, 0
     while total < TOKENS and count < len(rows):
         total, count = total + len(rows[count]["input_ids"]), count + 1
-    return {key: rows[:count][key] for key in KEYS if key in rows.column_names}
+    some = rows[:count]
+    return {key: some[key] for key in KEYS if key in some}
