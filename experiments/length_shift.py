@@ -9,6 +9,7 @@ run goes to --results; a run whose JSON is there is not run again.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,14 @@ def lengths(texts: Any, encoder: TextEncoder) -> np.ndarray:
     return np.array([len(ids) for ids in encoder.encode_columns(texts)["input_ids"]])
 
 
-def shorter(files: Data, encoder: TextEncoder, file: Path) -> Data:
-    """The training texts of at most the median length, as `file`."""
-    texts = load_examples(files.train, files.text, files.label)
-    tokens = lengths(texts, encoder)
+def shorter(name: str, files: Data, encoder: TextEncoder, work: Path) -> Data:
+    """The training texts of at most the median length, as a file."""
+    file = work / f"{name}-short.jsonl"
     if not file.exists():
-        columns = dict(zip(("text", "text_pair"), files.text, strict=False)) | {"label": files.label}
-        short = texts.select(np.flatnonzero(tokens <= np.median(tokens)))
-        write(file, ({name: row[key] for key, name in columns.items()} for row in short))
-    return Data(str(file), files.text, files.eval, files.label)
+        texts = load_examples(files.train, files.text, files.label)
+        tokens = lengths(texts, encoder)
+        write(file, texts.select(np.flatnonzero(tokens <= np.median(tokens))), TASKS[name])
+    return replace(files, train=str(file))
 
 
 def by_length(start: Path, folder: Path, files: Data) -> list[dict[str, Any]]:
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
         start = base(given.task, seed, work, given.encoder)
         tokenizer = load_tokenizer(start)
         files = data(given.task, work)
-        short = shorter(files, TextEncoder(tokenizer, task.max_length), work / f"{given.task}-short.jsonl")
+        short = shorter(given.task, files, TextEncoder(tokenizer, task.max_length), work)
         for method in given.methods:
             name = f"length-shift-{given.task}-{method}-{given.budget:g}-seed{seed}"
             # As many steps as of all texts.

@@ -2,8 +2,9 @@
 
     python experiments/tables.py
 
-Prints Markdown: quality by task, method and budget; what --max-drop came to; the shift of lengths. Runs with
-settings that were changed by --set stand in rows of their own. Writes a figure beside the folder of results.
+Prints Markdown: quality by task, method and budget; what --max-drop and calibrate came to; the shift of
+lengths. Runs with settings that were changed by --set stand in rows of their own. Writes a figure beside the
+folder of results.
 """
 
 from __future__ import annotations
@@ -119,6 +120,28 @@ def drop_table(reports: dict[str, dict[str, Any]]) -> str:
     return markdown("--max-drop 1%", f"{columns} | minutes", rows) if rows else ""
 
 
+def calibration_table(reports: dict[str, dict[str, Any]]) -> str:
+    """What thresholds that nobody trained change, and save."""
+    rows = []
+    for report in reports.values():
+        if what := report.get("calibration"):
+            test, metric = report["test"], next(iter(report["test"]["quality"]["base"]))
+            rows.append(
+                [
+                    what["task"],
+                    str(what["seed"]),
+                    f"{report['max_change']:.2%}",
+                    f"{report['change']:.2%} of {report['data']['checked_on']}",
+                    f"{test['change']:.2%} of {test['texts']}",
+                    *(f"{test['quality'][which][metric]:.2f}" for which in ("base", "pruned")),
+                    *(f"{test[ratio]:.3f}" for ratio in ("flops_ratio", "last_layer")),
+                    f"{report['seconds']:.0f}",
+                ]
+            )
+    columns = "task | seed | bound | changed, held out | changed, test | base | pruned | FLOPs ratio"
+    return markdown("calibrate", f"{columns} | last-layer | seconds", rows) if rows else ""
+
+
 def length_table(reports: dict[str, dict[str, Any]]) -> str:
     """Points lost and FLOPs ratio on texts of each range of lengths."""
     rows = []
@@ -200,6 +223,7 @@ def main(argv: list[str] | None = None) -> None:
     for task in sorted({task for task, _, _ in runs}):
         print(quality_table(task, runs))
     print(drop_table(reports))
+    print(calibration_table(reports))
     print(length_table(reports))
     if runs:
         figure(runs, file := results.parent / "quality_at_budget.png")

@@ -20,12 +20,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 
 from thresher.data import RowWriter, load_examples
 from thresher.demo import encoder_folder
@@ -86,7 +86,7 @@ def data(name: str, work: Path) -> Data:
     task, folder = TASKS[name], Path(os.environ["THRESHER_DATA"])
     work.mkdir(parents=True, exist_ok=True)
     train, test = (
-        sample(folder / file, rows, folds, work / f"{name}-{part}.jsonl")
+        sample(task, folder / file, work / f"{name}-{part}.jsonl", rows, folds)
         for part, file, rows, folds in (
             ("train", task.train, task.train_rows, task.train_folds),
             ("test", task.test, task.test_rows, task.test_folds),
@@ -95,32 +95,44 @@ def data(name: str, work: Path) -> Data:
     return Data(train, task.text, test, task.label)
 
 
-def sample(source: Path, rows: int | None, folds: tuple[int, ...] | None, file: Path) -> str:
-    """Some rows of a file, by their fold or drawn with a fixed seed, as `file`; the file itself where all."""
-    if rows is None and folds is None:
+def sample(
+    task: Task,
+    source: Path,
+    file: Path,
+    rows: int | None = None,
+    folds: tuple[int, ...] | None = None,
+    skip: int = 0,
+) -> str:
+    """Some rows of `source`, by their fold or drawn with a fixed seed, as `file`; `source` itself where all.
+    With `skip`, rows that are drawn after so many others."""
+    if rows is None and folds is None and not skip:
         return str(source)
     if not file.exists():
-        columns = ["text"] if folds is None else ["text", "fold"]
-        examples = load_examples(str(source), columns, "label")
-        chosen = np.random.default_rng(0).permutation(len(examples))
-        if folds is not None:  # which stands where the other text of a pair would
+        # A fold stands where the other text of a pair would.
+        examples = load_examples(str(source), [*task.text, *([] if folds is None else ["fold"])], task.label)
+        chosen = np.random.default_rng(0).permutation(len(examples))[skip:]
+        if folds is not None:
             chosen = np.flatnonzero(np.isin(np.array(examples["text_pair"][:], dtype=int), folds))
-        write(file, ({"text": row["text"], "label": row["label"]} for row in examples.select(chosen[:rows])))
+        write(file, examples.select(chosen[:rows]), task)
     return str(file)
 
 
-def write(file: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """All rows, or no file."""
+def write(file: Path, examples: Dataset, task: Task) -> None:
+    """All examples, under the names that the task's columns have, or no file."""
+    columns = dict(zip(("text", "text_pair"), task.text, strict=False)) | {"label": task.label}
     with RowWriter(partial := file.with_name("partial-" + file.name)) as writer:
-        for row in rows:
-            writer.write(row)
+        for row in examples:
+            writer.write({name: row[key] for key, name in columns.items()})
     partial.replace(file)
 
 
-def base(name: str, seed: int, work: Path, encoder: str | None = None) -> Path:
-    """The folder of a fine-tuned model for a task, made if it is not there."""
-    task = TASKS[name]
+def base(name: str, seed: int, work: Path, encoder: str | None = None, part: str | None = None) -> Path:
+    """The folder of a model fine-tuned for a task, or on a file with a part of its texts; made if it is not
+    there."""
+    task, files = TASKS[name], data(name, work)
     folder = work / f"{name}-{task.max_length}-base-{seed}"
+    if part is not None:
+        files, folder = replace(files, train=part), work / f"{Path(part).stem}-base-{seed}"
     settings = TrainingSettings(
         soft_epochs=0.0,
         hard_epochs=task.base_epochs,
@@ -134,7 +146,7 @@ def base(name: str, seed: int, work: Path, encoder: str | None = None) -> Path:
     )
     if not done(folder / "report.json", settings):
         model = encoder or str(encoder_folder())
-        job = Job(model, data(name, work), folder, settings, task.max_length, extras=False)
+        job = Job(model, files, folder, settings, task.max_length, extras=False)
         finetune(job.go_on())
     return folder
 
@@ -155,7 +167,6 @@ def done(report: Path, settings: TrainingSettings) -> bool:
 
 def portable(report: dict[str, Any]) -> dict[str, Any]:
     """Without the paths of the machine that ran it."""
-    data = {
-        key: Path(value).name if key in ("train", "eval") else value for key, value in report["data"].items()
-    }
+    files = ("train", "eval", "texts")
+    data = {key: Path(value).name if key in files else value for key, value in report["data"].items()}
     return report | {"model": Path(report["model"]).name, "out": Path(report["out"]).name, "data": data}

@@ -19,6 +19,7 @@ def scripts():
     """The modules, which find each other as they do when they are run."""
     sys.path.insert(0, str(SCRIPTS))
     try:
+        import calibration
         import length_shift
         import operations
         import quality_at_budget
@@ -27,7 +28,7 @@ def scripts():
 
         yield {
             module.__name__: module
-            for module in (quality_at_budget, tables, length_shift, operations, what_is_pruned)
+            for module in (quality_at_budget, tables, calibration, length_shift, operations, what_is_pruned)
         }
     finally:
         sys.path.remove(str(SCRIPTS))
@@ -100,6 +101,26 @@ def test_what_is_pruned_is_surveyed(run, world, capsys):
     total = [sum(share[name] * alive[name][layer] for name in alive) for layer in layers]
     assert total == pytest.approx(found["alive_by_model"][0])
     assert {"film", "good"} & {word for key in ("kept_longest", "dropped_first") for word, _ in found[key]}
+
+
+def test_calibration_on_texts_that_base_has_not_seen(run, world, capsys):
+    printed = run("calibration", "--max-change", "0.3", capsys=capsys)
+    assert "of the test file, at" in printed
+    seen, unseen = (
+        (world / "work" / f"{TASK}-{part}.jsonl").read_text().splitlines() for part in ("seen", "unseen")
+    )
+    train = (world / "data" / "ag_news_10k" / "train.tsv").read_text().splitlines()[1:]
+    assert (len(seen), len(unseen)) == (320, 80)
+    assert sorted(json.loads(row)["text"] for row in seen + unseen) == sorted(r.split("\t")[0] for r in train)
+    report = json.loads((world / "results" / f"calibration-{TASK}-0.3-seed0.json").read_text())
+    assert (report["model"], report["data"]["texts"]) == (f"{TASK}-seen-base-0", f"{TASK}-unseen.jsonl")
+    assert report["change"] <= 0.3
+    test = report["test"]
+    assert test["flops_ratio"] <= test["last_layer"] < 0.9
+    moved = abs(test["quality"]["base"]["accuracy"] - test["quality"]["pruned"]["accuracy"]) / 100
+    assert moved <= test["change"] + 1e-9
+    assert run("calibration", "--max-change", "0.3", capsys=capsys) == ""  # nothing is run again
+    assert f"| {test['flops_ratio']:.3f} |" in run("tables", capsys=capsys)
 
 
 def test_lengths_shift(run, world, capsys):
