@@ -103,6 +103,31 @@ def test_stopped_runs_end_where_the_uninterrupted_run_ends(files, tmp_path):
         assert torch.equal(tensor, stopped[name]), name
 
 
+@pytest.mark.parametrize("wanted", [("--budget", "0.7,0.5"), ("--max-drop", "5%")], ids=["ladder", "drop"])
+def test_ladders_end_where_the_uninterrupted_run_ends(wanted, files, tmp_path, monkeypatch):
+    asked = (*wanted, "--soft-epochs", "0.5", "--hard-epochs", "0.5", "--no-saliency")
+    code, said = at_once(command(files, tmp_path / "whole", *asked))
+    assert code == 0, said
+    original, steps = trainer.distillation_loss, []
+
+    def interrupted(*args):
+        steps.append(1)
+        if len(steps) == 24:
+            signal.raise_signal(signal.SIGINT)
+        return original(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "distillation_loss", interrupted)
+        code, said = at_once(command(files, out := tmp_path / "stopped", *asked))
+    assert code == 130, said
+    code, said = at_once(command(files, out, *asked, "--resume"))
+    assert code == 0, said
+    whole, stopped = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", out))
+    assert len(whole["token_pruning.table"]) >= 2
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, stopped[name]), name
+
+
 def test_a_loss_that_is_no_number_stops_with_the_last_checkpoint(files, tmp_path, monkeypatch):
     original, steps = trainer.distillation_loss, []
 
