@@ -41,7 +41,7 @@ def shorter(name: str, files: Data, encoder: TextEncoder, work: Path) -> Data:
         texts = load_examples(files.train, files.text, files.label)
         tokens = lengths(texts, encoder)
         write(file, texts.select(np.flatnonzero(tokens <= np.median(tokens))), TASKS[name])
-    return replace(files, train=str(file))
+    return replace(files, train=str(file), eval=None)  # of long texts it shall not even know that there are
 
 
 def by_length(start: Path, folder: Path, files: Data) -> list[dict[str, Any]]:

@@ -168,5 +168,7 @@ def done(report: Path, settings: TrainingSettings) -> bool:
 def portable(report: dict[str, Any]) -> dict[str, Any]:
     """Without the paths of the machine that ran it."""
     files = ("train", "eval", "texts")
-    data = {key: Path(value).name if key in files else value for key, value in report["data"].items()}
+    data = {
+        key: Path(value).name if value and key in files else value for key, value in report["data"].items()
+    }
     return report | {"model": Path(report["model"]).name, "out": Path(report["out"]).name, "data": data}

@@ -147,13 +147,36 @@ def test_thresholds_stay_in_the_hard_stage_without_a_budget(files, base, tmp_pat
     assert hard[0].max() > 0
 
 
-def test_what_it_is_measured_on_does_not_change_the_model(files, base, tmp_path):
-    for name in ("eval", "train"):
+def test_of_what_it_is_measured_on_the_model_knows_nothing_but_lengths(files, base, tmp_path):
+    rows = [line.split("\t") for line in files["eval"].read_text().splitlines()[1:]]
+    other = [f"{' '.join(['plot'] * len(text.split()))}\t{label}" for text, label in rows]
+    (tmp_path / "other.tsv").write_text("\n".join(["text\tlabel", *other[::-1]]))
+    for name, file in (("eval", files["eval"]), ("other", tmp_path / "other.tsv")):
         one = job(files, tmp_path / name, base, soft_epochs=0.5, hard_epochs=0.5, budget=0.6)
-        one.data.eval = str(files[name])
+        one.data.eval = str(file)
         prune(one, PruningConfig())
-    models = [load_file(tmp_path / name / "model.safetensors") for name in ("eval", "train")]
+    models = [load_file(tmp_path / name / "model.safetensors") for name in ("eval", "other")]
     assert all(torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())
+
+
+def test_a_budget_is_meant_for_texts_as_long_as_those_of_eval(files, base, tmp_path):
+    lines = files["train"].read_text().splitlines()
+    short, long = (
+        [line for line in lines[1:] if (len(line.split()) < 12) == is_short] for is_short in (1, 0)
+    )
+    (tmp_path / "mixed.tsv").write_text("\n".join([lines[0], *short, *long[: len(short) // 3]]))
+    (tmp_path / "long.tsv").write_text("\n".join([lines[0], *long]))
+    ratios = {}
+    for name in ("long.tsv", "mixed.tsv"):
+        one = job(files, tmp_path / f"for-{name}", base, soft_epochs=1.0, hard_epochs=1.0, budget=0.5)
+        one.data.train, one.data.eval = str(tmp_path / "mixed.tsv"), str(tmp_path / name)
+        prune(one, PruningConfig())
+        found = evaluate(
+            str(tmp_path / f"for-{name}"), str(tmp_path / "long.tsv"), ["text"], "label", speed=False
+        )
+        ratios[name] = found["flops_ratio"]
+    assert ratios["long.tsv"] == pytest.approx(0.5, abs=0.03)
+    assert ratios["mixed.tsv"] < ratios["long.tsv"] - 0.02
 
 
 def test_accumulation_and_bfloat16(files, base, tmp_path):

@@ -106,7 +106,11 @@ Train = Annotated[
 ]
 Eval = Annotated[
     str | None,
-    typer.Option("--eval", help="Texts to report quality on. Default: a held-out part of --train."),
+    typer.Option(
+        "--eval",
+        help="Texts to report quality on; a budget is meant for texts as long as these. Default: a held-out "
+        "part of --train.",
+    ),
 ]
 Text = Annotated[str, typer.Option(help="Column with the text; two with a comma between for pairs.")]
 KnownText = Annotated[

@@ -31,6 +31,8 @@ class Predictions:
         Tokens alive after each layer.
     depths : list of n int64 arrays [tokens], or None
         How many layers' drops each token survives, where that was asked for.
+    weights : float64 array [n], or None
+        How much each text counts in the FLOPs ratio; None: all the same.
     """
 
     logits: np.ndarray
@@ -39,13 +41,15 @@ class Predictions:
     dense_flops: np.ndarray | None = None
     kept: np.ndarray | None = None
     depths: list[np.ndarray] | None = None
+    weights: np.ndarray | None = None
 
     @property
     def flops_ratio(self) -> float | None:
         """FLOPs over dense FLOPs, sum over sum."""
         if self.flops is None or self.dense_flops is None:
             return None
-        return float(self.flops.sum() / self.dense_flops.sum())
+        weights = np.ones(len(self.flops)) if self.weights is None else self.weights
+        return float((weights * self.flops).sum() / (weights * self.dense_flops).sum())
 
     @property
     def kept_share(self) -> list[float] | None:

@@ -101,9 +101,10 @@ class BudgetController(TrainerCallback, ExportableState):
             start, end = self.temperatures
             pruner.temperature = self.temperature = start * (end / start) ** self.progress
 
-    def penalty(self, trace: Any) -> Tensor | float:
-        """Added to the loss of a training batch; the FLOPs ratio is noted on the way."""
-        ratio = trace.flops.sum() / trace.dense_flops.sum()
+    def penalty(self, trace: Any, weights: Tensor | float = 1.0) -> Tensor | float:
+        """Added to the loss of a training batch, whose texts' FLOPs count by `weights` ``[batch]``; the FLOPs
+        ratio is noted on the way."""
+        ratio = (weights * trace.flops).sum() / (weights * trace.dense_flops).sum()
         self._ratios.append(float(ratio.detach()))
         self.kept = trace.kept_share
         if self.first[self.rung] is None:

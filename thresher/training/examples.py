@@ -47,6 +47,10 @@ class Examples:
         labels = None if self.labels is None else [self.labels[i] for i in index]
         return Examples(self.rows.select(index), labels, None if self.base is None else self.base[index])
 
+    def lengths(self) -> np.ndarray:
+        """int64 [n]: tokens of each text."""
+        return np.array([len(ids) for ids in self.rows["input_ids"][:]])
+
     def table(self) -> datasets.Dataset:
         """All of it as one data set, for Trainer."""
         table = self.rows

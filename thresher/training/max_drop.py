@@ -40,7 +40,7 @@ class Choice:
         Whether the drop is within the bound. Where it is not, the model is the mildest there is: its weights
         with no threshold at all.
     flops_ratio : float
-        On the held-out texts.
+        On the held-out texts, weighed by their lengths as in training.
     texts : int
         How many those are.
     tried : list of dict

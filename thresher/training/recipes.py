@@ -30,6 +30,7 @@ from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import load_base, load_dense, pruning_of
 from thresher.training.examples import Examples, base_outputs
 from thresher.training.job import Job, begin, check_folder
+from thresher.training.lengths import LengthWeights
 from thresher.training.max_drop import Choice, choose
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import train
@@ -173,6 +174,8 @@ class _Run:
         if data.eval:
             self.texts = load_examples(data.eval, data.text, data.label, split="test")
             self.eval = self._examples(self.texts, data.eval)
+        met = everything.lengths()
+        self.lengths = LengthWeights(met, self.eval.lengths() if data.eval else met)
 
     def _examples(self, examples: Any, source: str) -> Examples:
         labels = self.task.encode_all(examples, source) if "label" in examples.column_names else None
@@ -207,6 +210,7 @@ class _Run:
             self.held_out.select(range(min(HELD_OUT, len(self.held_out)))),
             settings,
             self.checkpoints,
+            self.lengths,
             self.job.resume,
         )
 
@@ -222,9 +226,9 @@ class _Run:
 
             def measure() -> Predictions:
                 bar.reset(point)
-                return predict(
-                    self.model, self.encoder, self.held_out.rows, advance=partial(bar.advance, point)
-                )
+                advance = partial(bar.advance, point)
+                found = predict(self.model, self.encoder, self.held_out.rows, advance=advance)
+                return self.lengths.weigh(found)
 
             return choose(self.model, self.task, self.held_out, measure, drop)
 

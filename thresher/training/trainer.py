@@ -28,6 +28,7 @@ from thresher.text import TextEncoder
 from thresher.training.budget import BudgetController, check_reachable, fit_budget
 from thresher.training.examples import Collator, Examples
 from thresher.training.hidden import Teacher, hidden_loss
+from thresher.training.lengths import LengthWeights
 from thresher.training.max_drop import keep_reachable
 from thresher.training.progress import Interrupted, InterruptHandler, RichProgress
 from thresher.training.saliency import enough, fit_scores
@@ -47,6 +48,7 @@ def train(
     held_out: Examples,
     settings: TrainingSettings,
     folder: Path,
+    lengths: LengthWeights,
     resume: bool = False,
 ) -> list[dict[str, Any]]:
     """Train in place: thresholds and weights in the soft stage, weights in the hard stage.
@@ -61,6 +63,8 @@ def train(
     settings : TrainingSettings
     folder : Path
         Checkpoints are written under it.
+    lengths : LengthWeights
+        Of the texts that the budget is meant for.
     resume : bool
         Go on from the newest checkpoint in `folder`, if there is one.
 
@@ -84,7 +88,8 @@ def train(
     sample = sample.select(range(min(len(sample), FIT_TEXTS)))
 
     def ratio() -> float:
-        return predict(model, encoder, sample).flops_ratio or 1.0  # in full precision, as it will run
+        found = lengths.weigh(predict(model, encoder, sample))  # in full precision, as it will run
+        return found.flops_ratio or 1.0
 
     if shortened := settings.max_drop is not None and model.pruner.ladder:
         keep_reachable(model, ratio)
@@ -154,6 +159,7 @@ def train(
         task=task,
         settings=settings,
         held_out=held_out,
+        lengths=lengths,
         callbacks=[
             BudgetController(
                 soft_share=soft_epochs / epochs,
@@ -212,11 +218,13 @@ class PruningTrainer(Trainer):
         task: Task,
         settings: TrainingSettings,
         held_out: Examples,
+        lengths: LengthWeights,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.pruned: PrunedModel = kwargs["model"]
-        self.encoder, self.task, self.settings, self.held_out = encoder, task, settings, held_out
+        self.encoder, self.task, self.settings = encoder, task, settings
+        self.held_out, self.lengths = held_out, lengths
         self.teacher = Teacher(self.pruned, settings.autocast) if settings.distill_hidden else None
 
     @property
@@ -258,7 +266,8 @@ class PruningTrainer(Trainer):
         if teacher is not None:
             far = hidden_loss(output.trace, output.hidden_states, teacher.states(inputs))
             loss = loss + self.settings.distill_hidden * far
-        loss = loss + self.controller.penalty(output.trace)
+        weights = torch.from_numpy(self.lengths(output.trace.start.lengths.cpu().numpy())).to(logits.device)
+        loss = loss + self.controller.penalty(output.trace, weights)
         if not torch.isfinite(loss):
             raise TrainingDiverged(
                 f"The loss became {float(loss.detach())} at step {self.state.global_step}. "
@@ -274,7 +283,7 @@ class PruningTrainer(Trainer):
         for pruner.rung in range(max(1, len(self.controller.budgets))):
             found = predict(self.pruned, self.encoder, self.held_out.rows, autocast=self.settings.autocast)
             qualities.append(next(iter(self.held_out.quality(self.task, found.logits).values())))
-            ratios.append(found.flops_ratio or 1.0)
+            ratios.append(self.lengths.weigh(found).flops_ratio or 1.0)
         pruner.rung = before
         quality = sum(qualities) / len(qualities)
         metrics = {
