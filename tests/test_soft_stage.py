@@ -116,6 +116,35 @@ def test_temperature_to_zero_is_the_hard_model(family, pruner):
     torch.testing.assert_close(soft.trace.flops, hard.trace.flops, rtol=1e-9, atol=0)
 
 
+@every_learner
+def test_tokens_that_are_hardly_alive_are_not_computed(family, pruner):
+    """And what they would have done is in proportion to how alive they are."""
+    pruned = soften(build(family, pruner), 0.05)
+    inputs = random_inputs(pruned.model, LENGTHS)
+
+    def found(faint):
+        pruned.pruner.faint = faint
+        pruned.zero_grad()
+        output = pruned(**inputs)
+        ratio = output.trace.flops.sum() / output.trace.dense_flops.sum()
+        (output.logits.square().sum() + ratio).backward()
+        return output.logits.detach(), ratio.detach(), pruned.pruner.table.grad.clone(), output.trace
+
+    *whole, trace = found(0.0)
+    alive = torch.stack([step.log_weight_out.exp() for step in trace.steps])
+    assert torch.equal(trace.kept, torch.tensor(LENGTHS).expand(4, -1))
+    for faint in (1e-4, 1e-2):
+        *some, trace = found(faint)
+        least, most = (
+            torch.tensor([[int((row >= bound).sum()) for row in layer.split(LENGTHS)] for layer in alive])
+            for bound in (1.2 * faint, 0.8 * faint)
+        )
+        assert ((least <= trace.kept) & (trace.kept <= most)).all()
+        assert trace.kept.sum() < alive.numel()
+        for exact, near in zip(whole, some, strict=True):
+            assert 0 < (near - exact).abs().max() < 20 * faint * exact.abs().max()
+
+
 @pytest.mark.usefixtures("no_grad")
 def test_the_papers_gate_does_not_tend_to_the_hard_model():
     """Its known flaw: a zeroed token goes on as key and voter. Noticed here should the forms be mixed up."""

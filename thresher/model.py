@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -251,7 +252,7 @@ class PrunedModel(nn.Module):
                 window=family.window(layer),
                 log_weight=log_weight if exact else None,
                 dropout=dropout,
-                decide=self._decider(layer, hidden, packed),
+                decide=self._decider(layer, hidden, packed, log_weight),
             )
             decision = decision or Decision()
             keep, log_gate = decision.keep, decision.log_gate
@@ -279,9 +280,10 @@ class PrunedModel(nn.Module):
         return family.logits(hidden[: packed.tokens], packed, weight), trace
 
     def _decider(
-        self, layer: int, hidden: Tensor, packed: PackedBatch
+        self, layer: int, hidden: Tensor, packed: PackedBatch, log_weight: Tensor | None
     ) -> Callable[[Tensor], Decision] | Decision | None:
-        """The pruner's answer with prefix and suffix put back; None where this layer drops nothing."""
+        """The pruner's answer with prefix and suffix put back, and in the soft stage without the tokens that
+        are as good as dropped; None where this layer drops nothing."""
         end = self.pruning.prefix_only_at_end and layer == self.family.layers - 1
         if self._dense or not (end or self.pruner.prunes(layer)):
             return None
@@ -291,10 +293,13 @@ class PrunedModel(nn.Module):
 
         def decide(importance: Tensor) -> Decision:
             found = self.pruner(layer, importance, hidden[: packed.tokens], packed)
-            return Decision(
-                None if found.keep is None else found.keep | ends,
-                None if found.log_gate is None else found.log_gate.masked_fill(ends, 0.0),
-            )
+            keep, log_gate = found.keep, found.log_gate
+            if log_gate is not None:
+                log_gate = log_gate.masked_fill(ends, 0.0)
+                if self.pruner.accumulates and self.pruner.faint > 0:
+                    alive = log_gate if log_weight is None else log_weight + log_gate
+                    keep = alive.detach() >= math.log(self.pruner.faint)
+            return Decision(None if keep is None else keep | ends, log_gate)
 
         return decide
 

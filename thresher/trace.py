@@ -96,12 +96,13 @@ class Trace:
     def mean_gate(self) -> Tensor:
         """Scalar: mean gate over layers and the real tokens that may be pruned (the paper's regulariser).
         Needs the soft stage. 0 where no token may."""
-        weights = [(s.log_weight_in, s.log_weight_out) for s in self.steps]
-        free = ~self.start.ends(self.prefix, self.suffix)
-        gates = torch.stack(
-            [(b - a).exp()[free] for a, b in weights if a is not None and b is not None and a is not b]
-        )
-        return gates.sum() / max(gates.numel(), 1)
+        free = int((~self.start.ends(self.prefix, self.suffix)).sum())  # those gone by now have a gate of 0
+        gates = [
+            (b - a).exp()[~step.entry.ends(self.prefix, self.suffix)].sum()
+            for step in self.steps
+            if (a := step.log_weight_in) is not None and (b := step.log_weight_out) is not None and a is not b
+        ]
+        return torch.stack(gates).sum() / max(len(gates) * free, 1)
 
     @property
     def depths(self) -> list[Tensor]:

@@ -66,6 +66,9 @@ class Pruner(nn.Module):
         Set by training while the soft stage runs.
     temperature : float
         Width of the gate, set by training.
+    faint : float
+        How alive a token must be, from 0 to 1, to be computed any further in the soft stage with exact gates;
+        set by training, to save time.
     """
 
     adjustable: ClassVar[bool] = False
@@ -81,6 +84,7 @@ class Pruner(nn.Module):
         self.rung = 0
         self.soft = False
         self.temperature = 1.0
+        self.faint = 0.0
 
     def forward(self, layer: int, importance: Tensor, hidden: Tensor, packed: PackedBatch) -> Decision:
         """Decide for one layer, between its attention and the rest of it.

@@ -18,6 +18,8 @@ from thresher.pruners import Pruner
 ASCENT, STIFFNESS = 0.1, 4.0
 # Hard stage: all thresholds are multiplied by exp(HOLD * miss) in every step; the miss is smoothed.
 HOLD, SMOOTHING = 0.1, 0.9
+# Soft stage: tokens less alive than this take part in next to nothing, and are not computed any further.
+FAINT = 1e-3
 OVERSHOOT = 0.02  # FLOPs ratio above the budget at which a checkpoint may still be chosen
 
 
@@ -100,6 +102,7 @@ class BudgetController(TrainerCallback, ExportableState):
             self.progress = state.global_step / max(1, soft_steps - 1)
             start, end = self.temperatures
             pruner.temperature = self.temperature = start * (end / start) ** self.progress
+            pruner.faint = FAINT
 
     def penalty(self, trace: Any, weights: Tensor | float = 1.0) -> Tensor | float:
         """Added to the loss of a training batch, whose texts' FLOPs count by `weights` ``[batch]``; the FLOPs
