@@ -1,4 +1,4 @@
-"""Texts in use may be longer or shorter than those of train: how much one of these counts towards FLOPs."""
+"""Texts in use may be longer or shorter than those of train: how much one of these counts."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import numpy as np
 from thresher.measure.predict import Predictions
 
 BINS = 16
-LEAST = 0.01  # added to the share of a bin, so that an empty one divides nothing
+PRIOR = 32  # texts of train that count among those in use, of which there may be few
 
 
 class LengthWeights:
     """Weights that make texts of train, together, as long as texts in use.
 
     A text's FLOPs ratio depends on its length: [CLS] and [SEP], which stay, are a quarter of a short one.
-    SST-2, which trains on phrases and is tested on sentences, would come to 0.43 at a budget of 0.5. So FLOPs
-    are steered by sums over texts of train in which a length counts as often as it is met in use. Nothing but
-    lengths is asked of the texts in use.
+    SST-2, which trains on phrases and is tested on sentences, would come to 0.43 at a budget of 0.5. Nor can
+    it be learned from phrases which tokens of a sentence can go. So FLOPs are steered by sums over texts of
+    train in which a length counts as often as it is met in use, and so do texts when base's outputs are
+    learned. Nothing but lengths is asked of the texts in use.
 
     Parameters
     ----------
@@ -31,13 +32,16 @@ class LengthWeights:
         grid = np.linspace(0, 1, 101)
         pooled = np.concatenate([np.quantile(lengths, grid) for lengths in (met, wanted)])
         self.edges = np.quantile(pooled, np.linspace(0, 1, BINS + 1)[1:-1])
-        self.table = (self._shares(wanted) + LEAST) / (self._shares(met) + LEAST)
+        share, in_use = self._shares(met), self._shares(wanted)
+        in_use = (len(wanted) * in_use + PRIOR * share) / (len(wanted) + PRIOR)
+        self.table = np.divide(in_use, share, out=np.zeros(BINS), where=share > 0)
+        self.table /= (self.table * share).sum()
 
     def _shares(self, lengths: np.ndarray) -> np.ndarray:
         return np.bincount(np.searchsorted(self.edges, lengths), minlength=BINS) / len(lengths)
 
     def __call__(self, lengths: np.ndarray) -> np.ndarray:
-        """float64 [n]: the weight of each text, by its tokens."""
+        """float64 [n]: the weight of each text, by its tokens; mean 1 over train."""
         return self.table[np.searchsorted(self.edges, lengths)]
 
     def weigh(self, found: Predictions) -> Predictions:
