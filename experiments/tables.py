@@ -56,6 +56,7 @@ def at_budgets(reports: dict[str, dict[str, Any]]) -> Runs:
                     "base": report["quality"]["base"][metric],
                     "pruned": point["quality"][metric],
                     "lost": report["quality"]["base"][metric] - point["quality"][metric],
+                    "agreement": report.get("agreement") if len(points) == 1 else None,
                     "ratio": point["flops_ratio"],
                     "minutes": report["seconds"] / 60,
                 }
@@ -87,9 +88,11 @@ def quality_table(task: str, runs: Runs) -> str:
         numbers = [spread([run[key] for run in some]) for key in ("base", "pruned", "lost")]
         seeds = " ".join(str(run["seed"]) for run in some)
         ratio = spread([run["ratio"] for run in some], 3)
+        agreeing = [run["agreement"] for run in some if run["agreement"] is not None]
+        numbers.append(spread(agreeing) if agreeing else "")
         rows.append([method, f"{budget:g}", ratio, *numbers, seeds, spread([r["minutes"] for r in some], 0)])
     metric = next(iter(mine.values()))[0]["metric"]
-    columns = "method | budget | FLOPs ratio | base | pruned | lost | seeds | minutes"
+    columns = "method | budget | FLOPs ratio | base | pruned | lost | as base | seeds | minutes"
     return markdown(f"{task}, {metric}", columns, rows)
 
 

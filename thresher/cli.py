@@ -108,7 +108,7 @@ Eval = Annotated[
     str | None,
     typer.Option(
         "--eval",
-        help="Texts to report quality on; pruning is meant for texts as long as these. Default: a held-out "
+        help="Texts to report quality on; a budget is meant for texts as long as these. Default: a held-out "
         "part of --train.",
     ),
 ]

@@ -24,7 +24,7 @@ class Data:
     text : list of str
         One or two text columns.
     eval : str, optional
-        What quality is reported on; pruning is meant for texts as long as these. None: the held-out part of
+        What quality is reported on; a budget is meant for texts as long as these. None: the held-out part of
         train.
     label : str, optional
         Label column. None: the pruned model learns to reproduce base's outputs.

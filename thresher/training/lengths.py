@@ -1,4 +1,4 @@
-"""Texts in use may be longer or shorter than those of train: how much one of these counts."""
+"""Texts in use may be longer or shorter than those of train: how much one of these counts towards FLOPs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ class LengthWeights:
     """Weights that make texts of train, together, as long as texts in use.
 
     A text's FLOPs ratio depends on its length: [CLS] and [SEP], which stay, are a quarter of a short one.
-    SST-2, which trains on phrases and is tested on sentences, would come to 0.43 at a budget of 0.5. Nor can
-    it be learned from phrases which tokens of a sentence can go. So FLOPs are steered by sums over texts of
-    train in which a length counts as often as it is met in use, and so do texts when base's outputs are
-    learned. Nothing but lengths is asked of the texts in use.
+    SST-2, which trains on phrases and is tested on sentences, would come to 0.43 at a budget of 0.5. So FLOPs
+    are steered by sums over texts of train in which a length counts as often as it is met in use. Nothing but
+    lengths is asked of the texts in use.
 
     Parameters
     ----------

@@ -125,6 +125,8 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     pruned.save_pretrained(job.out)
     report = run.report("prune", job.settings, start, quality) | {"pruning": pruning.to_dict()}
     report |= kept_report(found, pruned) | {"ladder": ladder, "history": history}
+    assert run.eval.base is not None
+    report |= task.agreement(found.logits, run.eval.base)
     report["drop"] = run.eval.drop(task, found.logits)
     report["drop_interval"] = run.eval.drop_interval(task, found.logits)
     if choice is not None:

@@ -259,14 +259,14 @@ class PruningTrainer(Trainer):
         ):
             output = model(**inputs, output_hidden_states=teacher is not None)
         logits = output.logits.float()
-        weights = torch.from_numpy(self.lengths(output.trace.start.lengths.cpu().numpy())).to(logits.device)
-        loss = logits.new_zeros(()) if base is None else distillation_loss(self.task, logits, base, weights)
+        loss = distillation_loss(self.task, logits, base) if base is not None else logits.new_zeros(())
         if labels is not None:
             share = self.settings.distill if base is not None else 0.0
             loss = share * loss + (1 - share) * ForSequenceClassificationLoss(labels, logits, model.config)
         if teacher is not None:
             far = hidden_loss(output.trace, output.hidden_states, teacher.states(inputs))
             loss = loss + self.settings.distill_hidden * far
+        weights = torch.from_numpy(self.lengths(output.trace.start.lengths.cpu().numpy())).to(logits.device)
         loss = loss + self.controller.penalty(output.trace, weights)
         if not torch.isfinite(loss):
             raise TrainingDiverged(
@@ -299,15 +299,12 @@ class PruningTrainer(Trainer):
         super().log(logs | self.controller.log() if "loss" in logs else logs, *args, **kwargs)
 
 
-def distillation_loss(task: Task, logits: Tensor, base: Tensor, weights: Tensor | None = None) -> Tensor:
-    """How far outputs ``[batch, labels]`` are from base's: divergence of classes, squared error of scores.
-    Mean over texts, each times its weight ``[batch]``."""
+def distillation_loss(task: Task, logits: Tensor, base: Tensor) -> Tensor:
+    """How far outputs ``[batch, labels]`` are from base's: divergence of classes, squared error of scores."""
     if task.kind == "regression":
-        each = (logits - base).square().mean(1)
-    elif task.kind == "multi-label":
-        each = F.binary_cross_entropy_with_logits(logits, base.sigmoid(), reduction="none").mean(1)
-    else:
-        wanted = (base / TEMPERATURE).log_softmax(-1)
-        given = (logits / TEMPERATURE).log_softmax(-1)
-        each = F.kl_div(given, wanted, reduction="none", log_target=True).sum(1) * TEMPERATURE**2
-    return (each if weights is None else each * weights.to(each)).mean()
+        return F.mse_loss(logits, base)
+    if task.kind == "multi-label":
+        return F.binary_cross_entropy_with_logits(logits, base.sigmoid())
+    wanted = (base / TEMPERATURE).log_softmax(-1)
+    given = (logits / TEMPERATURE).log_softmax(-1)
+    return F.kl_div(given, wanted, reduction="batchmean", log_target=True) * TEMPERATURE**2
