@@ -43,6 +43,8 @@ def test_save_and_load_is_bit_for_bit(family, pruner, dtype, tmp_path):
     after = loaded(**inputs)
     assert not loaded.training
     assert loaded.dtype == dtype
+    # BLAS rounds by how its operands are aligned: the next line alone would pass or fail by chance.
+    assert not [name for name, weight in loaded.named_parameters() if weight.data_ptr() % 64]
     assert torch.equal(after.logits, before.logits)
     assert torch.equal(after.trace.kept, before.trace.kept)
     if pruner != "none":
@@ -75,7 +77,10 @@ def test_stock_transformers_opens_the_folder_dense(family, pruner, tmp_path):
     assert not hasattr(pruned.config, "token_pruning")
     stock, report = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert type(stock) is type(pruned.model)
-    assert torch.equal(stock.eval()(**inputs).logits, expected)
+    for name, weight in pruned.model.named_parameters():
+        assert torch.equal(stock.get_parameter(name), weight), name
+    # Close, not equal: stock transformers leaves weights unaligned, and BLAS rounds by that.
+    torch.testing.assert_close(stock.eval()(**inputs).logits, expected, rtol=1e-5, atol=1e-6)
     assert not report["missing_keys"]
     assert {name.split(".")[0] for name in report["unexpected_keys"]} <= {"token_pruning"}
 

@@ -49,7 +49,9 @@ def load(path: str | Path) -> tuple[PreTrainedModel, dict[str, Tensor], dict[str
     delattr(config, BLOCK)
     tensors: dict[str, Tensor] = {}
     for file in _weight_files(path):
-        tensors |= load_file(file)
+        # Copies: what lies in the file is not aligned, and BLAS then rounds otherwise than before saving;
+        # nor may a folder that is written again change a model in use.
+        tensors |= {name: tensor.clone() for name, tensor in load_file(file).items()}
     state = {
         name.removeprefix(f"{PREFIX}."): tensors.pop(name)
         for name in list(tensors)
