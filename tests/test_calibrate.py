@@ -17,12 +17,13 @@ from tests import toy
 from thresher import PrunedModel, PruningConfig, UserError
 from thresher.cli import app
 from thresher.data import load_examples
+from thresher.measure.predict import predict
 from thresher.measure.tables import calibration_table
 from thresher.tasks import Task
 from thresher.text import TextEncoder
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training import calibrate as module
-from thresher.training.calibrate import LEVELS, Point, Probe, calibrate, doubt, steps
+from thresher.training.calibrate import LEVELS, Doubtful, Point, Probe, calibrate, doubt, pooled, steps
 from thresher.training.path import between
 
 
@@ -78,16 +79,21 @@ def test_between_the_points_of_a_path():
         assert between(path, place).tolist() == pytest.approx(wanted)
 
 
-@pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression"])
-def test_probe_measures_change_against_base(world, kind):
+def measured(world, kind, texts):
+    """What a `Probe` is made of, with so many texts."""
     labels = 1 if kind == "regression" else 3
     dense = AutoModelForSequenceClassification.from_pretrained(
         world / "base", num_labels=labels, ignore_mismatched_sizes=True
     )
     encoder = TextEncoder(AutoTokenizer.from_pretrained(world / "base"), 32)
-    rows = encoder.encode_columns(load_examples(str(world / "data.tsv"), ["text"]).select(range(40)))
+    rows = encoder.encode_columns(load_examples(str(world / "data.tsv"), ["text"]).select(range(texts)))
     task = Task(kind, tuple(map(str, range(labels))))
-    probe = Probe(PrunedModel(dense, PruningConfig("threshold")), encoder, task, rows)
+    return PrunedModel(dense, PruningConfig("threshold")), encoder, task, rows
+
+
+@pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression"])
+def test_probe_measures_change_against_base(world, kind):
+    probe = Probe(*measured(world, kind, 40))
     none = probe(torch.zeros(4))
     assert none.flops_ratio == 1
     assert none.divergence == pytest.approx(0, abs=1e-6)
@@ -103,6 +109,41 @@ def test_probe_measures_change_against_base(world, kind):
     else:
         wanted = sum((a > 0) != (b > 0) for a, b in zip(logits.flat, base.flat, strict=True)) / 120
     assert much.change == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression"])
+def test_few_texts_tell_what_changes_of_all(world, kind):
+    """A mild pruning, of which those texts change on which the model is unsure: seen from a third of them."""
+    torch.manual_seed(3)  # of the labels' weights
+    given = measured(world, kind, 600)
+    torch.manual_seed(3)
+    probe = Probe(*measured(world, kind, 600))
+    few = Doubtful(*given, max_change=0.02)
+    mild = torch.tensor([0.0, 0.0, 0.8, 0.8])
+    wanted = probe(mild).change
+    assert wanted > 0
+    assert few.change(torch.zeros(4)) == pytest.approx(0, abs=1e-9)
+    if kind == "regression":
+        assert len(few.base) == few.decisions == 600
+        assert few.change(mild) == pytest.approx(wanted)
+    else:
+        assert len(few.base) == 200
+        assert few.decisions == 600 * (3 if kind == "multi-label" else 1)
+        assert few.change(mild) == pytest.approx(wanted, abs=3 * few.doubt)
+        found = predict(few.model, few.encoder, few.rows).logits + np.array(few.offset)
+        assert found.mean(0) == pytest.approx(few.base.mean(0), abs=1e-6)
+
+
+def test_pooled_drifts_tell_the_same_as_counts_and_more_surely():
+    """Drifts grow with the margin, so that only those of like margin tell."""
+    draw, found, counts = np.random.default_rng(0), [], []
+    for _ in range(400):
+        margin = draw.exponential(size=1000)
+        drift = draw.normal(0, 0.02 + 0.1 * margin)
+        counts.append((drift > margin).mean())
+        found.append(pooled(margin, drift).mean())
+    assert np.mean(found) == pytest.approx(np.mean(counts), rel=0.05)
+    assert np.std(found) < 0.85 * np.std(counts)
 
 
 @pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression"])

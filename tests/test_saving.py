@@ -204,6 +204,23 @@ def test_shards_are_read(tmp_path):
     assert torch.equal(PrunedModel.from_pretrained(tmp_path)(**inputs).logits, pruned(**inputs).logits)
 
 
+def test_an_offset_moves_the_logits_of_the_pruned_model_alone(tmp_path):
+    pruned = build("bert", dtype=torch.float32)
+    inputs = random_inputs(pruned.model, LENGTHS)
+    plain = pruned(**inputs).logits
+    with pruned.dense():
+        dense = pruned(**inputs).logits
+    offset = [0.5 * n for n in range(pruned.config.num_labels)]
+    pruned.pruning.offset = offset
+    pruned.save_pretrained(tmp_path)
+    loaded = PrunedModel.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(**inputs).logits, plain + torch.tensor(offset))
+    with loaded.dense():
+        assert torch.equal(loaded(**inputs).logits, dense)
+    with pytest.raises(UserError, match=r"1 numbers.* 3 labels"):
+        PrunedModel(pruned.model, PruningConfig(offset=[0.5]))
+
+
 def test_prefix_must_be_positive():
     with pytest.raises(UserError, match="1 or more"):
         PruningConfig(prefix=0)

@@ -163,6 +163,18 @@ def test_quality_of_scores() -> None:
     assert SCORE.quality(np.ones((1, 1)), [1.0]) == {"pearson": 0.0, "spearman": 0.0}
 
 
+@pytest.mark.parametrize("task", [CLASSES, TAGS])
+def test_margins_are_negative_where_decisions_differ(task) -> None:
+    logits, other = np.random.default_rng(0).normal(size=(2, 50, len(task.names)))
+    margins = task.margins(logits, other)
+    assert margins.shape == ((50, 1) if task is CLASSES else logits.shape)
+    assert (task.margins(other, other) > 0).all()
+    assert 100 * (margins > 0).mean() == pytest.approx(task.agreement(logits, other)["agreement"])
+    if task is CLASSES:  # the least that its own label must lose to another
+        top = np.sort(other, axis=1)
+        assert task.margins(other, other)[:, 0] == pytest.approx(top[:, -1] - top[:, -2])
+
+
 def test_agreement() -> None:
     logits = np.array([[2.0, 1.0, -1.0], [0.0, 3.0, -1.0]])
     other = np.array([[1.0, 2.0, -1.0], [1.0, 3.0, -1.0]])

@@ -29,6 +29,8 @@ class PruningConfig:
     prefix_only_at_end : bool
         Drop everything but the prefix after the last layer's attention, whatever the pruner says.
         Outputs do not change where the head reads nothing but [CLS]; refused where it reads more.
+    offset : list of float, optional
+        Added to the logits ``[labels]`` of the pruned model, not to those of its dense weights.
     """
 
     pruner: str = "threshold"
@@ -36,6 +38,7 @@ class PruningConfig:
     prefix: int = 1
     suffix: int | None = None
     prefix_only_at_end: bool = False
+    offset: list[float] | None = None
 
     def __post_init__(self) -> None:
         if self.prefix < 1:

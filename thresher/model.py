@@ -73,6 +73,11 @@ class PrunedModel(nn.Module):
         if (config.prefix_only_at_end or self.pruner.leaves_prefix) and not self.family.pools_prefix:
             what = "prefix_only_at_end" if config.prefix_only_at_end else f"Pruner '{config.pruner}'"
             raise UserError(f"{what} is for heads that read [CLS] alone; this model's head pools all tokens.")
+        if config.offset is not None and len(config.offset) != self.config.num_labels:
+            raise UserError(
+                f"offset has {len(config.offset)} numbers; it needs one for each of the model's "
+                f"{self.config.num_labels} labels."
+            )
         self.pruner.to(model.device)
         # Not self.train(): a wrapper may claim another mode than the model in it, which is left as it is.
         self.training = self.family.model.training
@@ -277,7 +282,10 @@ class PrunedModel(nn.Module):
             if states is not None:
                 states.append(hidden)
         weight = log_weight.exp() if log_weight is not None and exact else None
-        return family.logits(hidden[: packed.tokens], packed, weight), trace
+        logits = family.logits(hidden[: packed.tokens], packed, weight)
+        if self.pruning.offset is not None and not self._dense:
+            logits = logits + logits.new_tensor(self.pruning.offset)
+        return logits, trace
 
     def _decider(
         self, layer: int, hidden: Tensor, packed: PackedBatch, log_weight: Tensor | None

@@ -216,6 +216,15 @@ class Task:
         scores, reference = logits.reshape(-1), reference_logits.reshape(-1)
         return {"agreement": 100.0 if np.array_equal(scores, reference) else _pearson(scores, reference)}
 
+    def margins(self, logits: np.ndarray, reference_logits: np.ndarray) -> np.ndarray:
+        """How far logits ``[n, labels]`` are from another decision than the reference's, negative where they
+        have made it: ``[n, 1]``, and ``[n, labels]`` where every label is a yes or no."""
+        if self.kind == "multi-label":
+            return np.where(reference_logits > 0, logits, -logits)
+        best = np.eye(logits.shape[1], dtype=bool)[reference_logits.argmax(axis=1)]
+        others = np.where(best, -np.inf, logits).max(axis=1, keepdims=True)
+        return logits[best][:, None] - others
+
     def _decide(self, logits: np.ndarray) -> np.ndarray:
         return logits.argmax(axis=-1) if self.kind == "single-label" else (logits > 0).astype(int)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -36,7 +36,11 @@ LEVELS = (0.1, 0.2, 0.35, 0.55, 0.8, 1.0, 1.5, 2.2)
 # go; as many others check that.
 SEARCH, FIT = 16_000, 200_000
 MOST = 6_000  # texts that choose
-MARGIN = 1.0  # standard errors between the change on the texts that choose and the bound
+NEAR = 15  # times as many texts as may change are measured, to choose: those of which base is least sure
+LEAST = 200  # texts, of those
+WINDOW = 51  # decisions of like margin whose drifts are pooled
+MARGIN = 0.5  # standard errors between the change on the texts that choose and the bound: a check follows
+POOLED = 0.8  # of a plain count's standard error is left where drifts are pooled
 BISECTIONS = 6
 BACK = 0.98  # of the way, at most, is left after a check that failed
 LOOK = 50  # texts, for the mean length
@@ -95,6 +99,73 @@ class Probe:
             float((distillation_loss(self.task, logits, base) - least) / unit),
             1 - self.task.agreement(self.found.logits, self.base)["agreement"] / 100,
         )
+
+
+class Doubtful(Probe):
+    """The texts on which base is least sure: decisions change there and hardly anywhere else.
+
+    Parameters
+    ----------
+    model, encoder, task, rows
+        As of `Probe`.
+    max_change : float
+        The bound that is sought.
+
+    Attributes
+    ----------
+    doubt : float
+        Standard error of `change` near the bound.
+    offset : list of float, or None
+        What brings the mean logits of these texts back to base's, for the thresholds measured last: evidence
+        that is dropped is not missing on all sides alike. None for scores, whose r does not see it.
+    """
+
+    def __init__(
+        self,
+        model: PrunedModel,
+        encoder: TextEncoder,
+        task: Task,
+        rows: dict[str, list],
+        max_change: float,
+    ):
+        super().__init__(model, encoder, task, rows)
+        self.decisions = self.base.size if task.kind == "multi-label" else self.texts
+        self.doubt = doubt(task, max_change, self.texts)
+        self.offset: list[float] | None = None
+        if task.kind == "regression":
+            return  # every score counts
+        self.doubt *= POOLED
+        order = task.margins(self.base, self.base).min(1).argsort()
+        near = order[: max(LEAST, round(NEAR * max_change * self.texts))]
+        self.rows = {key: [values[i] for i in near] for key, values in rows.items()}
+        self.base = self.base[near]
+
+    def change(self, thresholds: Tensor) -> float:
+        """Expected share of decisions that change, of all, with `offset`; for scores, 1 less Pearson's r.
+
+        Each decision's margin is held against the drifts of those whose margins are like its own, so that it
+        is not chance alone whether a text on the edge has changed.
+        """
+        point = self(thresholds)
+        if self.task.kind == "regression":
+            return point.change
+        assert self.found is not None
+        offset = (self.base - self.found.logits).mean(0)
+        self.offset = offset.tolist()
+        margin = self.task.margins(self.base, self.base).ravel()
+        drift = margin - self.task.margins(self.found.logits + offset, self.base).ravel()
+        return float(pooled(margin, drift).sum() / self.decisions)
+
+
+def pooled(margin: np.ndarray, drift: np.ndarray) -> np.ndarray:
+    """How likely decisions are to change, from least to largest margin: the share that is larger than the
+    margin of the drifts of those next to it in rank, `WINDOW` of them. All are ``[n]``."""
+    order = margin.argsort()
+    margin, drift = margin[order], drift[order]
+    window = min(WINDOW, len(drift))
+    windows = np.lib.stride_tricks.sliding_window_view(drift, window)
+    place = np.clip(np.arange(len(drift)) - window // 2, 0, len(windows) - 1)
+    return (windows[place] > margin[:, None]).mean(1)
 
 
 def doubt(task: Task, change: float, texts: int) -> float:
@@ -182,7 +253,7 @@ def calibrate(
 
     def runner(precision: str) -> PrunedModel:
         # Converted to run, a model cannot be saved: copies run.
-        copy = PrunedModel(deepcopy(dense), pruning)
+        copy = PrunedModel(deepcopy(dense), replace(pruning))
         copy.pruner.load_state_dict(pruned.pruner.state_dict())
         return copy.to("cuda" if torch.cuda.is_available() else "cpu").for_inference(precision)
 
@@ -193,7 +264,7 @@ def calibrate(
     advance = begin("base's outputs", 2)
     few = Probe(fast, encoder, task, search_rows)
     advance(1)
-    fit = Probe(fast, encoder, task, fit_rows)
+    fit = Doubtful(fast, encoder, task, fit_rows, max_change)
     advance(1)
     layers = pruned.family.layers - pruning.prefix_only_at_end  # the last one drops all it can for nothing
     rest = torch.zeros(pruned.family.layers - layers)
@@ -205,12 +276,12 @@ def calibrate(
             break
     advance(layers * len(LEVELS) - len(path))
 
-    wanted = max_change - MARGIN * doubt(task, max_change, fit.texts)
+    wanted = max_change - MARGIN * fit.doubt
     advance, low, high = begin("how far to go", BISECTIONS), 0.0, float(len(path) - 1)
     place = high
     for _ in range(BISECTIONS):
         if low < high:
-            if fit(between(path, place)).change <= wanted:
+            if fit.change(between(path, place)) <= wanted:
                 low = place
             else:
                 high = place
@@ -220,13 +291,19 @@ def calibrate(
     advance = begin("check", 1)
     check = Probe(runner("fp32"), encoder, task, check_rows)
     place, back = low, 0
-    while (point := check(between(path, place))).change > max_change + 1e-9 and place > 0:
+    while True:
+        fit.change(between(path, place))
+        check.model.pruning.offset = fit.offset
+        point = check(between(path, place))
+        if point.change <= max_change + 1e-9 or place == 0:
+            break
         place, back = place * min(BACK, max_change / point.change) if place > 0.1 else 0.0, back + 1
     advance(1)
     assert check.found is not None
     warn_if_bare(pruned, check.found)
 
     _set(pruned, between(path, place))
+    pruned.pruning.offset = fit.offset
     pruned.metadata["max_length"] = encoder.max_length
     clear(job.out)
     tokenizer.save_pretrained(job.out)
@@ -268,7 +345,7 @@ def _parts(job: Job, task: Task, encoder: TextEncoder, max_change: float) -> lis
     some = encoder.encode_columns(examples.select(order[:LOOK]))["input_ids"]
     encoder.truncated = encoder.seen = 0
     mean = sum(map(len, some)) / len(some)
-    enough = next(n for n in range(8, 1 << 40, 8) if 2.5 * MARGIN * doubt(task, max_change, n) <= max_change)
+    enough = next(n for n in range(8, 1 << 40, 8) if 2.5 * doubt(task, max_change, n) <= max_change)
     search, fit = round(SEARCH / mean) + 1, max(min(round(FIT / mean), MOST), enough)
     if search + 2 * fit > len(examples):
         search = min(search, len(examples) // 5)
