@@ -2,10 +2,10 @@
 
     THRESHER_DATA=folder python experiments/operations.py imdb runs/imdb-ours-0.25-seed0 runs/imdb-none-...
 
-Measures folders that other experiments left, each in fp32, bf16 and int8, beside transformers in fp32
-(padded, sorted by length). Bit operations weigh a multiply-add by the bits of both its sides: int8 is of
-linear layers alone, attention is then in bf16. Writes operations-TASK.json to --results; what it
-holds of a folder is not measured again. Leave the machine alone while it runs.
+Measures folders that other experiments left (FOLDER@0.3: a ladder, at that budget), each in fp32, bf16 and
+int8, beside transformers in fp32 (padded, sorted by length). Bit operations weigh a multiply-add by the bits
+of both its sides: int8 is of linear layers alone, attention is then in bf16. Writes operations-TASK.json to
+--results; what it holds of a folder is not measured again. Leave the machine alone while it runs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ def operations(model: PrunedModel, found: Predictions) -> tuple[float, float]:
 
 
 def measure(folder: str, precision: str, files: Any) -> dict[str, Any]:
+    folder, _, budget = folder.partition("@")
     model, encoder, task = open_model(folder)
+    if budget:
+        model.set_budget(float(budget))
     texts = load_examples(files.eval, files.text, files.label)
     rows = encoder.encode_examples(texts)
     some = np.random.default_rng(0).permutation(len(rows))[:CALIBRATION]

@@ -25,6 +25,7 @@ from matplotlib import pyplot
 from tasks import RESULTS
 
 MOST_LOST, MOST_COUNTED = 1.0, 5.0  # points; and the reduction beyond which more does not count in the mean
+LADDER = ", ladder"
 PRECISIONS = ("fp32", "bf16", "int8")  # that pruned models run in; transformers beside them in fp32
 Runs = dict[tuple[str, str, float], list[dict[str, Any]]]
 
@@ -37,14 +38,14 @@ def load(results: Path) -> dict[str, dict[str, Any]]:
 def at_budgets(reports: dict[str, dict[str, Any]]) -> Runs:
     """Runs of quality_at_budget.py by task, method and budget; a ladder's rungs each under their own."""
     found: Runs = defaultdict(list)
-    for report in reports.values():
+    for model, report in reports.items():
         what, metric = report.get("experiment"), report.get("metric")
         if what is None or what["budget"] is None:
             continue
         name = " ".join([what["method"], *(f"{key}={value:g}" for key, value in what["changed"].items())])
         points = report["ladder"]
         if len(points) > 1:
-            name += ", ladder"
+            name += LADDER
         else:
             whole = {"flops_ratio": report["flops_ratio"], "quality": report["quality"]["pruned"]}
             points = [{"budget": what["budget"], **whole}]
@@ -52,6 +53,7 @@ def at_budgets(reports: dict[str, dict[str, Any]]) -> Runs:
             found[what["task"], name, point["budget"]].append(
                 {
                     "seed": what["seed"],
+                    "model": model if len(points) == 1 else f"{model}@{point['budget']:g}",
                     "metric": metric,
                     "base": report["quality"]["base"][metric],
                     "pruned": point["quality"][metric],
@@ -160,29 +162,30 @@ def length_table(reports: dict[str, dict[str, Any]]) -> str:
 
 
 def headline_table(runs: Runs, reports: dict[str, dict[str, Any]]) -> str:
-    """Per task the smallest budget at which ours loses a point at most, and the speed measured there."""
+    """Per task the smallest budget at which ours, alone or in a ladder, loses a point at most, and the speed
+    measured there."""
     rows, ratios = [], []
     for task in sorted({task for task, _, _ in runs}):
-        fit = {
-            budget: some
+        fit = [
+            (budget, method, some)
             for (name, method, budget), some in runs.items()
-            if (name, method) == (task, "ours") and lost(some) <= MOST_LOST
-        }
+            if name == task and method in ("ours", f"ours{LADDER}") and lost(some) <= MOST_LOST
+        ]
         if not fit:
             continue
-        budget = min(fit)
-        some = fit[budget]
+        budget, method, some = min(fit, key=lambda point: point[:2])
         ratio = mean(run["ratio"] for run in some)
         ratios.append(max(ratio, 1 / MOST_COUNTED))
         numbers = [spread([run[key] for run in some]) for key in ("base", "pruned")]
-        rows.append([task, some[0]["metric"], *numbers, f"{1 / ratio:.1f} x"])
+        asked = f"{budget:g}{method.removeprefix('ours')}"
+        rows.append([task, some[0]["metric"], *numbers, str(len(some)), asked, f"{1 / ratio:.1f} x"])
         models = reports.get(f"operations-{task}", {"models": {}})["models"]
-        speed = models.get(f"{task}-ours-{budget:g}-seed{some[0]['seed']}", {})
+        speed = next((models[run["model"]] for run in some if run["model"] in models), {})
         rows[-1] += [f"{speed[p]['speed']['ratio']:.1f} x" if p in speed else "" for p in PRECISIONS]
     if not ratios:
         return ""
-    rows.append(["mean", "", "", "", f"{1 / mean(ratios):.1f} x", *[""] * len(PRECISIONS)])
-    columns = "task | metric | base | pruned | fewer FLOPs | " + " | ".join(PRECISIONS)
+    rows.append(["mean", *[""] * 5, f"{1 / mean(ratios):.1f} x", *[""] * len(PRECISIONS)])
+    columns = "task | metric | base | pruned | seeds | budget | fewer FLOPs | " + " | ".join(PRECISIONS)
     return markdown("At most a point lost", columns, rows)
 
 

@@ -137,9 +137,13 @@ def test_lengths_shift(run, world, capsys):
 
 
 def test_operations_of_each_precision(run, world, capsys):
-    run("quality_at_budget", "--methods", "ours", "--seeds", "0", "--budget", "0.5", capsys=capsys)
-    run("operations", str(world / "work" / f"{TASK}-ours-0.5-seed0"), capsys=capsys)
-    (rows,) = json.loads((world / "results" / f"operations-{TASK}.json").read_text())["models"].values()
+    run("quality_at_budget", "--methods", "ours", "--seeds", "0", "--budget", "0.7", "0.5", capsys=capsys)
+    ladder = str(world / "work" / f"{TASK}-ours-0.7-0.5-seed0")
+    run("operations", ladder, f"{ladder}@0.5", capsys=capsys)
+    models = json.loads((world / "results" / f"operations-{TASK}.json").read_text())["models"]
+    rows, cheaper = models[Path(ladder).name], models[f"{Path(ladder).name}@0.5"]
+    for name, row in rows.items():
+        assert cheaper[name]["flops"] / row["flops"] == pytest.approx(0.5 / 0.7, abs=0.1)
     assert list(rows) == ["fp32", "bf16", "int8"]
     bits = [rows[name]["bit_operations"] for name in rows]
     assert bits[0] == pytest.approx(4 * bits[1], rel=0.01)  # bfloat16 moves a token or two
