@@ -3,8 +3,8 @@
     python experiments/tables.py
 
 Prints Markdown: quality by task, method and budget; what --max-drop and calibrate came to; the shift of
-lengths. Runs with settings that were changed by --set stand in rows of their own. Writes a figure beside the
-folder of results.
+lengths. Runs with settings that were changed by --set are left out, or with --all in rows of their own.
+Writes a figure beside the folder of results.
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ def at_budgets(reports: dict[str, dict[str, Any]]) -> Runs:
                 }
             )
     return found
+
+
+def changed(report: dict[str, Any]) -> bool:
+    """Whether a run had other settings than the default."""
+    return bool(report.get("experiment", {}).get("changed"))
 
 
 def lost(some: list[dict[str, Any]]) -> float:
@@ -220,9 +225,10 @@ def figure(runs: Runs, file: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS)
-    results = parser.parse_args(argv).results
-    reports = load(results)
-    runs = at_budgets(reports)
+    parser.add_argument("--all", action="store_true", help="also runs whose settings were changed")
+    given = parser.parse_args(argv)
+    results, reports = given.results, load(given.results)
+    runs = at_budgets(reports if given.all else {n: r for n, r in reports.items() if not changed(r)})
     if not reports:
         raise SystemExit("There are no results yet: run experiments/quality_at_budget.py first.")
     print(headline_table(runs, reports))

@@ -74,13 +74,21 @@ def test_goes_as_far_as_the_bound_allows(held_out, bound, level):
     assert pruned.pruning.options["budgets"] == list(pruned.budgets)
 
 
-def test_says_when_the_bound_cannot_be_kept(held_out):
+def test_takes_what_loses_least_when_the_bound_cannot_be_kept(held_out):
+    """Weights that were trained to run pruned are worse without thresholds than with mild ones."""
     pruned = ladder()
-    worse = Predictions(answers(40), np.ones(TEXTS), np.full(TEXTS, 0.9), np.ones(TEXTS))
-    found = choose(pruned, TASK, held_out, lambda: worse, 1.0)
+    wrong = {0.0: 40, 1.0: 28, 2.0: 30, 4.0: 60}
+
+    def measure():
+        level = float(pruned.pruner.thresholds[0])
+        return Predictions(
+            answers(wrong[level]), np.ones(TEXTS), np.full(TEXTS, 1 - 0.2 * level), np.ones(TEXTS)
+        )
+
+    found = choose(pruned, TASK, held_out, measure, 1.0)
     assert not found.kept
-    assert found.drop == pytest.approx(5.0)
-    assert (pruned.pruner.thresholds == 0).all()
+    assert found.drop == pytest.approx(2.0)
+    assert (pruned.pruner.thresholds == 1).all()
     assert len(found.tried) == 4
 
 

@@ -40,7 +40,7 @@ def _promise(choice: dict[str, Any], metric: str) -> str:
     if choice["kept"]:
         return f"{lost}, of {choice['bound']:g} allowed"
     return (
-        f"{choice['bound']:g} points at most cannot be kept: with nothing pruned it is already {lost}. "
+        f"{choice['bound']:g} points at most cannot be kept: the least is {lost}. "
         f"What can: --max-drop {choice['drop'] + 0.1:.1f}%, or longer training (--soft-epochs, --hard-epochs)"
     )
 

@@ -37,8 +37,8 @@ class Choice:
         Of the drop: 95 %, by bootstrap over texts, base and pruned model in pairs. The same texts chose the
         point, so that it errs a little to the good side.
     kept : bool
-        Whether the drop is within the bound. Where it is not, the model is the mildest there is: its weights
-        with no threshold at all.
+        Whether the drop is within the bound. Where it is not, the point is the one that loses least: weights
+        that have learned to run pruned may lose more without any threshold.
     flops_ratio : float
         On the held-out texts, weighed by their lengths as in training.
     texts : int
@@ -91,9 +91,10 @@ def choose(
         found[place] = held_out.drop(task, predictions.logits), predictions
         return found[place][0] <= bound
 
-    place = float(next((rung for rung in range(len(path) - 1, -1, -1) if within(float(rung))), 0))
-    step = 0.5
-    for _ in range(BISECTIONS if found[place][0] <= bound and place < len(path) - 1 else 0):
+    rungs = map(float, reversed(range(len(path))))
+    kept = next((rung for rung in rungs if within(rung)), None)
+    place, step = min(found, key=lambda rung: found[rung][0]) if kept is None else kept, 0.5
+    for _ in range(0 if kept is None or place == len(path) - 1 else BISECTIONS):
         place, step = (place + step if within(place + step) else place), step / 2
     pruner.thresholds.copy_(before)
     drop, predictions = found[place]
