@@ -9,11 +9,10 @@ not seen, as where a model is in use; and the model is measured on the test file
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from tasks import TASKS, arguments, base, data, portable, sample
+from tasks import TASKS, arguments, base, data, parts, portable
 from thresher.config import PruningConfig
 from thresher.data import load_examples
 from thresher.measure.evaluate import open_model
@@ -23,19 +22,6 @@ from thresher.model import PrunedModel
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training.base import load_base
 from thresher.training.calibrate import calibrate, doubt
-
-SEEN = 0.8  # of the training texts, where the task does not say how many
-
-
-def parts(name: str, work: Path) -> tuple[str | None, str]:
-    """A file of texts to fine-tune on, None where the task's own will do, and one of others."""
-    task, folder = TASKS[name], Path(os.environ["THRESHER_DATA"])
-    source, seen = folder / task.train, task.train_rows
-    part = None
-    if seen is None:
-        seen = round(SEEN * len(load_examples(str(source), task.text, task.label)))
-        part = sample(task, source, work / f"{name}-seen.jsonl", seen)
-    return part, sample(task, source, work / f"{name}-unseen.jsonl", skip=seen)
 
 
 def measure(start: Path, folder: Path, files: Data, max_change: float) -> dict[str, Any]:

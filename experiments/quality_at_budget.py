@@ -10,11 +10,12 @@ and an interrupted one goes on where it stopped. Fine-tuned bases and pruned mod
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tasks import TASKS, arguments, base, data, done, portable
+from tasks import TASKS, arguments, base, data, done, parts, portable
 from thresher.config import PruningConfig
 from thresher.measure.report import write_json
 from thresher.training import Job, TrainingSettings
@@ -65,9 +66,12 @@ def main(argv: list[str] | None = None) -> None:
     if given.max_drop is None:
         budget = given.budget if len(given.budget) > 1 else given.budget[0]
         wanted = "-".join(f"{b:g}" for b in given.budget)
-    files = data(given.task, work)
+    files, part = data(given.task, work), None
+    if given.max_drop is not None:  # is chosen on texts that base has not seen
+        part, unseen = parts(given.task, work)
+        files = replace(files, train=part or files.train, held_out=unseen)
     for seed in given.seeds:
-        start = base(given.task, seed, work, given.encoder)
+        start = base(given.task, seed, work, given.encoder, part)
         for method in given.methods:
             name = "-".join([given.task, method, wanted, *sorted(given.set), f"seed{seed}"])
             result, out, model, deep = given.results / f"{name}.json", work / name, start, 1.0
@@ -86,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
             if method == "shallow":
                 model = work / f"{name}-start"
                 deep = shallower(start, min(given.budget), model)
-            # Outputs on what is held out, of which --max-drop wants more, are kept apart.
+            # Outputs on what is held out, which is something else with --max-drop, are kept apart.
             outputs = start / ("outputs" if given.max_drop is None else "outputs-drop")
             job = Job(str(model), files, out, settings, task.max_length, outputs=outputs, extras=False)
             report = prune(job.go_on(), METHODS[method])

@@ -33,6 +33,7 @@ from thresher.training import Data, Job, TrainingSettings
 from thresher.training.recipes import finetune
 
 RESULTS = Path(__file__).parent / "results"
+SEEN = 0.8  # of the training texts, where base is to leave some and the task does not say how many
 
 
 @dataclass
@@ -93,6 +94,20 @@ def data(name: str, work: Path) -> Data:
         )
     )
     return Data(train, task.text, test, task.label)
+
+
+def parts(name: str, work: Path) -> tuple[str | None, str]:
+    """A file of texts to fine-tune on, None where the task's own will do, and one of others."""
+    task, folder = TASKS[name], Path(os.environ["THRESHER_DATA"])
+    source, seen = folder / task.train, task.train_rows
+    part, unseen = work / f"{name}-seen.jsonl", work / f"{name}-unseen.jsonl"
+    if folds := task.train_folds:
+        cut = round(SEEN * len(folds))
+        return sample(task, source, part, folds=folds[:cut]), sample(task, source, unseen, folds=folds[cut:])
+    if seen is not None:
+        return None, sample(task, source, unseen, skip=seen)
+    seen = round(SEEN * len(load_examples(str(source), task.text, task.label)))
+    return sample(task, source, part, seen), sample(task, source, unseen, skip=seen)
 
 
 def sample(
@@ -167,7 +182,7 @@ def done(report: Path, settings: TrainingSettings) -> bool:
 
 def portable(report: dict[str, Any]) -> dict[str, Any]:
     """Without the paths of the machine that ran it."""
-    files = ("train", "eval", "texts")
+    files = ("train", "held_out", "eval", "texts")
     data = {
         key: Path(value).name if value and key in files else value for key, value in report["data"].items()
     }

@@ -315,12 +315,41 @@ def test_outputs_are_kept_for_other_jobs_and_the_dense_row_is_optional(files, ba
         assert prune(asked, PruningConfig())["quality"] == report["quality"]
 
 
-def test_few_rows_tell_nothing_of_a_drop(files, base, tmp_path):
-    rows = Path(files["train"]).read_text().splitlines()[:100]
+@pytest.mark.parametrize("named", [False, True])
+def test_few_rows_tell_nothing_of_a_drop(files, base, tmp_path, named):
+    rows = Path(files["train"]).read_text().splitlines()[: 15 if named else 100]
     (tmp_path / "few.tsv").write_text("\n".join(rows) + "\n")
-    few = files | {"train": tmp_path / "few.tsv"}
-    with pytest.raises(UserError, match="too few to tell"):
-        prune(job(few, tmp_path / "out", base, max_drop=1.0), PruningConfig())
+    asked = job(files, tmp_path / "out", base, max_drop=1.0)
+    setattr(asked.data, "held_out" if named else "train", str(tmp_path / "few.tsv"))
+    with pytest.raises(UserError, match=rf"few.tsv has {14 if named else 99} rows: too few to tell"):
+        prune(asked, PruningConfig())
+
+
+def test_what_is_chosen_on_can_be_named(files, base, tmp_path):
+    asked = job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.1, max_drop=5.0)
+    asked.data.held_out = str(toy.write_tsv(tmp_path / "valid.tsv", 60, seed=2))
+    report = prune(asked, PruningConfig())
+    assert report["data"]["train_texts"] == 400
+    assert report["data"]["held_out_texts"] == report["max_drop"]["texts"] == 60
+    asked.data.eval, asked.force = None, True
+    report = prune(asked, PruningConfig())
+    assert report["data"]["eval_texts"] == 60
+    assert PrunedModel.from_pretrained(asked.out).metadata["base_measured_on"] == "valid.tsv"
+    assert (
+        report["quality"]["pruned"]
+        == evaluate(str(asked.out), str(asked.data.held_out), [], "label", speed=False)["quality"]["pruned"]
+    )
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_texts_that_base_may_have_seen_are_warned_of(files, base, tmp_path, caplog, named):
+    rows = Path(files["eval"]).read_text().replace("neg", "NEG").replace("pos", "neg").replace("NEG", "pos")
+    (tmp_path / "wrong.tsv").write_text(rows)  # of which base knows nothing
+    asked = job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.1, max_drop=5.0)
+    asked.data.eval = str(tmp_path / "wrong.tsv")
+    asked.data.held_out = str(files["train"]) if named else None
+    prune(asked, PruningConfig())
+    assert ("name others with --held-out" in caplog.text) != named
 
 
 def test_budgets_are_named_in_one_place(files, base, tmp_path):

@@ -108,8 +108,15 @@ Eval = Annotated[
     str | None,
     typer.Option(
         "--eval",
-        help="Texts to report quality on; a budget is meant for texts as long as these. Default: a held-out "
-        "part of --train.",
+        help="Texts to report quality on; a budget is meant for texts as long as these. Default: those of "
+        "--held-out.",
+    ),
+]
+HeldOut = Annotated[
+    str | None,
+    typer.Option(
+        help="Texts to choose checkpoint and thresholds on, best those that the model has not learned from. "
+        "Default: a part of --train.",
     ),
 ]
 Text = Annotated[str, typer.Option(help="Column with the text; two with a comma between for pairs.")]
@@ -148,6 +155,7 @@ def finetune(
     label: Annotated[str, typer.Option(help="Label column.")],
     out: Out,
     eval_: Eval = None,
+    held_out: HeldOut = None,
     task: Annotated[
         str | None, typer.Option(help="single-label, multi-label or regression. Default: as labels look.")
     ] = None,
@@ -183,7 +191,7 @@ def finetune(
         seed=seed,
         precision=precision,
     )
-    data = Data(train, _columns(text), eval_, label)
+    data = Data(train, _columns(text), eval_, label, held_out)
     report = run(Job(model, data, out, settings, max_length, force, resume), task)
     _print(training_table(report))
     _wrote(out)
@@ -196,6 +204,7 @@ def prune(
     text: Text,
     out: Out,
     eval_: Eval = None,
+    held_out: HeldOut = None,
     label: Annotated[
         str | None, typer.Option(help="Label column. Without: learn to reproduce the model's own outputs.")
     ] = None,
@@ -278,7 +287,7 @@ def prune(
         seed=seed,
         precision=precision,
     )
-    data = Data(train, _columns(text), eval_, label)
+    data = Data(train, _columns(text), eval_, label, held_out)
     report = run(
         Job(model, data, out, settings, max_length, force, resume),
         PruningConfig(pruner, _options(option or [])),

@@ -35,7 +35,7 @@ def _promise(choice: dict[str, Any], metric: str) -> str:
     low, high = choice["interval"]
     lost = (
         f"{choice['drop']:.2f} points of {metric} lost (95 %: {low:.2f} to {high:.2f}) "
-        f"on {choice['texts']} held-out texts of train, which chose it"
+        f"on {choice['texts']} held-out texts, which chose it"
     )
     if choice["kept"]:
         return f"{lost}, of {choice['bound']:g} allowed"

@@ -24,16 +24,19 @@ class Data:
     text : list of str
         One or two text columns.
     eval : str, optional
-        What quality is reported on; a budget is meant for texts as long as these. None: the held-out part of
-        train.
+        What quality is reported on; a budget is meant for texts as long as these. None: the held-out texts.
     label : str, optional
         Label column. None: the pruned model learns to reproduce base's outputs.
+    held_out : str, optional
+        What checkpoint and thresholds are chosen on. None: a part of train, which is then not learned from.
+        Base should not have been fine-tuned on these texts, or it looks better there than it is.
     """
 
     train: str
     text: list[str]
     eval: str | None = None
     label: str | None = None
+    held_out: str | None = None
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from dataclasses import asdict, replace
@@ -35,7 +36,9 @@ from thresher.training.max_drop import Choice, choose
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import train
 
-# Most texts of train that choose thresholds and checkpoint, and that a drop is measured on.
+log = logging.getLogger(__name__)
+
+# Most texts that choose thresholds and checkpoint, and that a drop is measured on.
 HELD_OUT, MEASURED = 1000, 4000
 HELD_OUT_SHARE = 0.1
 FEWEST = 20  # held-out texts that tell anything of a drop
@@ -102,7 +105,10 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     begin(job, pruning.to_dict())
     run.distil()
     base = run.eval.base_quality(task)
-    where = Path(job.data.eval).name if job.data.eval else "a held-out part of train"
+    if job.settings.max_drop is not None:
+        run.warn_if_seen(job.settings.max_drop)
+    apart = job.data.held_out or "a held-out part of train"
+    where = Path(job.data.eval or apart).name
     pruned.metadata |= {"base_quality": base, "base_measured_on": where}
     history = run.train(job.settings)
     choice = None
@@ -158,26 +164,32 @@ class _Run:
         self.job, self.model, self.task = job, model, task
         self.encoder = TextEncoder(tokenizer, model.family.length_limit(job.max_length))
         data = job.data
-        everything = self._examples(examples, data.train)
-        order = np.random.default_rng(job.settings.seed).permutation(len(everything))
-        most = HELD_OUT if job.settings.max_drop is None else MEASURED
-        cut = min(most, round(HELD_OUT_SHARE * len(order)))
-        if job.settings.max_drop is not None and cut < FEWEST:
-            raise UserError(
-                f"{data.train} has {len(order)} rows: too few to tell what pruning costs on a tenth of them. "
-                f"--max-drop needs {10 * FEWEST}; name a --budget instead."
-            )
-        if cut < 1:
-            raise UserError(
-                f"{data.train} has {len(order)} rows: too few to train on and to choose a checkpoint on."
-            )
-        self.held_out, self.examples = everything.select(order[:cut]), everything.select(order[cut:])
-        self.eval, self.texts = self.held_out, examples.select(order[:cut])
+        kept_apart, rest = self._split(examples)
+        self.held_out = self._examples(kept_apart, data.held_out or data.train)
+        self.examples = self._examples(rest, data.train)
+        self.eval, self.texts = self.held_out, kept_apart
         if data.eval:
             self.texts = load_examples(data.eval, data.text, data.label, split="test")
             self.eval = self._examples(self.texts, data.eval)
-        met = everything.lengths()
+        met = np.concatenate([self.held_out.lengths(), self.examples.lengths()])
         self.lengths = LengthWeights(met, self.eval.lengths() if data.eval else met)
+
+    def _split(self, examples: Any) -> tuple[Any, Any]:
+        """Texts to choose on, and texts to learn from: two parts of train, where no file is named for the
+        first."""
+        data, dropping = self.job.data, self.job.settings.max_drop is not None
+        texts, share = examples, HELD_OUT_SHARE
+        if data.held_out is not None:
+            texts, share = load_examples(data.held_out, data.text, data.label, "validation"), 1.0
+        order = np.random.default_rng(self.job.settings.seed).permutation(len(texts))
+        cut = min(MEASURED if dropping else HELD_OUT, round(share * len(order)))
+        least, what = (FEWEST, "what pruning costs") if dropping else (1, "which checkpoint is best")
+        if cut < least:
+            raise UserError(
+                f"{data.held_out or data.train} has {len(order)} rows: too few to tell on {share:.0%} of "
+                f"them {what}; give {least / share:.0f} at least."
+            )
+        return texts.select(order[:cut]), examples.select(order[cut:]) if texts is examples else examples
 
     def _examples(self, examples: Any, source: str) -> Examples:
         labels = self.task.encode_all(examples, source) if "label" in examples.column_names else None
@@ -202,6 +214,19 @@ class _Run:
                 autocast = self.job.settings.autocast if name == "train" else None
                 advance = partial(bar.advance, task)
                 part.base = base_outputs(self.model, self.encoder, part.rows, file, autocast, advance)
+
+    def warn_if_seen(self, bound: float) -> None:
+        """Texts that base was fine-tuned on make it look better than it is, and pruning worse."""
+        parts = (self.held_out, self.eval)
+        apart, base = (next(iter(part.base_quality(self.task).values())) for part in parts)
+        if self.job.data.held_out is None and apart - base > bound:
+            log.warning(
+                "On the part of train that is held out, base has %.2f, on eval %.2f. If it was fine-tuned on "
+                "these texts, pruning looks worse there than it is, and less will be pruned: name others "
+                "with --held-out.",
+                apart,
+                base,
+            )
 
     def train(self, settings: TrainingSettings) -> list[dict[str, Any]]:
         return train(
