@@ -26,7 +26,7 @@ from thresher.model import PrunedModel
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training.base import load_base
-from thresher.training.examples import Examples
+from thresher.training.examples import Examples, base_outputs
 from thresher.training.recipes import prune
 
 
@@ -50,7 +50,8 @@ def by_length(start: Path, folder: Path, files: Data) -> list[dict[str, Any]]:
     texts = load_examples(files.eval, files.text, files.label)
     rows = encoder.encode_examples(texts)
     dense = PrunedModel(load_base(str(start))[0], PruningConfig("none"))
-    whole = Examples(rows, task.encode_all(texts, files.eval), predict(dense, encoder, rows).logits)
+    outputs = base_outputs(dense, encoder, rows, start / "outputs" / "base-eval.npy")
+    whole = Examples(rows, task.encode_all(texts, files.eval), outputs)
     found = predict(model, encoder, rows)
     quartiles = np.quantile(found.lengths, [0, 0.5, 0.75, 1])
     ranges = np.searchsorted(quartiles[1:-1], found.lengths)  # a text as long as a quartile is below it
