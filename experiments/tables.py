@@ -198,7 +198,9 @@ def figure(runs: Runs, file: Path) -> None:
     """Points of quality lost against the FLOPs ratio, a panel for each task and a line for each method."""
     tasks = sorted({task for task, _, _ in runs})
     methods = sorted({method for _, method, _ in runs})
-    colours = dict(zip(methods, pyplot.get_cmap("tab20").colors * 3, strict=False))
+    shades = pyplot.get_cmap("tab20").colors
+    methods.sort(key=lambda method: not method.startswith("ours"))  # which has the first, strongest colours
+    colours = dict(zip(methods, (shades[::2] + shades[1::2]) * 3, strict=False))
     canvas, panels = pyplot.subplots(1, len(tasks), figsize=(3.4 * len(tasks), 3.2), squeeze=False)
     for panel, task in zip(panels[0], tasks, strict=True):
         for method in methods:
@@ -210,7 +212,10 @@ def figure(runs: Runs, file: Path) -> None:
             if points:
                 panel.plot(*zip(*points, strict=True), "o-", label=method, color=colours[method], ms=4)
         panel.axhline(0, color="grey", lw=0.5)
-        panel.set(title=task, xlabel="FLOPs ratio")
+        panel.set_yscale("symlog", linthresh=2, subs=[1])  # some lose thirty times as much as others
+        panel.set_yticks(ticks := [1, 0, -1, -2, -5, -10, -20, -40], [f"{tick:+d}" for tick in ticks])
+        panel.minorticks_off()
+        panel.set(title=task, xlabel="FLOPs ratio", ylim=(min(-3, 1.1 * panel.get_ylim()[0]), 1.5))
     panels[0][0].set_ylabel("quality against base, points")
     handles = {
         label: handle
