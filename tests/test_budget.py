@@ -110,6 +110,24 @@ def test_every_rung_is_steered_to_its_own_budget_in_turn():
     assert control.score(80.0, [0.6, 0.4], 90) < 0
 
 
+def test_a_rung_of_a_ladder_moves_on_as_fast_as_one_alone():
+    ends = []
+    for budgets in ([0.5], [0.5] * 5):
+        pruner = Threshold(3, 8, budgets=budgets)
+        control = BudgetController(0.5, budgets, regularizer=0.0, temperatures=(0.4, 0.1))
+        pruner.table.data[:] = 1.0
+        for at in range(40, 60):  # the second half of them is hard
+            step(control, pruner, at, 0.6)
+        before, threshold = control.smoothed[0], pruner.table[0, 0].item()
+        for at in range(60, 65):
+            step(control, pruner, at, 0.8)
+        moved = (control.smoothed[0] - before) / (0.8 - before)
+        ends.append((control.multiplier[0], threshold, moved))
+    assert ends[0] == pytest.approx(ends[1])
+    assert ends[0][0] > 0
+    assert ends[0][1] > 1.1
+
+
 def test_state_survives_a_checkpoint():
     control, pruner = controller(), Threshold(3, 8)
     for _ in range(5):

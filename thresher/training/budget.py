@@ -124,16 +124,18 @@ class BudgetController(TrainerCallback, ExportableState):
         pruner.clamp()
         ratio = sum(self._ratios) / len(self._ratios)
         self._ratios.clear()
+        pace = len(self.multiplier)  # one step in so many is a rung's own
         if (before := self.smoothed[self.rung]) is not None:
-            ratio = SMOOTHING * before + (1 - SMOOTHING) * ratio
+            memory = SMOOTHING**pace
+            ratio = memory * before + (1 - memory) * ratio
         self.smoothed[self.rung] = ratio
         if self.target is None:
             return
         miss = ratio - self.target
         if self.stage == "soft":
-            self.multiplier[self.rung] += ASCENT * miss
+            self.multiplier[self.rung] += pace * ASCENT * miss
         elif pruner.adjustable:
-            pruner.rescale(math.exp(HOLD * miss))
+            pruner.rescale(math.exp(pace * HOLD * miss))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == state.max_steps:
