@@ -22,7 +22,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from tasks import RESULTS
+from tasks import MAIN, RESULTS, TASKS
 
 MOST_LOST, MOST_COUNTED = 1.0, 5.0  # points; and the reduction beyond which more does not count in the mean
 LADDER = ", ladder"
@@ -64,6 +64,11 @@ def at_budgets(reports: dict[str, dict[str, Any]]) -> Runs:
                 }
             )
     return found
+
+
+def ordered(runs: Runs) -> list[str]:
+    """The tasks that there are runs of, as `TASKS` has them."""
+    return [task for task in TASKS if any(task == name for name, _, _ in runs)]
 
 
 def changed(report: dict[str, Any]) -> bool:
@@ -170,7 +175,7 @@ def headline_table(runs: Runs, reports: dict[str, dict[str, Any]]) -> str:
     """Per task the smallest budget at which ours, alone or in a ladder, loses a point at most, and the speed
     measured there."""
     rows, ratios = [], []
-    for task in sorted({task for task, _, _ in runs}):
+    for task in ordered(runs):
         fit = [
             (budget, method, some)
             for (name, method, budget), some in runs.items()
@@ -180,7 +185,8 @@ def headline_table(runs: Runs, reports: dict[str, dict[str, Any]]) -> str:
             continue
         budget, method, some = min(fit, key=lambda point: point[:2])
         ratio = mean(run["ratio"] for run in some)
-        ratios.append(max(ratio, 1 / MOST_COUNTED))
+        if task in MAIN:
+            ratios.append(max(ratio, 1 / MOST_COUNTED))
         numbers = [spread([run[key] for run in some]) for key in ("base", "pruned")]
         asked = f"{budget:g}{method.removeprefix('ours')}"
         rows.append([task, some[0]["metric"], *numbers, str(len(some)), asked, f"{1 / ratio:.1f} x"])
@@ -189,14 +195,17 @@ def headline_table(runs: Runs, reports: dict[str, dict[str, Any]]) -> str:
         rows[-1] += [f"{speed[p]['speed']['ratio']:.1f} x" if p in speed else "" for p in PRECISIONS]
     if not ratios:
         return ""
-    rows.append(["mean", *[""] * 5, f"{1 / mean(ratios):.1f} x", *[""] * len(PRECISIONS)])
+    rows.insert(
+        len(ratios),
+        [f"mean of these {len(ratios)}", *[""] * 5, f"{1 / mean(ratios):.1f} x", *[""] * len(PRECISIONS)],
+    )
     columns = "task | metric | base | pruned | seeds | budget | fewer FLOPs | " + " | ".join(PRECISIONS)
     return markdown("At most a point lost", columns, rows)
 
 
 def figure(runs: Runs, file: Path) -> None:
     """Points of quality lost against the FLOPs ratio, a panel for each task and a line for each method."""
-    tasks = sorted({task for task, _, _ in runs})
+    tasks = ordered(runs)
     methods = sorted({method for _, method, _ in runs})
     shades = pyplot.get_cmap("tab20").colors
     methods.sort(key=lambda method: not method.startswith("ours"))  # which has the first, strongest colours
@@ -237,7 +246,7 @@ def main(argv: list[str] | None = None) -> None:
     if not reports:
         raise SystemExit("There are no results yet: run experiments/quality_at_budget.py first.")
     print(headline_table(runs, reports))
-    for task in sorted({task for task, _, _ in runs}):
+    for task in ordered(runs):
         print(quality_table(task, runs))
     print(drop_table(reports))
     print(calibration_table(reports))
