@@ -186,6 +186,7 @@ def test_an_output_folder_with_a_model_needs_force(world):
         ({"--budget": "0.5,0.5"}, "given twice"),
         ({"--max-drop": "some"}, "write points of quality, as 1%"),
         ({"--max-drop": "0%"}, "above 0"),
+        ({"--max-drop": "0.01"}, "write 1% if you mean that, or 0.01%"),
         ({"--max-drop": "1%", "--pruner": "topk"}, "holds one budget"),
     ],
 )

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from tests import toy
 from thresher.cli import app
-from thresher.training import trainer
+from thresher.training import recipes, trainer
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_stopped_runs_end_where_the_uninterrupted_run_ends(files, tmp_path):
     assert "interrupted run" in said
     code, said = at_once(command(files, out, "--resume", "--seed", "7"))
     assert code == 2, said
-    assert "another settings" in said
+    assert "another seed: 42, now 7." in said
 
     before = {p.parent.name for p in out.glob("checkpoints/checkpoint-*/trainer_state.json")}
     process = start(command(files, out, "--resume"))
@@ -124,6 +124,25 @@ def test_ladders_end_where_the_uninterrupted_run_ends(wanted, files, tmp_path, m
     assert code == 0, said
     whole, stopped = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", out))
     assert len(whole["token_pruning.table"]) >= 2
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, stopped[name]), name
+
+
+def test_what_was_stopped_behind_its_last_step_is_not_trained_again(files, tmp_path, monkeypatch):
+    asked = ("--max-drop", "5%", "--soft-epochs", "0.5", "--hard-epochs", "0.5", "--no-saliency")
+    code, said = at_once(command(files, tmp_path / "whole", *asked))
+    assert code == 0, said
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    for name, where in (("choose", recipes), ("distillation_loss", trainer)):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, stop)
+            again = ("--resume",) if where is trainer else ()
+            code, said = at_once(command(files, out := tmp_path / "stopped", *asked, *again))
+        assert code == (0 if again else 130), said
+    whole, stopped = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", out))
     for name, tensor in whole.items():
         assert torch.equal(tensor, stopped[name]), name
 

@@ -99,3 +99,8 @@ def test_interval_is_of_pairs(held_out):
     assert low == pytest.approx(2.0 - spread, abs=0.4)
     assert high == pytest.approx(2.0 + spread, abs=0.4)
     assert held_out.drop_interval(TASK, answers(20)) == (0.0, 0.0)
+
+
+def test_no_text_that_changes_does_not_say_that_none_can(held_out):
+    """By the rule of three, three in 400 may."""
+    assert held_out.drop_interval(TASK, 0.5 * answers(20)) == pytest.approx((-0.75, 0.75))

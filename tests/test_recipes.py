@@ -262,7 +262,51 @@ def test_a_drop_is_asked_for_instead_of_a_budget(files, base, tmp_path):
     assert saved.budgets[0] == first["budget"]
     assert saved.pruner.thresholds.tolist() == first["thresholds"]
     assert "lost (95 %" in training_table(report).caption
-    assert "cannot be kept" in training_table(report | {"max_drop": choice | {"kept": False}}).caption
+    failed = report | {"max_drop": choice | {"kept": False}}
+    assert "cannot be kept" in training_table(failed).caption
+    assert "--held-out" in training_table(failed).caption
+    failed["data"] = failed["data"] | {"held_out": "valid.tsv"}
+    assert "--held-out" not in training_table(failed).caption
+
+
+@pytest.mark.parametrize("what", ["scores", "no labels"])
+def test_a_drop_of_other_qualities(files, base, tmp_path, what):
+    """Of Pearson's r, and of agreement with the model itself."""
+    given = files
+    if what == "scores":
+        rows = [(text, 1.5 * (label == "pos") + 0.1 * len(text.split())) for text, label in toy.rows(400)]
+        lines = ["text\tlabel", *(f"{text}\t{score:.2f}" for text, score in rows)]
+        (tmp_path / "scores.tsv").write_text("\n".join(lines) + "\n")
+        given = files | {"train": tmp_path / "scores.tsv", "eval": tmp_path / "scores.tsv"}
+        base = tmp_path / "base"
+        finetune(job(given, base, hard_epochs=3.0))
+    asked = job(given, tmp_path / "out", base, soft_epochs=1.0, hard_epochs=1.0, max_drop=20.0)
+    if what == "no labels":
+        asked.data.label = None
+    report = prune(asked, PruningConfig())
+    choice = report["max_drop"]
+    assert report["metric"] == ("pearson" if what == "scores" else "agreement")
+    assert choice["kept"]
+    assert choice["interval"][0] <= choice["drop"] <= choice["interval"][1]
+    assert report["flops_ratio"] < 0.8
+    main = report["metric"]
+    assert report["drop"] == pytest.approx(
+        report["quality"]["base"][main] - report["quality"]["pruned"][main]
+    )
+
+
+def test_a_budget_is_meant_for_the_texts_that_are_named(files, base, tmp_path):
+    """Train has short texts, and long ones, of which there are few, are in use."""
+    rows = sorted(Path(files["train"]).read_text().splitlines()[1:], key=len)
+    for name, some in (("short", rows[:350:2] + rows[350::4]), ("long", rows[1:350:8] + rows[351::2])):
+        (tmp_path / f"{name}.tsv").write_text("\n".join(["text\tlabel", *some]) + "\n")
+    given = files | {"train": tmp_path / "short.tsv"}
+    changes = {"soft_epochs": 0.0, "hard_epochs": 0.0, "budget": 0.6}
+    for eval_ in (None, str(tmp_path / "long.tsv")):
+        asked = job(given, tmp_path / f"out-{eval_ is None}", base, **changes)
+        asked.data.held_out, asked.data.eval = str(tmp_path / "long.tsv"), eval_
+        report = prune(asked, PruningConfig(options={"score": "attention"}))
+        assert report["flops_ratio"] == pytest.approx(0.6, abs=0.02)
 
 
 def test_prune_trains_without_dropout_and_finetune_with(files, base, tmp_path, monkeypatch):

@@ -82,3 +82,9 @@ def test_layers_that_drop_all_they_can_have_nothing_to_foretell():
     fit_scores(pruned, encoder([random_inputs(pruned.model, LENGTHS)]), {"input_ids": []})
     assert (pruned.pruner.weight[3] == 0).all()
     assert (pruned.pruner.weight[:3].abs().amax(1) > 0).all()
+
+
+def test_of_one_free_token_there_is_nothing_to_foretell():
+    pruned = build("bert", suffix=1)
+    fit_scores(pruned, encoder([random_inputs(pruned.model, [3, 3, 3])]), {"input_ids": []})
+    assert (pruned.pruner.weight == 0).all()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 from transformers import PreTrainedConfig
 
 from thresher.errors import UserError
@@ -173,6 +174,23 @@ def test_margins_are_negative_where_decisions_differ(task) -> None:
     if task is CLASSES:  # the least that its own label must lose to another
         top = np.sort(other, axis=1)
         assert task.margins(other, other)[:, 0] == pytest.approx(top[:, -1] - top[:, -2])
+
+
+@pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression"])
+def test_the_main_figure_alone(kind) -> None:
+    draw = np.random.default_rng(0)
+    task, logits = Task(kind, ("a", "b", "c")), draw.normal(size=(60, 1 if kind == "regression" else 3))
+    if kind == "regression":
+        labels, wanted = draw.normal(size=60), lambda: 100 * np.corrcoef(logits[:, 0], labels)[0, 1]
+    elif kind == "single-label":
+        labels, wanted = draw.integers(3, size=60), lambda: 100 * np.mean(logits.argmax(1) == labels)
+    else:
+        labels = draw.integers(2, size=(60, 3)).astype(float)
+        wanted = lambda: 100 * f1_score(labels, logits > 0, average="micro")  # noqa: E731
+    assert task.main_quality(logits, labels) == pytest.approx(wanted())
+    assert task.quality(logits, labels)[task.metric] == task.main_quality(logits, labels)
+    if kind == "multi-label":
+        assert task.main_quality(-np.ones((4, 3)), np.zeros((4, 3))) == 0
 
 
 def test_agreement() -> None:

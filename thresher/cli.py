@@ -505,9 +505,12 @@ def _columns(text: str) -> list[str]:
 def _points(given: str) -> float:
     """``"1%"`` and ``"1"`` alike: a hundredth of the whole scale of quality."""
     try:
-        return float(given.removesuffix("%"))
+        points = float(given.removesuffix("%"))
     except ValueError:
         raise UserError(f"--max-drop {given}: write points of quality, as 1%.") from None
+    if 0 < points < 0.1 and not given.endswith("%"):
+        raise UserError(f"--max-drop {given}: write {100 * points:g}% if you mean that, or {points:g}%.")
+    return points
 
 
 def _share(given: str, option: str) -> float:

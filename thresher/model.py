@@ -166,6 +166,8 @@ class PrunedModel(nn.Module):
     def set_budget(self, budget: float) -> None:
         """Use the thresholds for one of `budgets`, at any time. A saved model starts at the first again.
 
+        OpenVINO in int8 has fixed scales: calibrate it at the largest budget, where it meets most tokens.
+
         Raises
         ------
         UserError

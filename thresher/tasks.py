@@ -161,25 +161,32 @@ class Task:
             In percent: accuracy and macro_f1; micro_f1, macro_f1 and exact_match; or pearson and
             spearman (correlations times 100, and 0.0 where one side is constant).
         """
-        labels = np.asarray(encoded_labels)
+        labels, main = (
+            np.asarray(encoded_labels),
+            {self.metric: self.main_quality(predictions, encoded_labels)},
+        )
         if self.kind == "regression":
             from scipy.stats import rankdata
 
-            scores = predictions.reshape(-1)
-            ranks = rankdata(scores), rankdata(labels)
-            return {"pearson": _pearson(scores, labels), "spearman": _pearson(*ranks)}
+            return main | {"spearman": _pearson(rankdata(predictions.reshape(-1)), rankdata(labels))}
         from sklearn.metrics import f1_score
 
         decided = self._decide(predictions)
-        right = decided == labels
-
-        def f1(average: str) -> float:
-            return 100.0 * float(f1_score(labels, decided, average=average, zero_division=0.0))
-
+        main["macro_f1"] = 100.0 * float(f1_score(labels, decided, average="macro", zero_division=0.0))
         if self.kind == "single-label":
-            return {"accuracy": 100.0 * float(right.mean()), "macro_f1": f1("macro")}
-        exact = 100.0 * float(right.all(axis=1).mean())
-        return {"micro_f1": f1("micro"), "macro_f1": f1("macro"), "exact_match": exact}
+            return main
+        return main | {"exact_match": 100.0 * float((decided == labels).all(axis=1).mean())}
+
+    def main_quality(self, predictions: np.ndarray, encoded_labels: Sequence[Any]) -> float:
+        """The main figure of `quality` alone, which is found much sooner."""
+        labels = np.asarray(encoded_labels)
+        if self.kind == "regression":
+            return _pearson(predictions.reshape(-1), labels)
+        right = (decided := self._decide(predictions)) == labels
+        if self.kind == "single-label":
+            return 100.0 * float(right.mean())
+        found = (right & (decided == 1)).sum()
+        return 100.0 * float(2 * found / max(1, 2 * found + (~right).sum()))
 
     def answer(self, logits: np.ndarray) -> dict[str, float]:
         """Say what one text's outputs mean: label names with their probabilities, or the score.

@@ -7,6 +7,11 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+SEEN = (
+    ". If the model was fine-tuned on this part of train, pruning looks worse there than it is: name texts "
+    "that it has not seen with --held-out"
+)
+
 
 def training_table(report: dict[str, Any]) -> Table:
     """Quality of base, dense and pruned, and what was saved."""
@@ -26,11 +31,11 @@ def training_table(report: dict[str, Any]) -> Table:
         low, high = report["drop_interval"]
         table.caption = f"Points lost: {report['drop']:.2f}\n95 %: {low:.2f} to {high:.2f}"
     if choice := report.get("max_drop"):
-        table.caption = f"{table.caption}\n{_promise(choice, metric)}"
+        table.caption = f"{table.caption}\n{_promise(choice, metric, report['data'].get('held_out'))}"
     return table
 
 
-def _promise(choice: dict[str, Any], metric: str) -> str:
+def _promise(choice: dict[str, Any], metric: str, held_out: str | None) -> str:
     """What came of --max-drop."""
     low, high = choice["interval"]
     lost = (
@@ -42,6 +47,7 @@ def _promise(choice: dict[str, Any], metric: str) -> str:
     return (
         f"{choice['bound']:g} points at most cannot be kept: the least is {lost}. "
         f"What can: --max-drop {choice['drop'] + 0.1:.1f}%, or longer training (--soft-epochs, --hard-epochs)"
+        + ("" if held_out else SEEN)
     )
 
 

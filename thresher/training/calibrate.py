@@ -136,7 +136,7 @@ class Doubtful(Probe):
             return  # every score counts
         self.doubt *= POOLED
         order = task.margins(self.base, self.base).min(1).argsort()
-        near = order[: max(LEAST, round(NEAR * max_change * self.texts))]
+        near = order[: max(LEAST, round(NEAR * max_change * self.decisions))]
         self.rows = {key: [values[i] for i in near] for key, values in rows.items()}
         self.base = self.base[near]
 

@@ -104,11 +104,18 @@ def begin(job: Job, how: dict[str, Any]) -> None:
         write_json(what, note(job))
         return
     before = json.loads(note(job).read_text())
-    if changed := [key for key in what if before.get(key) != what[key]]:
+    was, now = _flat(before), _flat(what)
+    if changed := [key for key in now if was.get(key) != now[key]]:
         raise UserError(
-            f"The run in {job.out} was started with another {changed[0]}: {before.get(changed[0])}, now "
-            f"{what[changed[0]]}. Resume with the same, or use --force to start anew."
+            f"The run in {job.out} was started with another {changed[0]}: {was.get(changed[0])}, now "
+            f"{now[changed[0]]}. Resume with the same, or use --force to start anew."
         )
+
+
+def _flat(what: dict[str, Any]) -> dict[str, Any]:
+    """Settings within settings by their own names."""
+    parts = (value if isinstance(value, dict) else {key: value} for key, value in what.items())
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def clear(out: Path) -> None:

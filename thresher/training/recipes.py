@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from dataclasses import asdict, replace
@@ -41,7 +42,6 @@ log = logging.getLogger(__name__)
 # Most texts that choose thresholds and checkpoint, and that a drop is measured on.
 HELD_OUT, MEASURED = 1000, 4000
 HELD_OUT_SHARE = 0.1
-FEWEST = 20  # held-out texts that tell anything of a drop
 
 
 def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
@@ -152,7 +152,8 @@ def _with_budgets(pruning: PruningConfig, budgets: list[float]) -> PruningConfig
         return replace(pruning, options=pruning.options | {"budgets": budgets})
     if len(budgets) > 1:
         raise UserError(
-            f"Pruner '{pruning.pruner}' holds one budget; several are asked for (--max-drop does so, too)."
+            f"Pruner '{pruning.pruner}' holds one budget; several are asked for (--max-drop does so, too). "
+            "Take --pruner threshold, or name one --budget."
         )
     return pruning
 
@@ -171,25 +172,28 @@ class _Run:
         if data.eval:
             self.texts = load_examples(data.eval, data.text, data.label, split="test")
             self.eval = self._examples(self.texts, data.eval)
-        met = np.concatenate([self.held_out.lengths(), self.examples.lengths()])
-        self.lengths = LengthWeights(met, self.eval.lengths() if data.eval else met)
+        self.wanted = self.eval.lengths() if data.eval or data.held_out else None
 
     def _split(self, examples: Any) -> tuple[Any, Any]:
         """Texts to choose on, and texts to learn from: two parts of train, where no file is named for the
         first."""
-        data, dropping = self.job.data, self.job.settings.max_drop is not None
+        data, bound = self.job.data, self.job.settings.max_drop
         texts, share = examples, HELD_OUT_SHARE
         if data.held_out is not None:
             texts, share = load_examples(data.held_out, data.text, data.label, "validation"), 1.0
-        order = np.random.default_rng(self.job.settings.seed).permutation(len(texts))
-        cut = min(MEASURED if dropping else HELD_OUT, round(share * len(order)))
-        least, what = (FEWEST, "what pruning costs") if dropping else (1, "which checkpoint is best")
+        random = np.random.default_rng(self.job.settings.seed)
+        order = random.permutation(len(texts))
+        cut = min(HELD_OUT if bound is None else MEASURED, round(share * len(order)))
+        least, what = 1, "which checkpoint is best"
+        if bound is not None:  # one text has to count for less than the bound
+            least, what = math.ceil(100 / bound), f"whether {bound:g} points are lost"
         if cut < least:
             raise UserError(
                 f"{data.held_out or data.train} has {len(order)} rows: too few to tell on {share:.0%} of "
-                f"them {what}; give {least / share:.0f} at least."
+                f"them {what}; give {math.ceil(least / share)} at least."
             )
-        return texts.select(order[:cut]), examples.select(order[cut:]) if texts is examples else examples
+        learned = order[cut:] if texts is examples else random.permutation(len(examples))
+        return texts.select(order[:cut]), examples.select(learned)
 
     def _examples(self, examples: Any, source: str) -> Examples:
         labels = self.task.encode_all(examples, source) if "label" in examples.column_names else None
@@ -237,7 +241,7 @@ class _Run:
             self.held_out.select(range(min(HELD_OUT, len(self.held_out)))),
             settings,
             self.checkpoints,
-            self.lengths,
+            self.wanted,
             self.job.resume,
         )
 
@@ -249,13 +253,14 @@ class _Run:
     def within(self, drop: float) -> Choice:
         """The cheapest point of the trained ladder that loses no more points than `drop`."""
         with progress_bar() as bar:
+            lengths = LengthWeights(self.held_out.lengths(), self.wanted)
             point = bar.add_task("points of the ladder", total=len(self.held_out), note="")
 
             def measure() -> Predictions:
                 bar.reset(point)
                 advance = partial(bar.advance, point)
                 found = predict(self.model, self.encoder, self.held_out.rows, advance=advance)
-                return self.lengths.weigh(found)
+                return lengths.weigh(found)
 
             return choose(self.model, self.task, self.held_out, measure, drop)
 

@@ -91,6 +91,8 @@ def fit_scores(
         model.train(training)
     for layer, product in products.items():
         square, wanted = product[:-1, :-1], product[:-1, -1]
+        if not square.any():
+            continue  # no text has two tokens of which one could go
         ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square)).to(square)
         pruner.weight.data[layer] = torch.linalg.solve(square + ridge, wanted).float()
 

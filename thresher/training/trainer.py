@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import ProgressCallback, Trainer, TrainingArguments
+from transformers import ProgressCallback, Trainer, TrainerState, TrainingArguments
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.trainer_callback import PrinterCallback
 
@@ -48,7 +49,7 @@ def train(
     held_out: Examples,
     settings: TrainingSettings,
     folder: Path,
-    lengths: LengthWeights,
+    wanted: np.ndarray | None,
     resume: bool = False,
 ) -> list[dict[str, Any]]:
     """Train in place: thresholds and weights in the soft stage, weights in the hard stage.
@@ -63,8 +64,8 @@ def train(
     settings : TrainingSettings
     folder : Path
         Checkpoints are written under it.
-    lengths : LengthWeights
-        Of the texts that the budget is meant for.
+    wanted : array of int, optional
+        Tokens of texts that the budget is meant for. None: as long as those at hand.
     resume : bool
         Go on from the newest checkpoint in `folder`, if there is one.
 
@@ -86,6 +87,8 @@ def train(
     few = range(min(len(examples), max(0, FIT_TEXTS - len(held_out))))
     sample = datasets.concatenate_datasets([held_out.rows, examples.rows.select(few)])
     sample = sample.select(range(min(len(sample), FIT_TEXTS)))
+
+    lengths = LengthWeights(Examples(sample).lengths(), wanted)
 
     def ratio() -> float:
         found = lengths.weigh(predict(model, encoder, sample))  # in full precision, as it will run
@@ -153,13 +156,14 @@ def train(
         model=model,
         args=arguments,
         train_dataset=examples.table(),
+        examples=examples,
         eval_dataset=held_out.rows,
         data_collator=Collator(encoder, task),
         encoder=encoder,
         task=task,
         settings=settings,
         held_out=held_out,
-        lengths=lengths,
+        wanted=wanted,
         callbacks=[
             BudgetController(
                 soft_share=soft_epochs / epochs,
@@ -178,7 +182,7 @@ def train(
     torch.set_flush_denormal(True)
     try:
         with interrupts.listening(), progress.showing(), dropout:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            trainer.go_on(checkpoint)
     finally:
         torch.set_flush_denormal(False)
     if interrupts.raised:
@@ -217,15 +221,27 @@ class PruningTrainer(Trainer):
         encoder: TextEncoder,
         task: Task,
         settings: TrainingSettings,
+        examples: Examples,
         held_out: Examples,
-        lengths: LengthWeights,
+        wanted: np.ndarray | None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.lengths = LengthWeights(examples.lengths(), wanted)
+        self.held_lengths = LengthWeights(held_out.lengths(), wanted)
         self.pruned: PrunedModel = kwargs["model"]
         self.encoder, self.task, self.settings = encoder, task, settings
-        self.held_out, self.lengths = held_out, lengths
+        self.held_out = held_out
         self.teacher = Teacher(self.pruned, settings.autocast) if settings.distill_hidden else None
+
+    def go_on(self, checkpoint: Path | None) -> None:
+        """Train, from a checkpoint if there is one; behind the last step only the best is to be taken."""
+        if checkpoint is not None:
+            state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            if state.global_step >= self.args.max_steps:
+                self.state = state
+                return self._load_best_model()
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     @property
     def controller(self) -> BudgetController:
@@ -283,7 +299,7 @@ class PruningTrainer(Trainer):
         for pruner.rung in range(max(1, len(self.controller.budgets))):
             found = predict(self.pruned, self.encoder, self.held_out.rows, autocast=self.settings.autocast)
             qualities.append(next(iter(self.held_out.quality(self.task, found.logits).values())))
-            ratios.append(self.lengths.weigh(found).flops_ratio or 1.0)
+            ratios.append(self.held_lengths.weigh(found).flops_ratio or 1.0)
         pruner.rung = before
         quality = sum(qualities) / len(qualities)
         metrics = {
