@@ -85,6 +85,14 @@ class Examples:
         Where no drawing differs from another, as with few texts, of which none is decided otherwise, it is as
         wide as the rule of three has it: what happens in none of n texts may happen in 3 / n of all.
         """
+        n, drops = len(self), self.drops(task, logits)
+        low, high = np.nanpercentile(drops, [2.5, 97.5])
+        if low == high and not np.allclose(logits, self.base, atol=1e-3):
+            low, high = low - 300 / n, high + 300 / n
+        return float(low), float(high)
+
+    def drops(self, task: Task, logits: np.ndarray) -> np.ndarray:
+        """float64 [`RESAMPLES`]: the drop on texts drawn from these, with replacement."""
         assert self.base is not None
         random, n = np.random.default_rng(0), len(self)
         labels = None if self.labels is None else np.asarray(self.labels)
@@ -93,10 +101,7 @@ class Examples:
             # Not `select`, which would draw from the texts, too.
             drawn = Examples(self.rows, None if labels is None else labels[index], self.base[index])
             drops.append(drawn.drop(task, logits[index]))
-        low, high = np.nanpercentile(drops, [2.5, 97.5])
-        if low == high and not np.allclose(logits, self.base, atol=1e-3):
-            low, high = low - 300 / n, high + 300 / n
-        return float(low), float(high)
+        return np.array(drops)
 
 
 class Collator:
