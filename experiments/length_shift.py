@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from quality_at_budget import METHODS
+from quality_at_budget import METHODS, training
 from tasks import TASKS, arguments, base, data, done, portable, write
 from thresher.config import PruningConfig
 from thresher.data import load_examples
@@ -76,7 +76,7 @@ def by_length(start: Path, folder: Path, files: Data) -> list[dict[str, Any]]:
 
 def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--methods", nargs="+", default=["ours", "topk"], choices=METHODS)
+    parser.add_argument("--methods", nargs="+", default=["ours", "topk"], choices=set(METHODS) - {"shallow"})
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--budget", type=float, default=0.3)
     given = parser.parse_args(argv)
@@ -89,9 +89,7 @@ def main(argv: list[str] | None = None) -> None:
         for method in given.methods:
             name = f"length-shift-{given.task}-{method}-{given.budget:g}-seed{seed}"
             # As many steps as of all texts.
-            settings = TrainingSettings(
-                soft_epochs=2 * task.epochs, hard_epochs=2 * task.epochs, budget=given.budget, seed=seed
-            )
+            settings = TrainingSettings(budget=given.budget, seed=seed, **training(method, 2 * task.epochs))
             if done(result := given.results / f"{name}.json", settings):
                 continue
             job = Job(str(start), short, work / name, settings, task.max_length, extras=False)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -51,6 +52,18 @@ def shallower(base: Path, budget: float, out: Path) -> float:
     return count / whole
 
 
+def training(method: str, epochs: float) -> dict[str, Any]:
+    """What a method is trained with, of `TrainingSettings`."""
+    found: dict[str, Any] = {"soft_epochs": epochs, "hard_epochs": epochs}
+    if method == "last-layer":  # changes no output, so there is nothing to train
+        found |= {"soft_epochs": 0.0, "hard_epochs": 0.0}
+    if method != "ours":  # what nobody else does
+        found |= {"saliency": False}
+    if method == "shallow":  # it cannot be told what base's hidden states are
+        found |= {"distill_hidden": 0.0}
+    return found
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--methods", nargs="+", default=["ours"], choices=METHODS)
@@ -75,19 +88,14 @@ def main(argv: list[str] | None = None) -> None:
         for method in given.methods:
             name = "-".join([given.task, method, wanted, *sorted(given.set), f"seed{seed}"])
             result, out, model, deep = given.results / f"{name}.json", work / name, start, 1.0
-            trained = {"soft_epochs": task.epochs, "hard_epochs": task.epochs, "seed": seed}
-            if method == "last-layer":  # changes no output, so there is nothing to train
-                trained |= {"soft_epochs": 0.0, "hard_epochs": 0.0}
-            if method != "ours":  # what nobody else does
-                trained |= {"saliency": False}
-            if method == "shallow":  # it cannot be told what base's hidden states are
-                trained |= {"distill_hidden": 0.0}
-            settings = TrainingSettings(budget=budget, max_drop=given.max_drop, **trained | changed)
+            trained = training(method, task.epochs) | {"seed": seed} | changed
+            settings = TrainingSettings(budget=budget, max_drop=given.max_drop, **trained)
             if done(result, settings):
                 continue
-            if method == "shallow" and not (start / "outputs").exists():
-                raise SystemExit("A shallower model learns from base: run another method first.")
             if method == "shallow":
+                needed = (start / "outputs" / f"base-{part}.npy" for part in ("held-out", "eval", "train"))
+                if not all(file.exists() for file in needed):
+                    raise SystemExit("A shallower model learns from base: run another method first.")
                 model = work / f"{name}-start"
                 deep = shallower(start, min(given.budget), model)
             # Outputs on what is held out, which is something else with --max-drop, are kept apart.

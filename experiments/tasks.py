@@ -20,6 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import subprocess
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from datasets import Dataset
 
 from thresher.data import RowWriter, load_examples
 from thresher.demo import encoder_folder
+from thresher.measure.bench import processor
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training.recipes import finetune
 
@@ -83,9 +86,16 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def data_folder() -> Path:
+    """Where the data is."""
+    if not (found := os.environ.get("THRESHER_DATA")):
+        raise SystemExit("Name the folder of the data in THRESHER_DATA; --help says what is to be there.")
+    return Path(found)
+
+
 def data(name: str, work: Path) -> Data:
     """The files of a task; samples of larger files are written to `work`."""
-    task, folder = TASKS[name], Path(os.environ["THRESHER_DATA"])
+    task, folder = TASKS[name], data_folder()
     work.mkdir(parents=True, exist_ok=True)
     train, test = (
         sample(task, folder / file, work / f"{name}-{part}.jsonl", rows, folds)
@@ -99,7 +109,7 @@ def data(name: str, work: Path) -> Data:
 
 def parts(name: str, work: Path) -> tuple[str | None, str]:
     """A file of texts to fine-tune on, None where the task's own will do, and one of others."""
-    task, folder = TASKS[name], Path(os.environ["THRESHER_DATA"])
+    task, folder = TASKS[name], data_folder()
     source, seen = folder / task.train, task.train_rows
     part, unseen = work / f"{name}-seen.jsonl", work / f"{name}-unseen.jsonl"
     if folds := task.train_folds:
@@ -161,6 +171,8 @@ def base(name: str, seed: int, work: Path, encoder: str | None = None, part: str
         dropout=False,  # which halves the time on CPUs
     )
     if not done(folder / "report.json", settings):
+        for stale in folder.glob("outputs*"):  # of the one before
+            shutil.rmtree(stale)
         model = encoder or str(encoder_folder())
         job = Job(model, files, folder, settings, task.max_length, extras=False)
         finetune(job.go_on())
@@ -182,9 +194,13 @@ def done(report: Path, settings: TrainingSettings) -> bool:
 
 
 def portable(report: dict[str, Any]) -> dict[str, Any]:
-    """Without the paths of the machine that ran it."""
+    """Without the paths of the machine that ran it; with its processor, and the commit of the code."""
     files = ("train", "held_out", "eval", "texts")
     data = {
         key: Path(value).name if value and key in files else value for key, value in report["data"].items()
     }
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    report |= {"commit": commit.stdout.strip(), "processor": processor()}
     return report | {"model": Path(report["model"]).name, "out": Path(report["out"]).name, "data": data}

@@ -115,7 +115,7 @@ def test_bad_input(world, tmp_path, command, content, changes, message):
 
 
 def test_label_never_seen(world, tmp_path):
-    (tmp_path / "odd.tsv").write_text("text\tlabel\ngood film\tpos\ndull plot\tmeh\n")
+    (tmp_path / "odd.tsv").write_text("text\tlabel\ngood film\tpos\ndull plot\tmeh\n" + 9 * "a\tneg\n")
     evaluated = call("evaluate", world / "pruned", "--eval", tmp_path / "odd.tsv", "--label", "label")
     trained = call(
         "prune", world / "base", *train_arguments(world, tmp_path / "o", **{"--train": tmp_path / "odd.tsv"})
@@ -203,6 +203,9 @@ def test_a_budget_out_of_reach(world, tmp_path):
     assert code == 2
     assert "out of reach" in said
     assert "dense_layers" in said
+    arguments = train_arguments(world, tmp_path / "out", **{"--budget": 0.1, "--soft-epochs": 0})
+    code, said = call("prune", world / "base", *arguments)  # and nothing stands in the way of another try
+    assert "out of reach" in said
 
 
 # Commands on a pruned model ---------------------------------------------------------------------

@@ -89,6 +89,51 @@ def test_methods_run_once_and_stand_in_the_tables(run, world, capsys):
     file.write_text(before)
 
 
+def made_up(task, method, ratio, lost, seed=0, budget=0.5, **more):
+    """A report as quality_at_budget.py writes it."""
+    quality = {"base": {"accuracy": 90.0}, "pruned": {"accuracy": 90.0 - lost}}
+    what = {"task": task, "method": method, "seed": seed, "budget": budget, "max_drop": None, "changed": {}}
+    found = {"experiment": what, "metric": "accuracy", "quality": quality, "flops_ratio": ratio, "ladder": []}
+    return found | {"seconds": 60, "drop": lost} | more
+
+
+def test_the_headline_counts_what_fails_and_caps_what_shines(scripts):
+    tables = scripts["tables"]
+    reports = {
+        "sst2-ours-0.5-seed0": made_up("sst2", "ours", 0.5, 0.4),
+        "sst2-ours-0.5-seed1": made_up("sst2", "ours", 0.5, 1.5, seed=1),  # 0.95 on average
+        "sst2-ours-0.4-seed0": made_up("sst2", "ours", 0.4, 1.1, budget=0.4),
+        "sst2-topk-0.3-seed0": made_up("sst2", "topk", 0.3, 0.0, budget=0.3),
+        "mrpc-ours-0.5-seed0": made_up("mrpc", "ours", 0.5, 1.2),
+        "imdb-ours-0.1-seed0": made_up("imdb", "ours", 0.1, 0.0, budget=0.1),
+        "rte-ours-0.4-seed0": made_up("rte", "ours", 0.4, 0.0, budget=0.4),  # not of those that are averaged
+        "operations-sst2": {"models": {"sst2-ours-0.5-seed1": {"fp32": {"speed": {"ratio": 1.74}}}}},
+    }
+    table = tables.headline_table(tables.at_budgets(reports), reports)
+    assert "| sst2 | accuracy | 90.00 (0.00) | 89.05 (0.78) | 2 | 0.5 | 2.0 x | 1.7 x |  |  |" in table
+    assert "| mrpc | none tried loses as little |" in table
+    assert f"| mean of these 3 |  |  |  |  |  | {3 / (0.5 + 0.88 + 0.2):.1f} x |" in table
+    assert table.index("mean of") < table.index("| rte |")
+
+
+@pytest.mark.parametrize(
+    ("lost", "low", "kept", "verdict"),
+    [
+        (0.9, 0.2, True, "yes"),
+        (1.2, 0.8, True, "within the error"),
+        (1.9, 1.1, True, "no"),
+        (0.5, 0.1, False, "yes; said that it cannot be"),
+    ],
+)
+def test_whether_a_promise_was_kept(scripts, lost, low, kept, verdict):
+    choice = {"bound": 1.0, "drop": 0.7, "interval": (0.1, 1.3), "texts": 99, "kept": kept}
+    report = made_up("rte", "ours", 0.4, lost, budget=None, max_drop=choice, drop_interval=(low, 3.0))
+    report["experiment"]["max_drop"] = 1.0
+    table = scripts["tables"].drop_table({"rte-ours-drop1.0-seed0": report})
+    assert f"| rte | ours | 1 | 0 | 0.70 (0.10 to 1.30) | 99 | 90.00 | {lost:.2f} " in table
+    assert f"| {verdict} |" in table
+
+
 def test_what_is_pruned_is_surveyed(run, world, capsys):
     run("quality_at_budget", "--methods", "ours", "--seeds", "0", "--budget", "0.5", capsys=capsys)
     printed = run("what_is_pruned", "--seeds", "0", "--budget", "0.5", capsys=capsys)

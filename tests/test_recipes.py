@@ -385,13 +385,24 @@ def test_what_is_chosen_on_can_be_named(files, base, tmp_path):
     )
 
 
+def test_what_is_learned_from_is_not_chosen_on(files, base, tmp_path):
+    asked = job(files, tmp_path / "out", base)
+    asked.data.held_out = asked.data.train
+    with pytest.raises(UserError, match="the file of --train"):
+        prune(asked, PruningConfig())
+    report = {"data": {"eval": "a.tsv", "held_out": "a.tsv", "eval_texts": 3}, "metric": "accuracy"}
+    report |= {"out": "out", "quality": {"base": {"accuracy": 90.0}}}
+    assert "which also chose" in training_table(report).title
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_texts_that_base_may_have_seen_are_warned_of(files, base, tmp_path, caplog, named):
     rows = Path(files["eval"]).read_text().replace("neg", "NEG").replace("pos", "neg").replace("NEG", "pos")
     (tmp_path / "wrong.tsv").write_text(rows)  # of which base knows nothing
     asked = job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.1, max_drop=5.0)
     asked.data.eval = str(tmp_path / "wrong.tsv")
-    asked.data.held_out = str(files["train"]) if named else None
+    right = toy.write_tsv(tmp_path / "right.tsv", 400)  # as train
+    asked.data.held_out = str(right) if named else None
     prune(asked, PruningConfig())
     assert ("name others with --held-out" in caplog.text) != named
 

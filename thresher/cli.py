@@ -269,7 +269,9 @@ def prune(
     settings = TrainingSettings(
         soft_epochs=soft_epochs,
         hard_epochs=hard_epochs,
-        budget=_budgets(budget or "0.5") if max_drop is None and regularizer is None else None,
+        budget=_budgets("0.5" if budget is None else budget)
+        if max_drop is None and regularizer is None
+        else None,
         max_drop=None if max_drop is None else _points(max_drop),
         regularizer=regularizer or 0.0,
         learning_rate=learning_rate,

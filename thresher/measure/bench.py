@@ -157,7 +157,7 @@ def bench(
         "skipped": skipped,
         "calibration": {"texts": len(setup.examples), "also_timed": setup.also_timed},
         "attention": native.instructions or "torch",
-        "processor": _processor(),
+        "processor": processor(),
         "batch": batch,
         "repeats": rounds,
         "stopped": stopped,
@@ -239,7 +239,7 @@ def _ratios(
             entry["realised"] = float(np.median(rounds[packed] / rounds[contender])) * flops_ratio
 
 
-def _processor() -> str:
+def processor() -> str:
     """Its name, where the system tells."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []

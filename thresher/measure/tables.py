@@ -16,7 +16,8 @@ SEEN = (
 def training_table(report: dict[str, Any]) -> Table:
     """Quality of base, dense and pruned, and what was saved."""
     metric = report["metric"]
-    chosen_on = ", which also chose the checkpoint" if report["data"]["eval"] is None else ""
+    data = report["data"]
+    chosen_on = ", which also chose the checkpoint" if data["eval"] in (None, data.get("held_out")) else ""
     table = Table(title=f"{report['out']}: {metric} on {report['data']['eval_texts']} texts{chosen_on}")
     table.add_column("model")
     table.add_column(metric, justify="right")

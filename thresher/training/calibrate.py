@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -345,7 +346,7 @@ def _parts(job: Job, task: Task, encoder: TextEncoder, max_change: float) -> lis
     some = encoder.encode_columns(examples.select(order[:LOOK]))["input_ids"]
     encoder.truncated = encoder.seen = 0
     mean = sum(map(len, some)) / len(some)
-    enough = next(n for n in range(8, 1 << 40, 8) if 2.5 * doubt(task, max_change, n) <= max_change)
+    enough = math.ceil((2.5 * doubt(task, max_change, 1) / max_change) ** 2)
     search, fit = round(SEARCH / mean) + 1, max(min(round(FIT / mean), MOST), enough)
     if search + 2 * fit > len(examples):
         search = min(search, len(examples) // 5)

@@ -85,6 +85,7 @@ class Examples:
         Where no drawing differs from another, as with few texts, of which none is decided otherwise, it is as
         wide as the rule of three has it: what happens in none of n texts may happen in 3 / n of all.
         """
+        assert self.base is not None
         n, drops = len(self), self.drops(task, logits)
         low, high = np.nanpercentile(drops, [2.5, 97.5])
         if low == high and not np.allclose(logits, self.base, atol=1e-3):

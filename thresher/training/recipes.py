@@ -31,11 +31,11 @@ from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import load_base, load_dense, pruning_of
 from thresher.training.examples import Examples, base_outputs
-from thresher.training.job import Job, begin, check_folder
+from thresher.training.job import Job, begin, check_folder, clear
 from thresher.training.lengths import LengthWeights
 from thresher.training.max_drop import Choice, choose
 from thresher.training.settings import TrainingSettings
-from thresher.training.trainer import train
+from thresher.training.trainer import last_checkpoint, train
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,12 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     apart = job.data.held_out or "a held-out part of train"
     where = Path(job.data.eval or apart).name
     pruned.metadata |= {"base_quality": base, "base_measured_on": where}
-    history = run.train(job.settings)
+    try:
+        history = run.train(job.settings)
+    except UserError:
+        if last_checkpoint(run.checkpoints) is None:
+            clear(job.out)  # nothing was begun that could be gone on with
+        raise
     choice = None
     if job.settings.max_drop is not None:
         choice = run.within(job.settings.max_drop)
@@ -180,6 +185,8 @@ class _Run:
         data, bound = self.job.data, self.job.settings.max_drop
         texts, share = examples, HELD_OUT_SHARE
         if data.held_out is not None:
+            if data.held_out == data.train:
+                raise UserError("--held-out is the file of --train: name texts that are not learned from.")
             texts, share = load_examples(data.held_out, data.text, data.label, "validation"), 1.0
         random = np.random.default_rng(self.job.settings.seed)
         order = random.permutation(len(texts))
