@@ -93,8 +93,8 @@ def main(argv: list[str] | None = None) -> None:
             if done(result, settings):
                 continue
             if method == "shallow":
-                needed = (start / "outputs" / f"base-{part}.npy" for part in ("held-out", "eval", "train"))
-                if not all(file.exists() for file in needed):
+                needed = ("held-out", "eval", "train")
+                if not all(list((start / "outputs").glob(f"base-{part}-*.npy")) for part in needed):
                     raise SystemExit("A shallower model learns from base: run another method first.")
                 model = work / f"{name}-start"
                 deep = shallower(start, min(given.budget), model)

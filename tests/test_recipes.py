@@ -349,14 +349,18 @@ def test_outputs_are_kept_for_other_jobs_and_the_dense_row_is_optional(files, ba
     asked.outputs, asked.extras = tmp_path / "outputs", False
     report = prune(asked, PruningConfig())
     assert list(report["quality"]) == ["base", "pruned"]
-    assert sorted(f.name for f in (tmp_path / "outputs").iterdir()) == [
-        "base-eval.npy",
-        "base-held-out.npy",
-        "base-train.npy",
-    ]
+    before = sorted(file.name for file in (tmp_path / "outputs").iterdir())
+    assert [name[:-13] for name in before] == ["base-eval", "base-held-out", "base-train"]  # and which texts
     asked.out = tmp_path / "two"
     with patch("thresher.training.examples.predict", side_effect=AssertionError("base was asked again")):
         assert prune(asked, PruningConfig())["quality"] == report["quality"]
+    asked.data.held_out, asked.out = (
+        str(toy.write_tsv(tmp_path / "valid.tsv", 40, seed=3)),
+        tmp_path / "three",
+    )
+    prune(asked, PruningConfig())  # as many are held out, but others
+    after = {file.name for file in (tmp_path / "outputs").iterdir()} - set(before)
+    assert sorted(name[:-13] for name in after) == ["base-held-out", "base-train"]
 
 
 @pytest.mark.parametrize("named", [False, True])

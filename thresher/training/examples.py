@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thresher.errors import UserError
 from thresher.measure.predict import predict
 from thresher.model import PrunedModel
 from thresher.tasks import Task
@@ -130,12 +130,14 @@ def base_outputs(
     autocast: torch.dtype | None = None,
     advance: Any = None,
 ) -> np.ndarray:
-    """Outputs of the unpruned model for every text, kept in `file` for a resumed run."""
+    """Outputs of the unpruned model for every text, kept for a resumed run in `file`, to whose name is added
+    which texts they are of."""
+    texts = zlib.crc32(
+        b"".join(np.array([-1, *ids], dtype=np.int32).tobytes() for ids in rows["input_ids"][:])
+    )
+    file = file.with_stem(f"{file.stem}-{texts:08x}")
     if file.exists():
-        outputs = np.load(file)
-        if len(outputs) == len(rows):
-            return outputs
-        raise UserError(f"{file} was made from other texts: delete it.")
+        return np.load(file)
     with model.dense():
         outputs = predict(model, encoder, rows, autocast=autocast, advance=advance).logits
     file.parent.mkdir(parents=True, exist_ok=True)
