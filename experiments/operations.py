@@ -18,6 +18,7 @@ import numpy as np
 
 from tasks import arguments, data
 from thresher.data import load_examples
+from thresher.measure.bench import processor
 from thresher.measure.evaluate import CALIBRATION, make_ready, open_model
 from thresher.measure.predict import Predictions, predict
 from thresher.measure.report import versions, write_json
@@ -39,7 +40,7 @@ def operations(model: PrunedModel, found: Predictions) -> tuple[float, float]:
     return float(linear), float(attention)
 
 
-def measure(folder: str, precision: str, files: Any) -> dict[str, Any]:
+def measure(folder: str, precision: str, files: Any, timed: int) -> dict[str, Any]:
     folder, _, budget = folder.partition("@")
     model, encoder, task = open_model(folder)
     if budget:
@@ -56,23 +57,24 @@ def measure(folder: str, precision: str, files: Any) -> dict[str, Any]:
         "quality": task.quality(found.logits, task.encode_all(texts, files.eval)),
         "flops": linear + attention,
         "bit_operations": linear * bits[0] ** 2 + attention * bits[1] ** 2,
-        "speed": speeds(model, dense_model(folder, "fp32"), encoder, texts),
+        "speed": speeds(model, dense_model(folder, "fp32"), encoder, texts, texts=timed),
     }
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__)
     parser.add_argument("folders", nargs="+")
+    parser.add_argument("--texts", type=int, default=512, help="for the clock, most")
     given = parser.parse_args(argv)
     result = given.results / f"operations-{given.task}.json"
     report = json.loads(result.read_text()) if result.exists() else {"task": given.task, "models": {}}
-    report["versions"] = versions()
+    report["versions"], report["processor"] = versions(), processor()
     files = data(given.task, given.work)
     for folder in given.folders:
         rows = report["models"].setdefault(Path(folder).name, {})
         for precision in BITS:
             if precision not in rows:
-                rows[precision] = measure(folder, precision, files)
+                rows[precision] = measure(folder, precision, files, given.texts)
                 write_json(report, result)
     for name, rows in report["models"].items():
         for precision, row in rows.items():
