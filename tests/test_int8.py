@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -93,3 +96,23 @@ def test_a_layer_is_the_product_of_what_was_rounded(route, gelu, vnni, monkeypat
     assert (layer(values) - (F.gelu(linear(values)) if gelu else linear(values))).abs().max() < 0.1
     for same in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert torch.equal(same(values), layer(values))
+
+
+@pytest.mark.skipif(
+    not torch.cpu._is_vnni_supported(), reason="without VNNI the product is not one of a packed weight"
+)
+def test_the_product_is_not_onednns_reference():
+    """Which is a thousand times as slow, and is what there is for some kinds of numbers on some processors."""
+    script = (
+        "import torch; from thresher.engines.int8 import Int8Linear; "
+        "Int8Linear(torch.nn.Linear(64, 96))(torch.randn(16, 64))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"ONEDNN_VERBOSE": "1"},
+        capture_output=True,
+        text=True,
+    ).stdout
+    products = [line for line in said.splitlines() if ",exec," in line and ",matmul," in line]
+    assert products, said
+    assert not any("ref" in line.split(",matmul,")[1].split(",")[0] for line in products), products
