@@ -102,7 +102,7 @@ def test_a_layer_is_the_product_of_what_was_rounded(route, gelu, vnni, monkeypat
     not torch.cpu._is_vnni_supported(), reason="without VNNI the product is not one of a packed weight"
 )
 def test_the_product_is_not_onednns_reference():
-    """Which is a thousand times as slow, and is what there is for some kinds of numbers on some processors."""
+    """Which is a thousand times as slow, and is all that some processors have for some kinds of numbers."""
     script = (
         "import torch; from thresher.engines.int8 import Int8Linear; "
         "Int8Linear(torch.nn.Linear(64, 96))(torch.randn(16, 64))"

@@ -41,7 +41,7 @@ class Int8Linear(nn.Module):
         rows, sizes = quantise(values.reshape(-1, self.in_features))
         dtype = values.dtype if values.dtype == torch.bfloat16 else torch.float32
         if self.weight.is_mkldnn:
-            # As bytes from 0, of which 128 stands for 0: without AMX, oneDNN has no fast product of two signed.
+            # As bytes from 0, where 128 stands for 0: without AMX, oneDNN has no fast product of two signed.
             scales = (1.0, 128, self.weight, self.sizes, self.zeros)
             rest: tuple[Any, ...] = (None, 1.0, 0, dtype, "none", [], "")
             rows = rows.view(torch.uint8).bitwise_xor_(128)
