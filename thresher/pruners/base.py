@@ -126,9 +126,9 @@ class Pruner(nn.Module):
         """
         near = [rung for rung, known in enumerate(self.budgets) if abs(known - budget) < 1e-6]
         if not near:
-            held = ", ".join(f"{b:g}" for b in sorted(self.budgets))
+            held = ", ".join(f"{b:g}" for b in sorted(self.budgets)) or "none"
             raise UserError(
-                f"This model holds no budget {budget:g}{held and '; it holds ' + held}. "
+                f"This model holds no budget {budget:g}; it holds {held}. "
                 "Train it for several at once by `thresher prune --budget 0.7,0.5,0.3`."
             )
         self.rung = near[0]

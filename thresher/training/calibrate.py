@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ from thresher.training.path import between
 from thresher.training.saliency import fit_scores
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import distillation_loss
+
+log = logging.getLogger(__name__)
 
 # Thresholds to try in each layer, in fair shares.
 LEVELS = (0.1, 0.2, 0.35, 0.55, 0.8, 1.0, 1.5, 2.2)
@@ -302,6 +305,11 @@ def calibrate(
     advance(1)
     assert check.found is not None
     warn_if_bare(pruned, check.found)
+    if place == 0:
+        log.warning(
+            "No threshold above 0 keeps the bound: nothing is pruned but what changes no output. Allow a "
+            "larger change, or train by `thresher prune`."
+        )
 
     _set(pruned, between(path, place))
     pruned.pruning.offset = fit.offset

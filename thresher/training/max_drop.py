@@ -7,6 +7,7 @@ go on towards the one before it, by bisection, as far as the bound allows.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from thresher.tasks import Task
 from thresher.training.budget import least_ratio
 from thresher.training.examples import Examples
 from thresher.training.path import between
+
+log = logging.getLogger(__name__)
 
 BISECTIONS = 4
 MARGIN = 0.5  # standard errors that the drop stays clear of the bound: what looks good is in part luck
@@ -132,6 +135,8 @@ def keep_reachable(model: PrunedModel, measure: Callable[[], float]) -> None:
             f"Pruned as hard as can be, the FLOPs ratio of this model is still {least:.2f}: there is too "
             "little to be had. `thresher calibrate` costs nothing to try."
         )
+    if len(budgets) < len(pruner.budgets):
+        log.warning("Pruned as hard as can be, the FLOPs ratio is %.2f: lower budgets are left out.", least)
     _hold(model, budgets, pruner.table.detach()[: len(budgets)])
 
 
