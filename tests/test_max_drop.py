@@ -101,6 +101,17 @@ def test_interval_is_of_pairs(held_out):
     assert held_out.drop_interval(TASK, answers(20)) == (0.0, 0.0)
 
 
+def test_texts_may_count_for_others(held_out):
+    """Those that stand for three of the kind in use: as if they were there three times."""
+    held_out.weights = np.where(np.arange(TEXTS) < 24, 3.0, 1.0)
+    assert held_out.drop(TASK, answers(28)) == pytest.approx(100 * (3 * 4 + 4) / (TEXTS + 48))
+    low, high = held_out.drop_interval(TASK, answers(28))
+    assert low < 100 * 16 / 448 < high
+    held_out.labels = None
+    assert held_out.drop(TASK, answers(28)) == pytest.approx(100 * 16 / 448)
+    assert held_out.select(range(30)).weights.sum() == 3 * 24 + 6
+
+
 def test_no_text_that_changes_does_not_say_that_none_can(held_out):
     """By the rule of three, three in 400 may."""
     assert held_out.drop_interval(TASK, 0.5 * answers(20)) == pytest.approx((-0.75, 0.75))

@@ -189,6 +189,13 @@ def test_the_main_figure_alone(kind) -> None:
         wanted = lambda: 100 * f1_score(labels, logits > 0, average="micro")  # noqa: E731
     assert task.main_quality(logits, labels) == pytest.approx(wanted())
     assert task.quality(logits, labels)[task.metric] == task.main_quality(logits, labels)
+    times = draw.integers(1, 4, size=60)
+    more, again = np.repeat(logits, times, axis=0), np.repeat(labels, times, axis=0)
+    # A covariance of weighed numbers has another number of degrees of freedom, a correlation has not.
+    assert task.main_quality(logits, labels, times) == pytest.approx(task.main_quality(more, again))
+    other = draw.normal(size=logits.shape)
+    alike = task.agreement(more, np.repeat(other, times, axis=0))["agreement"]
+    assert task.agreement(logits, other, times)["agreement"] == pytest.approx(alike)
     if kind == "multi-label":
         assert task.main_quality(-np.ones((4, 3)), np.zeros((4, 3))) == 0
 

@@ -177,16 +177,19 @@ class Task:
             return main
         return main | {"exact_match": 100.0 * float((decided == labels).all(axis=1).mean())}
 
-    def main_quality(self, predictions: np.ndarray, encoded_labels: Sequence[Any]) -> float:
-        """The main figure of `quality` alone, which is found much sooner."""
+    def main_quality(
+        self, predictions: np.ndarray, encoded_labels: Sequence[Any], weights: np.ndarray | None = None
+    ) -> float:
+        """The main figure of `quality` alone, which is found much sooner; texts may count by `weights`."""
         labels = np.asarray(encoded_labels)
         if self.kind == "regression":
-            return _pearson(predictions.reshape(-1), labels)
+            return _pearson(predictions.reshape(-1), labels, weights)
         right = (decided := self._decide(predictions)) == labels
         if self.kind == "single-label":
-            return 100.0 * float(right.mean())
-        found = (right & (decided == 1)).sum()
-        return 100.0 * float(2 * found / max(1, 2 * found + (~right).sum()))
+            return 100.0 * float(np.average(right, weights=weights))
+        weight = np.ones(len(labels)) if weights is None else weights
+        found, wrong = weight @ (right & (decided == 1)).sum(1), weight @ (~right).sum(1)
+        return 100.0 * float(2 * found / (2 * found + wrong)) if found else 0.0
 
     def answer(self, logits: np.ndarray) -> dict[str, float]:
         """Say what one text's outputs mean: label names with their probabilities, or the score.
@@ -212,16 +215,22 @@ class Task:
         shifted = np.exp(logits - logits.max())
         return {self.names[best]: float(shifted[best] / shifted.sum())}
 
-    def agreement(self, logits: np.ndarray, reference_logits: np.ndarray) -> dict[str, float]:
+    def agreement(
+        self, logits: np.ndarray, reference_logits: np.ndarray, weights: np.ndarray | None = None
+    ) -> dict[str, float]:
         """Compare two models' logits on the same texts: "agreement" is the percent of equal decisions.
 
-        For regression it is Pearson's r times 100 (100.0 for equal scores, even constant ones).
+        For regression it is Pearson's r times 100 (100.0 for equal scores, even constant ones). Texts may
+        count by `weights`.
         """
         if self.kind != "regression":
             same = self._decide(logits) == self._decide(reference_logits)
-            return {"agreement": 100.0 * float(same.mean())}
+            return {
+                "agreement": 100.0 * float(np.average(same.reshape(len(same), -1).mean(1), weights=weights))
+            }
         scores, reference = logits.reshape(-1), reference_logits.reshape(-1)
-        return {"agreement": 100.0 if np.array_equal(scores, reference) else _pearson(scores, reference)}
+        alike = np.array_equal(scores, reference)
+        return {"agreement": 100.0 if alike else _pearson(scores, reference, weights)}
 
     def margins(self, logits: np.ndarray, reference_logits: np.ndarray) -> np.ndarray:
         """How far logits ``[n, labels]`` are from another decision than the reference's, negative where they
@@ -287,10 +296,9 @@ def _guess(labels: list[Any]) -> str:
     return "regression" if scores else "single-label"
 
 
-def _pearson(left: np.ndarray, right: np.ndarray) -> float:
+def _pearson(left: np.ndarray, right: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Pearson's r times 100; 0.0 where it has no value because one side is constant."""
     if np.ptp(left) == 0 or np.ptp(right) == 0:
         return 0.0
-    from scipy.stats import pearsonr
-
-    return 100.0 * float(pearsonr(left, right).statistic)
+    sides = np.cov(left.astype(float), np.asarray(right, dtype=float), aweights=weights)
+    return 100.0 * float(sides[0, 1] / (sides[0, 0] * sides[1, 1]) ** 0.5)

@@ -33,11 +33,14 @@ class Examples:
         Encoded labels.
     base : float32 array [n, labels], or None
         Base's outputs.
+    weights : float64 array [n], or None
+        How much each text counts where it is asked what is lost: they stand for texts of other lengths.
     """
 
     rows: datasets.Dataset
     labels: Any = None
     base: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -45,7 +48,8 @@ class Examples:
     def select(self, index: Any) -> Examples:
         """Some of the examples."""
         labels = None if self.labels is None else [self.labels[i] for i in index]
-        return Examples(self.rows.select(index), labels, None if self.base is None else self.base[index])
+        base, weights = (None if part is None else part[index] for part in (self.base, self.weights))
+        return Examples(self.rows.select(index), labels, base, weights)
 
     def lengths(self) -> np.ndarray:
         """int64 [n]: tokens of each text."""
@@ -76,8 +80,9 @@ class Examples:
         """Points of the main quality by which `logits` are worse than base's outputs."""
         assert self.base is not None
         if self.labels is None:
-            return 100.0 - next(iter(task.agreement(logits, self.base).values()))
-        return task.main_quality(self.base, self.labels) - task.main_quality(logits, self.labels)
+            return 100.0 - task.agreement(logits, self.base, self.weights)["agreement"]
+        base, found = (task.main_quality(some, self.labels, self.weights) for some in (self.base, logits))
+        return base - found
 
     def drop_interval(self, task: Task, logits: np.ndarray) -> tuple[float, float]:
         """95 % interval of the drop, by bootstrap over texts, base and `logits` in pairs.
@@ -100,7 +105,8 @@ class Examples:
         drops = []
         for index in (random.integers(n, size=n) for _ in range(RESAMPLES)):
             # Not `select`, which would draw from the texts, too.
-            drawn = Examples(self.rows, None if labels is None else labels[index], self.base[index])
+            parts = (None if part is None else part[index] for part in (labels, self.base, self.weights))
+            drawn = Examples(self.rows, *parts)
             drops.append(drawn.drop(task, logits[index]))
         return np.array(drops)
 

@@ -37,7 +37,8 @@ class Choice:
     Attributes
     ----------
     bound, drop : float
-        Points of quality that may be lost, and that are, on the held-out texts.
+        Points of quality that may be lost, and that are, on the held-out texts, weighed by their lengths as
+        FLOPs are.
     interval : tuple of float
         Of the drop: 95 %, by bootstrap over texts, base and pruned model in pairs. The same texts chose the
         point, so that it errs a little to the good side.

@@ -259,8 +259,9 @@ class _Run:
 
     def within(self, drop: float) -> Choice:
         """The cheapest point of the trained ladder that loses no more points than `drop`."""
+        lengths = LengthWeights(tokens := self.held_out.lengths(), self.wanted)
+        self.held_out.weights = None if self.wanted is None else lengths(tokens)
         with progress_bar() as bar:
-            lengths = LengthWeights(self.held_out.lengths(), self.wanted)
             point = bar.add_task("points of the ladder", total=len(self.held_out), note="")
 
             def measure() -> Predictions:
