@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
                 continue
             if method == "shallow":
                 needed = ("held-out", "eval", "train")
-                if not all(list((start / "outputs").glob(f"base-{part}-*.npy")) for part in needed):
+                if not all(list((start / "outputs").glob(f"base-{some}-*.npy")) for some in needed):
                     raise SystemExit("A shallower model learns from base: run another method first.")
                 model = work / f"{name}-start"
                 deep = shallower(start, min(given.budget), model)

@@ -26,7 +26,6 @@ from tasks import MAIN, RESULTS, TASKS
 
 MOST_LOST, MOST_COUNTED = 1.0, 5.0  # points; and the reduction beyond which more does not count in the mean
 FREE = 0.88  # FLOPs ratio of `last-layer`
-LADDER = ", ladder"
 PRECISIONS = ("fp32", "bf16", "int8")  # that pruned models run in; transformers beside them in fp32
 Runs = dict[tuple[str, str, float], list[dict[str, Any]]]
 
@@ -46,7 +45,7 @@ def at_budgets(reports: dict[str, dict[str, Any]]) -> Runs:
         name = " ".join([what["method"], *(f"{key}={value}" for key, value in what["changed"].items())])
         points = report["ladder"]
         if len(points) > 1:
-            name += LADDER
+            name += ", ladder"
         else:
             whole = {"flops_ratio": report["flops_ratio"], "quality": report["quality"]["pruned"]}
             points = [{"budget": what["budget"], **whole}]
@@ -54,7 +53,7 @@ def at_budgets(reports: dict[str, dict[str, Any]]) -> Runs:
             found[what["task"], name, point["budget"]].append(
                 {
                     "seed": what["seed"],
-                    "model": model if len(points) == 1 else f"{model}@{point['budget']:g}",
+                    "model": model,
                     "metric": metric,
                     "base": report["quality"]["base"][metric],
                     "pruned": point["quality"][metric],
@@ -179,18 +178,15 @@ def headline_table(runs: Runs, reports: dict[str, dict[str, Any]]) -> str:
     the speed measured there. Where there is none, what is free counts."""
     rows, ratios = [], []
     for task in ordered(runs):
-        mine = [
-            (budget, some)
-            for (name, method, budget), some in runs.items()
-            if (name, method) == (task, "ours")
-        ]
-        fit = [point for point in mine if lost(point[1]) <= MOST_LOST]
+        mine = {key[2]: some for key, some in runs.items() if key[:2] == (task, "ours")}
+        fit = {budget: some for budget, some in mine.items() if lost(some) <= MOST_LOST}
         if not fit:
             if mine and task in MAIN:
                 ratios.append(FREE)
                 rows.append([task, "none tried loses as little", *[""] * (5 + len(PRECISIONS))])
             continue
-        budget, some = min(fit, key=lambda point: point[0])
+        budget = min(fit)
+        some = fit[budget]
         ratio = mean(run["ratio"] for run in some)
         if task in MAIN:
             ratios.append(max(ratio, 1 / MOST_COUNTED))
@@ -212,9 +208,9 @@ def headline_table(runs: Runs, reports: dict[str, dict[str, Any]]) -> str:
 def figure(runs: Runs, file: Path) -> None:
     """Points of quality lost against the FLOPs ratio, a panel for each task and a line for each method."""
     tasks = ordered(runs)
-    methods = sorted({method for _, method, _ in runs})
+    # Ours first, in the strongest colours.
+    methods = sorted({method for _, method, _ in runs}, key=lambda name: (not name.startswith("ours"), name))
     shades = pyplot.get_cmap("tab20").colors
-    methods.sort(key=lambda method: not method.startswith("ours"))  # which has the first, strongest colours
     colours = dict(zip(methods, (shades[::2] + shades[1::2]) * 3, strict=False))
     canvas, panels = pyplot.subplots(1, len(tasks), figsize=(3.4 * len(tasks), 3.2), squeeze=False)
     for panel, task in zip(panels[0], tasks, strict=True):

@@ -161,10 +161,8 @@ class Task:
             In percent: accuracy and macro_f1; micro_f1, macro_f1 and exact_match; or pearson and
             spearman (correlations times 100, and 0.0 where one side is constant).
         """
-        labels, main = (
-            np.asarray(encoded_labels),
-            {self.metric: self.main_quality(predictions, encoded_labels)},
-        )
+        labels = np.asarray(encoded_labels)
+        main = {self.metric: self.main_quality(predictions, labels)}
         if self.kind == "regression":
             from scipy.stats import rankdata
 

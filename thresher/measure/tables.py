@@ -32,7 +32,7 @@ def training_table(report: dict[str, Any]) -> Table:
         low, high = report["drop_interval"]
         table.caption = f"Points lost: {report['drop']:.2f}\n95 %: {low:.2f} to {high:.2f}"
     if choice := report.get("max_drop"):
-        table.caption = f"{table.caption}\n{_promise(choice, metric, report['data'].get('held_out'))}"
+        table.caption = f"{table.caption}\n{_promise(choice, metric, data.get('held_out'))}"
     return table
 
 

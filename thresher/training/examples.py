@@ -76,13 +76,17 @@ class Examples:
         assert self.base is not None
         return self.quality(task, self.base)
 
+    def main_quality(self, task: Task, logits: np.ndarray) -> float:
+        """The main figure of `quality` alone, which is found much sooner; texts count by `weights`."""
+        if self.labels is not None:
+            return task.main_quality(logits, self.labels, self.weights)
+        assert self.base is not None
+        return task.agreement(logits, self.base, self.weights)["agreement"]
+
     def drop(self, task: Task, logits: np.ndarray) -> float:
         """Points of the main quality by which `logits` are worse than base's outputs."""
         assert self.base is not None
-        if self.labels is None:
-            return 100.0 - task.agreement(logits, self.base, self.weights)["agreement"]
-        base, found = (task.main_quality(some, self.labels, self.weights) for some in (self.base, logits))
-        return base - found
+        return self.main_quality(task, self.base) - self.main_quality(task, logits)
 
     def drop_interval(self, task: Task, logits: np.ndarray) -> tuple[float, float]:
         """95 % interval of the drop, by bootstrap over texts, base and `logits` in pairs.

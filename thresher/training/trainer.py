@@ -87,7 +87,6 @@ def train(
     few = range(min(len(examples), max(0, FIT_TEXTS - len(held_out))))
     sample = datasets.concatenate_datasets([held_out.rows, examples.rows.select(few)])
     sample = sample.select(range(min(len(sample), FIT_TEXTS)))
-
     lengths = LengthWeights(Examples(sample).lengths(), wanted)
 
     def ratio() -> float:
@@ -156,7 +155,6 @@ def train(
         model=model,
         args=arguments,
         train_dataset=examples.table(),
-        examples=examples,
         eval_dataset=held_out.rows,
         data_collator=Collator(encoder, task),
         encoder=encoder,
@@ -221,13 +219,12 @@ class PruningTrainer(Trainer):
         encoder: TextEncoder,
         task: Task,
         settings: TrainingSettings,
-        examples: Examples,
         held_out: Examples,
         wanted: np.ndarray | None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.lengths = LengthWeights(examples.lengths(), wanted)
+        self.lengths = LengthWeights(Examples(kwargs["train_dataset"]).lengths(), wanted)
         self.held_lengths = LengthWeights(held_out.lengths(), wanted)
         self.pruned: PrunedModel = kwargs["model"]
         self.encoder, self.task, self.settings = encoder, task, settings
@@ -298,7 +295,7 @@ class PruningTrainer(Trainer):
         before = pruner.rung
         for pruner.rung in range(max(1, len(self.controller.budgets))):
             found = predict(self.pruned, self.encoder, self.held_out.rows, autocast=self.settings.autocast)
-            qualities.append(next(iter(self.held_out.quality(self.task, found.logits).values())))
+            qualities.append(self.held_out.main_quality(self.task, found.logits))
             ratios.append(self.held_lengths.weigh(found).flops_ratio or 1.0)
         pruner.rung = before
         quality = sum(qualities) / len(qualities)
