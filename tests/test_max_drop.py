@@ -58,13 +58,14 @@ def measuring(pruned):
 
 @pytest.mark.parametrize("level", [0.5, 1.0, 1.5, 2.0, 4.0])
 def test_goes_as_far_as_the_bound_allows(held_out, level):
-    """Of which half a standard error, of a binomial share, is kept clear; in steps of 1/16 of a rung."""
+    """Of which a standard error, of a binomial share, is kept clear; in steps of 1/16 of a rung."""
     lost = 0.02 * level
-    bound = 100 * (lost + 0.5 * (lost * (1 - lost) / TEXTS) ** 0.5) + 0.1
+    bound = 100 * (lost + (lost * (1 - lost) / TEXTS) ** 0.5) + 0.1
     pruned = ladder()
     before = pruned.pruner.table.detach().clone()
     found = choose(pruned, TASK, held_out, measuring(pruned), bound)
     assert found.kept
+    assert found.clear
     assert found.drop <= bound
     assert level - 1 / 16 <= pruned.pruner.thresholds[0] <= level + 1 / 16
     assert found.flops_ratio == pytest.approx(1 - 0.2 * float(pruned.pruner.thresholds[0]))
@@ -87,9 +88,12 @@ def test_takes_what_loses_least_when_the_bound_cannot_be_kept(held_out):
 
     found = choose(pruned, TASK, held_out, measure, 1.0)
     assert not found.kept
+    assert not found.clear
     assert found.drop == pytest.approx(2.0)
     assert (pruned.pruner.thresholds == 1).all()
     assert len(found.tried) == 4
+    found = choose(ladder(), TASK, held_out, measure, 2.1)  # within it, but by less than a standard error
+    assert (found.kept, found.clear) == (True, False)
 
 
 def test_interval_is_of_pairs(held_out):

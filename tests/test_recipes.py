@@ -249,6 +249,7 @@ def test_a_drop_is_asked_for_instead_of_a_budget(files, base, tmp_path):
     report = prune(job(files, out, base, soft_epochs=2.0, hard_epochs=3.0, max_drop=5.0), PruningConfig())
     choice, first = report["max_drop"], report["ladder"][0]
     assert choice["kept"]
+    assert choice["clear"]
     assert choice["drop"] <= 5.0
     assert choice["interval"][0] <= choice["drop"] <= choice["interval"][1]
     assert choice["texts"] == report["data"]["held_out_texts"]
@@ -262,6 +263,9 @@ def test_a_drop_is_asked_for_instead_of_a_budget(files, base, tmp_path):
     assert saved.budgets[0] == first["budget"]
     assert saved.pruner.thresholds.tolist() == first["thresholds"]
     assert "lost (95 %" in training_table(report).caption
+    assert "not sure" not in training_table(report).caption
+    unsure = report | {"max_drop": choice | {"clear": False}}
+    assert "not sure" in training_table(unsure).caption
     failed = report | {"max_drop": choice | {"kept": False}}
     assert "cannot be kept" in training_table(failed).caption
     assert "--held-out" in training_table(failed).caption

@@ -44,7 +44,8 @@ def _promise(choice: dict[str, Any], metric: str, held_out: str | None) -> str:
         f"on {choice['texts']} held-out texts, which chose it"
     )
     if choice["kept"]:
-        return f"{lost}, of {choice['bound']:g} allowed"
+        doubt = "; that is not sure on so few, and more of them (--held-out) may allow more pruning"
+        return f"{lost}, of {choice['bound']:g} allowed{'' if choice['clear'] else doubt}"
     return (
         f"{choice['bound']:g} points at most cannot be kept: the least is {lost}. "
         f"What can: --max-drop {choice['drop'] + 0.1:.1f}%, or longer training (--soft-epochs, --hard-epochs)"

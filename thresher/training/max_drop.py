@@ -27,7 +27,9 @@ from thresher.training.path import between
 log = logging.getLogger(__name__)
 
 BISECTIONS = 4
-MARGIN = 0.5  # standard errors that the drop stays clear of the bound: what looks good is in part luck
+# Standard errors that the drop stays clear of the bound, as what looks good is in part luck: the rule of
+# Breiman et al., Classification and Regression Trees (1984).
+MARGIN = 1.0
 
 
 @dataclass
@@ -43,7 +45,9 @@ class Choice:
         Of the drop: 95 %, by bootstrap over texts, base and pruned model in pairs. The same texts chose the
         point, so that it errs a little to the good side.
     kept : bool
-        Whether the drop is within the bound. Where no point keeps clear of it, this is the one that loses
+        Whether the drop is within the bound.
+    clear : bool
+        Whether it stays clear of the bound, by `MARGIN`. Where no point does, this is the one that loses
         least: weights that have learned to run pruned may lose more without any threshold.
     flops_ratio : float
         On the held-out texts, weighed by their lengths as in training.
@@ -57,6 +61,7 @@ class Choice:
     drop: float
     interval: tuple[float, float]
     kept: bool
+    clear: bool
     flops_ratio: float
     texts: int
     tried: list[dict[str, float]]
@@ -113,6 +118,7 @@ def choose(
         drop,
         held_out.drop_interval(task, predictions.logits),
         drop <= bound,
+        kept is not None,
         ratio,
         len(held_out),
         [{"flops_ratio": p.flops_ratio or 1.0, "drop": d} for _, (d, p) in sorted(found.items())],
