@@ -2,9 +2,9 @@
 
     python experiments/tables.py
 
-Prints Markdown: quality by task, method and budget; what --max-drop and calibrate came to; the shift of
-lengths. Runs with settings that were changed by --set are left out, or with --all in rows of their own.
-Writes a figure beside the folder of results.
+Markdown: quality by task, method and budget; what --max-drop and calibrate came to; the shift of lengths. It
+is printed, and goes between the two marks of the README beside the folder of results, where a figure is
+written, too. Runs with settings that were changed by --set are left out, or with --all in rows of their own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tasks import MAIN, RESULTS, TASKS
 MOST_LOST, MOST_COUNTED = 1.0, 5.0  # points; and the reduction beyond which more does not count in the mean
 FREE = 0.88  # FLOPs ratio of `last-layer`
 PRECISIONS = ("fp32", "bf16", "int8")  # that pruned models run in; transformers beside them in fp32
+MARKS = "<!-- from tables.py -->", "<!-- until here -->"
 Runs = dict[tuple[str, str, float], list[dict[str, Any]]]
 
 
@@ -249,12 +250,12 @@ def main(argv: list[str] | None = None) -> None:
     runs = at_budgets(reports)
     if not reports:
         raise SystemExit("There are no results yet: run experiments/quality_at_budget.py first.")
-    print(headline_table(runs, reports))
-    for task in ordered(runs):
-        print(quality_table(task, runs))
-    print(drop_table(reports))
-    print(calibration_table(reports))
-    print(length_table(reports))
+    tables = [headline_table(runs, reports), *(quality_table(task, runs) for task in ordered(runs))]
+    tables += [make(reports) for make in (drop_table, calibration_table, length_table)]
+    print(text := "\n".join(filter(None, tables)))
+    if (readme := results.parent / "README.md").exists():
+        before, _, after = readme.read_text().partition(MARKS[0])
+        readme.write_text(f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{after.partition(MARKS[1])[2]}")
     if runs:
         figure(runs, file := results.parent / "quality_at_budget.png")
         print(f"Figure: {file}")

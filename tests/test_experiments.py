@@ -60,7 +60,7 @@ def run(scripts, world):
         yield run
 
 
-def test_methods_run_once_and_stand_in_the_tables(run, world, capsys):
+def test_methods_run_once_and_stand_in_the_tables(run, scripts, world, capsys):
     methods = ("ours", "topk", "last-layer", "shallow", "none")
     asked = ("quality_at_budget", "--methods", *methods, "--seeds", "0", "--budget", "0.5")
     printed = run(*asked, capsys=capsys)
@@ -77,7 +77,17 @@ def test_methods_run_once_and_stand_in_the_tables(run, world, capsys):
     assert 0.25 < ratios["shallow"] <= 0.5  # two layers of four, and the last one is cheap
     assert ratios["ours"] == pytest.approx(0.5, abs=0.05)
     assert run(*asked, capsys=capsys) == ""  # nothing is run again
+    (world / "README.md").write_text(
+        f"Before\n{scripts['tables'].MARKS[0]}old\n{scripts['tables'].MARKS[1]}\nafter"
+    )
     table = run("tables", capsys=capsys)
+    for _ in range(2):
+        readme = (world / "README.md").read_text()
+        assert readme.startswith("Before\n")
+        assert readme.endswith("\nafter")
+        assert "old" not in readme
+        assert readme.count(table.partition("Figure:")[0].strip()) == 1
+        run("tables", capsys=capsys)
     for method in methods:
         assert f"| {method} | 0.5 | {ratios[method]:.3f} |" in table
     assert (world / "quality_at_budget.png").exists()
