@@ -102,21 +102,24 @@ def _main(
 Model = Annotated[str, typer.Argument(help="Folder of a transformers model, or its Hugging Face hub name.")]
 Folder = Annotated[str, typer.Argument(help="Folder that `thresher prune` wrote, or its hub name.")]
 Train = Annotated[
-    str, typer.Option(help="Training texts: .tsv, .csv, .jsonl (also .gz), .parquet, or a hub data set.")
+    str,
+    typer.Option(
+        help="Training texts: .tsv, .csv, .jsonl (also .gz), .parquet, or a hub data set, NAME:SPLIT."
+    ),
 ]
 Eval = Annotated[
     str | None,
     typer.Option(
         "--eval",
         help="Texts to report quality on; a budget is meant for texts as long as these. Default: those of "
-        "--held-out.",
+        "--held-out, else a tenth of --train.",
     ),
 ]
 HeldOut = Annotated[
     str | None,
     typer.Option(
         help="Texts to choose checkpoint and thresholds on, best those that the model has not learned from. "
-        "Default: a part of --train.",
+        "Default: a tenth of --train. At most 1,000 are used, or with --max-drop 4,000.",
     ),
 ]
 Text = Annotated[str, typer.Option(help="Column with the text; two with a comma between for pairs.")]
@@ -226,7 +229,11 @@ def prune(
     ] = None,
     pruner: Annotated[str, typer.Option(help="threshold, topk, random, last-layer or none.")] = "threshold",
     option: Annotated[
-        list[str] | None, typer.Option(help="Option of the method, NAME=VALUE; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="Option of the method, NAME=VALUE; may be repeated. Of threshold: score, gate, "
+            "normalization, learned; of topk and random: dense_layers, slope."
+        ),
     ] = None,
     soft_epochs: Annotated[float, typer.Option(help="Passes that learn thresholds, with gates.")] = 1.0,
     hard_epochs: Annotated[float, typer.Option(help="Passes that recover quality, with real drops.")] = 1.0,
@@ -343,7 +350,7 @@ def evaluate(
     at_budget: AtBudget = None,
     speed: Annotated[bool, typer.Option(help="Time transformers and the pruned model.")] = True,
 ) -> None:
-    """Quality of base, dense and pruned; FLOPs; tokens kept per layer; speed beside transformers."""
+    """Quality of pruned, dense and base (as `prune` noted it); FLOPs; tokens kept; texts per second."""
     from thresher.measure.evaluate import evaluate as run
     from thresher.measure.report import write_json
     from thresher.measure.tables import evaluation_table
@@ -431,7 +438,7 @@ def predict(
     force: Force = False,
     resume: Resume = False,
 ) -> None:
-    """Classify or score every row of a file of any size."""
+    """Classify or score every row of a file of any size; adds `prediction`, and for classes `score`."""
     from thresher.measure.progress import progress_bar
     from thresher.measure.stream import predict_file
 

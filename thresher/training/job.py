@@ -91,7 +91,8 @@ def check_folder(job: Job) -> None:
         raise UserError(f"{job.out} already holds a model. Use --force to write over it, or another --out.")
     if unfinished:
         raise UserError(
-            f"{job.out} holds an interrupted run. Use --resume to go on, or --force to start anew."
+            f"{job.out} holds an interrupted run. The command that began it goes on with --resume; --force "
+            "starts anew."
         )
 
 

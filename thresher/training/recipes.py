@@ -50,7 +50,7 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     Parameters
     ----------
     job : Job
-        With labels. Only ``hard_epochs`` of its settings count.
+        With labels. Its settings of pruning do not count: of the epochs ``hard_epochs`` alone.
     kind : str, optional
         "single-label", "multi-label" or "regression". None: what the labels look like.
 

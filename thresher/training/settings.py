@@ -22,8 +22,8 @@ class TrainingSettings:
         learn has no soft stage: all passes are hard. Both 0: nothing is trained, and an adjustable
         pruner is only fitted to the budget.
     budget : float or list of float, optional
-        Wanted FLOPs ratio, on texts as long as those of the job's ``eval``, or without one as those of
-        ``train``. Several are trained at once, as a ladder: steps take them in turn, and the model holds
+        Wanted FLOPs ratio, on texts as long as those of the job's ``eval``, else of ``held_out``, else
+        of ``train``. Several are trained at once, as a ladder: steps take them in turn, and the model holds
         thresholds for each. None: nothing steers, and the soft stage has the paper's regulariser.
     max_drop : float, optional
         Points of quality that may be lost against base: a ladder of budgets is trained, and the cheapest

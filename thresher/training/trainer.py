@@ -60,7 +60,7 @@ def train(
     encoder : TextEncoder
     task : Task
     examples, held_out : Examples
-        To learn from, and the part of train on which checkpoint and thresholds are chosen.
+        To learn from, and those on which checkpoint and thresholds are chosen.
     settings : TrainingSettings
     folder : Path
         Checkpoints are written under it.
@@ -290,7 +290,7 @@ class PruningTrainer(Trainer):
         return loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Measure on the held-out part of train."""
+        """Measure on the held-out texts."""
         pruner, qualities, ratios = self.pruned.pruner, [], []
         before = pruner.rung
         for pruner.rung in range(max(1, len(self.controller.budgets))):
