@@ -162,7 +162,7 @@ class Task:
             spearman (correlations times 100, and 0.0 where one side is constant).
         """
         labels = np.asarray(encoded_labels)
-        main = {self.metric: self.main_quality(predictions, labels)}
+        main = {self.metric: self.main_quality(predictions, encoded_labels)}
         if self.kind == "regression":
             from scipy.stats import rankdata
 
