@@ -128,6 +128,35 @@ def test_a_rung_of_a_ladder_moves_on_as_fast_as_one_alone():
     assert ends[0][1] > 1.1
 
 
+@pytest.mark.parametrize(
+    ("drops", "live"),
+    [
+        ([0.3, 0.1, 1.9, 5.0], [0, 2]),  # 0.35 may yet lose less than a point; 0.5 is before it
+        ([0.3, 0.1, 3.0, 1.0], [2, 3]),
+        ([3.0, 0.1, 3.0, 5.0], [1, 0]),
+        ([3.0, 3.0, 3.0, 5.0], [1, 0]),  # none may: the mildest are the nearest
+    ],
+)
+def test_a_ladder_for_a_drop_is_narrowed_to_where_the_bound_is(drops, live):
+    budgets = [0.5, 0.7, 0.35, 0.2]  # out of order
+    control = BudgetController(0.5, budgets, regularizer=0.0, temperatures=(0.4, 0.1))
+    pruner = Threshold(3, 8, budgets=budgets)
+    control.stage = "soft"
+    control.narrow(dict(enumerate(drops)), 1.0)
+    assert control.live == [0, 1, 2, 3]
+    step(control, pruner, 60, 0.5)
+    control.narrow(dict(enumerate(drops)), 1.0)
+    assert control.live == live
+    again = BudgetController.from_state(control.state())
+    for at in range(60, 70):
+        step(again, pruner, at, 0.5)
+        assert pruner.rung == live[at % 2]
+    assert again.score(80.0, [budgets[rung] for rung in live], 70) == 80.0
+    assert again.score(80.0, [budgets[rung] + 0.1 for rung in live], 70) < 0
+    again.narrow(dict.fromkeys(live, 9.0), 1.0)
+    assert again.live == live
+
+
 def test_state_survives_a_checkpoint():
     control, pruner = controller(), Threshold(3, 8)
     for _ in range(5):

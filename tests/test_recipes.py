@@ -216,6 +216,23 @@ def test_scores_start_from_saliency(files, base, tmp_path, saliency):
     assert (weight[-1] == 0).all()  # the last layer drops all it can
 
 
+def test_rungs_start_near_their_budgets(files, base, tmp_path, monkeypatch):
+    """In all layers alike; a budget alone starts from nothing dropped."""
+    starts = []
+    monkeypatch.setattr(
+        trainer.PruningTrainer,
+        "go_on",
+        lambda self, _: starts.append(self.pruned.pruner.table.detach().clone()),
+    )
+    for budget in ([0.7, 0.45], 0.45):
+        out = tmp_path / str(budget)
+        prune(job(files, out, base, soft_epochs=1.0, hard_epochs=1.0, budget=budget), PruningConfig())
+    ladder, alone = starts
+    assert (alone == 0).all()
+    assert (ladder == ladder[:, :1]).all()
+    assert 0.2 < ladder[0, 0] < ladder[1, 0] < 5
+
+
 def test_a_model_with_an_untrained_head_is_sent_to_finetune(files, tmp_path):
     model = AutoModelForSequenceClassification.from_pretrained(files["encoder"])
     model.bert.save_pretrained(tmp_path / "headless")

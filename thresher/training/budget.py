@@ -20,6 +20,7 @@ ASCENT, STIFFNESS = 0.1, 4.0
 HOLD, SMOOTHING = 0.1, 0.9
 # Soft stage: tokens less alive than this take part in next to nothing, and are not computed any further.
 FAINT = 1e-3
+SLACK = 2.0  # times the bound that a rung may lose at the start of the hard stage, and is trained on
 OVERSHOOT = 0.02  # FLOPs ratio above the budget at which a checkpoint may still be chosen
 
 
@@ -55,6 +56,7 @@ class BudgetController(TrainerCallback, ExportableState):
         # Ratio of the first batch: a wide gate is under 1 from the start.
         self.first: list[float | None] = [None] * rungs
         self.smoothed: list[float | None] = [None] * rungs
+        self.live = list(range(rungs))  # rungs that are trained
         self.rung = 0
         self.progress = 0.0  # through the soft stage
         self.stage = "hard"
@@ -71,7 +73,9 @@ class BudgetController(TrainerCallback, ExportableState):
                 "regularizer": self.regularizer,
                 "temperatures": self.temperatures,
             },
-            "attributes": {name: list(getattr(self, name)) for name in ("multiplier", "smoothed", "first")},
+            "attributes": {
+                name: list(getattr(self, name)) for name in ("multiplier", "smoothed", "first", "live")
+            },
         }
 
     @property
@@ -96,7 +100,7 @@ class BudgetController(TrainerCallback, ExportableState):
             self.smoothed = [None] * len(self.smoothed)  # expected FLOPs end here, and measured ones begin
         self.stage = stage
         pruner.soft = stage == "soft"
-        pruner.rung = self.rung = state.global_step % len(self.multiplier)
+        pruner.rung = self.rung = self.live[state.global_step % len(self.live)]
         self.temperature = None
         if pruner.soft:
             self.progress = state.global_step / max(1, soft_steps - 1)
@@ -124,7 +128,7 @@ class BudgetController(TrainerCallback, ExportableState):
         pruner.clamp()
         ratio = sum(self._ratios) / len(self._ratios)
         self._ratios.clear()
-        pace = len(self.multiplier)  # one step in so many is a rung's own
+        pace = len(self.live)  # one step in so many is a rung's own
         if (before := self.smoothed[self.rung]) is not None:
             memory = SMOOTHING**pace
             ratio = memory * before + (1 - memory) * ratio
@@ -146,9 +150,26 @@ class BudgetController(TrainerCallback, ExportableState):
         all of those, hard models by how little they miss, at worst, and below them soft ones by age."""
         if self.stage == "soft":
             return -1e6 + step
-        pairs = zip(ratios, self.budgets, strict=True) if self.budgets else ()
+        live = [self.budgets[rung] for rung in self.live] if self.budgets else []
+        pairs = zip(ratios, live, strict=True) if live else ()
         over = max((ratio - budget for ratio, budget in pairs), default=0.0)
         return -1000 * (1 + over) if over > OVERSHOOT else quality
+
+    def narrow(self, drops: dict[int, float], bound: float) -> None:
+        """In the hard stage: train from now on the hardest rung alone that may yet keep a bound, and the one
+        before it.
+
+        Parameters
+        ----------
+        drops : dict of int to float
+            Points that each rung loses now.
+        bound : float
+            Points that may be lost.
+        """
+        if self.stage == "hard" and len(self.live) > 2:
+            order = sorted(drops, key=lambda rung: -self.budgets[rung])
+            last = max((place for place, rung in enumerate(order) if drops[rung] <= SLACK * bound), default=0)
+            self.live = order[max(0, last - 1) : max(2, last + 1)]
 
     def log(self) -> dict[str, Any]:
         """For the history: stage, temperature, share of tokens kept in the last batch; FLOPs ratio and

@@ -24,6 +24,7 @@ from thresher.errors import TrainingDiverged
 from thresher.measure.predict import predict
 from thresher.measure.progress import progress_bar
 from thresher.model import PrunedModel
+from thresher.pruners.threshold import Threshold
 from thresher.tasks import Task
 from thresher.text import TextEncoder
 from thresher.training.budget import BudgetController, check_reachable, fit_budget
@@ -117,8 +118,15 @@ def train(
                 scores = bar.add_task("scores", total=len(rows["input_ids"]), note="")
                 advance = partial(bar.advance, scores)
                 fit_scores(model, encoder, rows, settings.seed, settings.autocast, advance)
-        for budget in each_rung() if not soft_epochs else ():
-            fit_budget(model.pruner, ratio, budget)
+        if not soft_epochs:
+            for budget in each_rung():
+                fit_budget(model.pruner, ratio, budget)
+        elif isinstance(model.pruner, Threshold) and len(budgets) > 1:
+            # A rung has few steps. A layer whose threshold has not come near its scores when gates grow
+            # narrow gets no gradient any more, and never prunes: so all of them start from near there.
+            model.pruner.table.detach().fill_(1.0)
+            for budget in each_rung():
+                fit_budget(model.pruner, ratio, budget, tolerance=0.02)
     if not epochs:
         model.eval()
         return []
@@ -291,16 +299,21 @@ class PruningTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure on the held-out texts."""
-        pruner, qualities, ratios = self.pruned.pruner, [], []
+        pruner, controller, logits, flops = self.pruned.pruner, self.controller, {}, {}
         before = pruner.rung
-        for pruner.rung in range(max(1, len(self.controller.budgets))):
+        for pruner.rung in controller.live:
             found = predict(self.pruned, self.encoder, self.held_out.rows, autocast=self.settings.autocast)
-            qualities.append(self.held_out.main_quality(self.task, found.logits))
-            ratios.append(self.held_lengths.weigh(found).flops_ratio or 1.0)
+            logits[pruner.rung] = found.logits
+            flops[pruner.rung] = self.held_lengths.weigh(found).flops_ratio or 1.0
         pruner.rung = before
+        if (bound := self.settings.max_drop) is not None:
+            drops = {rung: self.held_out.drop(self.task, given) for rung, given in logits.items()}
+            controller.narrow(drops, bound)
+        qualities = [self.held_out.main_quality(self.task, logits[rung]) for rung in controller.live]
+        ratios = [flops[rung] for rung in controller.live]
         quality = sum(qualities) / len(qualities)
         metrics = {
-            "eval_score": self.controller.score(quality, ratios, self.state.global_step),
+            "eval_score": controller.score(quality, ratios, self.state.global_step),
             "eval_quality": round(quality, 3),
             "eval_flops_ratio": round(sum(ratios) / len(ratios), 4),
         }
