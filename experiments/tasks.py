@@ -54,13 +54,14 @@ class Task:
     test_rows: int | None = None
     train_folds: tuple[int, ...] | None = None  # where one file holds all
     test_folds: tuple[int, ...] | None = None
+    phrases: bool = False  # of sentences, which are in the same file
 
 
 PAIR = ["sentence1", "sentence2"]
 IMDB = "imdb/train.jsonl.gz", "imdb/test.jsonl.gz", ["text"]
 MOVIES = "movie_reviews/all.jsonl.gz", "movie_reviews/all.jsonl.gz", ["text"]
 TASKS = {
-    "sst2": Task("sst2/train.tsv", "sst2/dev.tsv", ["sentence"], 128, 1.0, 0.35),
+    "sst2": Task("sst2/train.tsv", "sst2/dev.tsv", ["sentence"], 128, 1.0, 0.35, phrases=True),
     "mrpc": Task("mrpc/train.tsv", "mrpc/dev.tsv", PAIR, 128, 6.0, 3.0),
     "stsb": Task("stsb/train.tsv", "stsb/dev.tsv", PAIR, 128, 4.0, 2.0, "score"),
     "ag_news": Task("ag_news_10k/train.tsv", "ag_news_10k/test.tsv", ["text"], 128, 2.0, 1.0),
@@ -115,10 +116,33 @@ def parts(name: str, work: Path) -> tuple[str | None, str]:
     if folds := task.train_folds:
         cut = round(SEEN * len(folds))
         return sample(task, source, part, folds=folds[:cut]), sample(task, source, unseen, folds=folds[cut:])
+    if task.phrases:  # which go with their sentences, or what is kept apart is half known
+        if not unseen.exists():
+            examples = load_examples(str(source), task.text, task.label)
+            of = sentences(examples["text"][:])
+            drawn = np.random.default_rng(0).permutation(np.unique(of))
+            known = np.isin(of, drawn[: round(SEEN * len(drawn))])
+            for file, rows in ((part, known), (unseen, ~known)):
+                write(file, examples.select(np.flatnonzero(rows)), task)
+        return str(part), str(unseen)
     if seen is not None:
         return None, sample(task, source, unseen, skip=seen)
     seen = round(SEEN * len(load_examples(str(source), task.text, task.label)))
     return sample(task, source, part, seen), sample(task, source, unseen, skip=seen)
+
+
+def sentences(texts: list[str]) -> np.ndarray:
+    """int [texts]: which of them each is a phrase of, words in a row. It is the longest's, or the first's."""
+    found: dict[int, int] = {}  # spans of words, by their hashes, to the sentence
+    of = np.zeros(len(texts), dtype=int)
+    for index in sorted(range(len(texts)), key=lambda index: -len(texts[index].split())):
+        words = texts[index].split()
+        of[index] = found.get(hash(tuple(words)), index)
+        if of[index] == index:
+            for start in range(len(words)):
+                for end in range(start + 1, len(words) + 1):
+                    found.setdefault(hash(tuple(words[start:end])), index)
+    return of
 
 
 def sample(

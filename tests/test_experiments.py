@@ -99,6 +99,26 @@ def test_methods_run_once_and_stand_in_the_tables(run, scripts, world, capsys):
     file.write_text(before)
 
 
+def test_phrases_are_kept_apart_with_their_sentences(scripts, tmp_path, monkeypatch):
+    tasks = scripts["quality_at_budget"].parts.__globals__
+    texts = ["a film", "a film of wit", "wit", "of", "no wit at all , of course", "at all", "film wit", "wit"]
+    assert tasks["sentences"](texts).tolist() == [1, 1, 4, 4, 4, 4, 6, 4]
+    (tmp_path / "sst2").mkdir()
+    monkeypatch.setenv("THRESHER_DATA", str(tmp_path))
+    words = [[f"w{sentence}x{word}" for word in range(6)] for sentence in range(50)]
+    rows = [" ".join(some[:end]) for some in words for end in (6, 4, 2)]
+    (tmp_path / "sst2" / "train.tsv").write_text(
+        "sentence\tlabel\n" + "".join(f"{row}\tyes\n" for row in rows)
+    )
+    files = tasks["parts"]("sst2", tmp_path)
+    seen, unseen = (
+        [json.loads(line)["sentence"] for line in Path(file).read_text().splitlines()] for file in files
+    )
+    assert sorted(seen + unseen) == sorted(rows)
+    assert len(seen) == 120
+    assert not {row.split("x")[0] for row in seen} & {row.split("x")[0] for row in unseen}
+
+
 def made_up(task, method, ratio, lost, seed=0, budget=0.5, **more):
     """A report as quality_at_budget.py writes it."""
     quality = {"base": {"accuracy": 90.0}, "pruned": {"accuracy": 90.0 - lost}}
