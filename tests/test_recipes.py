@@ -216,19 +216,20 @@ def test_scores_start_from_saliency(files, base, tmp_path, saliency):
     assert (weight[-1] == 0).all()  # the last layer drops all it can
 
 
-def test_rungs_start_near_their_budgets(files, base, tmp_path, monkeypatch):
-    """In all layers alike; a budget alone starts from nothing dropped."""
+def test_thresholds_start_near_their_budgets(files, base, tmp_path, monkeypatch):
+    """In all layers alike; without a budget they start from nothing dropped."""
     starts = []
     monkeypatch.setattr(
         trainer.PruningTrainer,
         "go_on",
         lambda self, _: starts.append(self.pruned.pruner.table.detach().clone()),
     )
-    for budget in ([0.7, 0.45], 0.45):
+    for budget in ([0.7, 0.45], 0.45, None):
         out = tmp_path / str(budget)
         prune(job(files, out, base, soft_epochs=1.0, hard_epochs=1.0, budget=budget), PruningConfig())
-    ladder, alone = starts
-    assert (alone == 0).all()
+    ladder, alone, free = starts
+    assert (free == 0).all()
+    assert torch.equal(alone[0], ladder[1])
     assert (ladder == ladder[:, :1]).all()
     assert 0.2 < ladder[0, 0] < ladder[1, 0] < 5
 
