@@ -4,7 +4,8 @@
 
 Markdown: quality by task, method and budget; what --max-drop and calibrate came to; the shift of lengths. It
 is printed, and goes between the two marks of the README beside the folder of results, where a figure is
-written, too. Runs with settings that were changed by --set are left out, or with --all in rows of their own.
+written, too. Runs with settings that were changed by --set are left out, or with --all printed in rows of
+their own.
 """
 
 from __future__ import annotations
@@ -119,6 +120,8 @@ def drop_table(reports: dict[str, dict[str, Any]]) -> str:
         choice, interval = report["max_drop"], report["drop_interval"]
         below = report["drop"] <= choice["bound"]
         kept = "yes" if below else "within the error" if interval[0] <= choice["bound"] else "no"
+        said = "" if choice["clear"] else "; said not to be sure"
+        said = said if choice["kept"] else "; said that it cannot be"
         rows.append(
             [
                 what["task"],
@@ -130,7 +133,7 @@ def drop_table(reports: dict[str, dict[str, Any]]) -> str:
                 f"{report['quality']['base'][report['metric']]:.2f}",
                 f"{report['drop']:.2f} ({interval[0]:.2f} to {interval[1]:.2f})",
                 f"{report['flops_ratio']:.3f}",
-                kept if choice["kept"] else f"{kept}; said that it cannot be",
+                kept + said,
                 f"{report['seconds'] / 60:.0f}",
             ]
         )
@@ -253,9 +256,11 @@ def main(argv: list[str] | None = None) -> None:
     tables = [headline_table(runs, reports), *(quality_table(task, runs) for task in ordered(runs))]
     tables += [make(reports) for make in (drop_table, calibration_table, length_table)]
     print(text := "\n".join(filter(None, tables)))
-    if (readme := results.parent / "README.md").exists():
-        before, _, after = readme.read_text().partition(MARKS[0])
-        readme.write_text(f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{after.partition(MARKS[1])[2]}")
+    if (readme := results.parent / "README.md").exists() and not given.all:
+        before, begin, rest = readme.read_text().partition(MARKS[0])
+        _, end, after = rest.partition(MARKS[1])
+        if begin and end:
+            readme.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
     if runs:
         figure(runs, file := results.parent / "quality_at_budget.png")
         print(f"Figure: {file}")

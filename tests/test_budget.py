@@ -131,8 +131,8 @@ def test_a_rung_of_a_ladder_moves_on_as_fast_as_one_alone():
 @pytest.mark.parametrize(
     ("drops", "live"),
     [
-        ([0.3, 0.1, 1.9, 5.0], [0, 2]),  # 0.35 may yet lose less than a point; 0.5 is before it
-        ([0.3, 0.1, 3.0, 1.0], [2, 3]),
+        ([0.3, 0.1, 1.9, 5.0], [0, 2]),  # 0.5 loses less than a point, and 0.35 more
+        ([0.3, 0.1, 3.0, 1.0], [2, 3]),  # all of them may
         ([3.0, 0.1, 3.0, 5.0], [1, 0]),
         ([3.0, 3.0, 3.0, 5.0], [1, 0]),  # none may: the mildest are the nearest
     ],
@@ -153,6 +153,7 @@ def test_a_ladder_for_a_drop_is_narrowed_to_where_the_bound_is(drops, live):
         assert pruner.rung == live[at % 2]
     assert again.score(80.0, [budgets[rung] for rung in live], 70) == 80.0
     assert again.score(80.0, [budgets[rung] + 0.1 for rung in live], 70) < 0
+    assert again.log()["target"] == pytest.approx(sum(budgets[rung] for rung in live) / 2, abs=1e-4)
     again.narrow(dict.fromkeys(live, 9.0), 1.0)
     assert again.live == live
 

@@ -80,6 +80,12 @@ def test_methods_run_once_and_stand_in_the_tables(run, scripts, world, capsys):
     (world / "README.md").write_text(
         f"Before\n{scripts['tables'].MARKS[0]}old\n{scripts['tables'].MARKS[1]}\nafter"
     )
+    marked = (world / "README.md").read_text()
+    for broken in ("no marks", marked.replace("until", "til")):
+        (world / "README.md").write_text(broken)
+        run("tables", capsys=capsys)
+        assert (world / "README.md").read_text() == broken
+    (world / "README.md").write_text(marked)
     table = run("tables", capsys=capsys)
     for _ in range(2):
         readme = (world / "README.md").read_text()
@@ -147,16 +153,17 @@ def test_the_headline_counts_what_fails_and_caps_what_shines(scripts):
 
 
 @pytest.mark.parametrize(
-    ("lost", "low", "kept", "verdict"),
+    ("lost", "low", "kept", "clear", "verdict"),
     [
-        (0.9, 0.2, True, "yes"),
-        (1.2, 0.8, True, "within the error"),
-        (1.9, 1.1, True, "no"),
-        (0.5, 0.1, False, "yes; said that it cannot be"),
+        (0.9, 0.2, True, True, "yes"),
+        (1.2, 0.8, True, True, "within the error"),
+        (1.9, 1.1, True, True, "no"),
+        (0.5, 0.1, True, False, "yes; said not to be sure"),
+        (0.5, 0.1, False, False, "yes; said that it cannot be"),
     ],
 )
-def test_whether_a_promise_was_kept(scripts, lost, low, kept, verdict):
-    choice = {"bound": 1.0, "drop": 0.7, "interval": (0.1, 1.3), "texts": 99, "kept": kept}
+def test_whether_a_promise_was_kept(scripts, lost, low, kept, clear, verdict):
+    choice = {"bound": 1.0, "drop": 0.7, "interval": (0.1, 1.3), "texts": 99, "kept": kept, "clear": clear}
     report = made_up("rte", "ours", 0.4, lost, budget=None, max_drop=choice, drop_interval=(low, 3.0))
     report["experiment"]["max_drop"] = 1.0
     table = scripts["tables"].drop_table({"rte-ours-drop1.0-seed0": report})

@@ -96,6 +96,17 @@ def test_takes_what_loses_least_when_the_bound_cannot_be_kept(held_out):
     assert (found.kept, found.clear) == (True, False)
 
 
+@pytest.mark.parametrize(("bound", "clear"), [(0.3, True), (0.2, False)])
+def test_no_changed_decision_is_no_proof(held_out, bound, clear):
+    """One in 400 is the least that can be told."""
+
+    def measure():
+        return Predictions(answers(20), np.ones(TEXTS), np.full(TEXTS, 0.5), np.ones(TEXTS))
+
+    found = choose(ladder(), TASK, held_out, measure, bound)
+    assert (found.drop, found.kept, found.clear) == (0.0, True, clear)
+
+
 def test_interval_is_of_pairs(held_out):
     """By hand: texts that both get wrong count for nothing, and 8 of 400 are a binomial share."""
     low, high = held_out.drop_interval(TASK, answers(28))

@@ -16,6 +16,7 @@ from thresher import PrunedModel, PruningConfig, UserError
 from thresher.measure.evaluate import evaluate
 from thresher.measure.tables import training_table
 from thresher.training import Data, Job, TrainingSettings, trainer
+from thresher.training.budget import BudgetController
 from thresher.training.recipes import finetune, prune
 from thresher.training.settings import LADDER
 
@@ -262,10 +263,20 @@ def test_a_ladder_is_trained_at_once_and_every_rung_keeps_its_budget(files, base
         prune(job(files, tmp_path / "other", base, **changes), PruningConfig("topk"))
 
 
-def test_a_drop_is_asked_for_instead_of_a_budget(files, base, tmp_path):
-    out = tmp_path / "out"
+def test_a_drop_is_asked_for_instead_of_a_budget(files, base, tmp_path, monkeypatch):
+    out, lives, narrow = tmp_path / "out", [], BudgetController.narrow
+
+    def watched(self, drops, bound):
+        narrow(self, drops, bound)
+        lives.append([self.budgets[rung] for rung in self.live])
+
+    monkeypatch.setattr(BudgetController, "narrow", watched)
     report = prune(job(files, out, base, soft_epochs=2.0, hard_epochs=3.0, max_drop=5.0), PruningConfig())
     choice, first = report["max_drop"], report["ladder"][0]
+    measured = [entry["eval_flops_ratio"] for entry in report["history"] if "eval_flops_ratio" in entry]
+    assert len(lives[0]) > 2
+    assert len(lives[-1]) == 2
+    assert measured[-1] == pytest.approx(sum(lives[-1]) / 2, abs=0.03)
     assert choice["kept"]
     assert choice["clear"]
     assert choice["drop"] <= 5.0
@@ -357,6 +368,11 @@ def test_prune_trains_without_dropout_and_finetune_with(files, base, tmp_path, m
         assert set(seen) == {expected}, name
     kept = AutoModelForSequenceClassification.from_pretrained(tmp_path / "pruned").config
     assert kept.hidden_dropout_prob == 0.1
+
+
+def test_finetune_knows_no_drop(files, tmp_path):
+    report = finetune(job(files, tmp_path / "out", hard_epochs=0.1, max_drop=1.0))
+    assert report["settings"]["max_drop"] is None
 
 
 def test_the_last_token_stays_unless_a_suffix_is_given(files, base, tmp_path):

@@ -20,17 +20,16 @@ ASCENT, STIFFNESS = 0.1, 4.0
 HOLD, SMOOTHING = 0.1, 0.9
 # Soft stage: tokens less alive than this take part in next to nothing, and are not computed any further.
 FAINT = 1e-3
-SLACK = 2.0  # times the bound that a rung may lose at the start of the hard stage, and is trained on
 OVERSHOOT = 0.02  # FLOPs ratio above the budget at which a checkpoint may still be chosen
 
 
 class BudgetController(TrainerCallback, ExportableState):
     """Moves the training from stage to stage and keeps its FLOPs on target, rung by rung in turn.
 
-    Soft stage: the temperature falls geometrically, the target falls linearly from the first batch's
+    Soft stage: the temperature falls geometrically, the target moves linearly from the first batch's
     ratio to the budget over the first third, and the expected FLOPs ratio of the gated model, which
     is differentiable, is pulled to it by a penalty whose weight adapts. Hard stage: one common factor on all
-    thresholds follows the measured ratio.
+    thresholds follows the measured ratio; a ladder that is asked for a drop is narrowed there (`narrow`).
 
     Parameters
     ----------
@@ -53,7 +52,7 @@ class BudgetController(TrainerCallback, ExportableState):
         self.temperatures = temperatures
         rungs = max(1, len(budgets))
         self.multiplier = [0.0] * rungs
-        # Ratio of the first batch: a wide gate is under 1 from the start.
+        # Ratio of the first batch: wide gates that start where the budget is met are not there themselves.
         self.first: list[float | None] = [None] * rungs
         self.smoothed: list[float | None] = [None] * rungs
         self.live = list(range(rungs))  # rungs that are trained
@@ -156,8 +155,8 @@ class BudgetController(TrainerCallback, ExportableState):
         return -1000 * (1 + over) if over > OVERSHOOT else quality
 
     def narrow(self, drops: dict[int, float], bound: float) -> None:
-        """In the hard stage: train from now on the hardest rung alone that may yet keep a bound, and the one
-        before it.
+        """In the hard stage: train from now on only the two rungs that the bound is between, the hardest that
+        keeps it and the one after it.
 
         Parameters
         ----------
@@ -168,8 +167,8 @@ class BudgetController(TrainerCallback, ExportableState):
         """
         if self.stage == "hard" and len(self.live) > 2:
             order = sorted(drops, key=lambda rung: -self.budgets[rung])
-            last = max((place for place, rung in enumerate(order) if drops[rung] <= SLACK * bound), default=0)
-            self.live = order[max(0, last - 1) : max(2, last + 1)]
+            last = max((place for place, rung in enumerate(order) if drops[rung] <= bound), default=0)
+            self.live = order[min(last, len(order) - 2) :][:2]
 
     def log(self) -> dict[str, Any]:
         """For the history: stage, temperature, share of tokens kept in the last batch; FLOPs ratio and
@@ -177,9 +176,9 @@ class BudgetController(TrainerCallback, ExportableState):
         found: dict[str, Any] = {"stage": self.stage, "kept": round(self.kept, 4)}
         if self.temperature is not None:
             found["temperature"] = round(self.temperature, 4)
-        if ratios := [ratio for ratio in self.smoothed if ratio is not None]:
+        if ratios := [ratio for rung in self.live if (ratio := self.smoothed[rung]) is not None]:
             found["flops_ratio"] = round(sum(ratios) / len(ratios), 4)
-        if targets := [t for rung in range(len(self.budgets)) if (t := self._target(rung)) is not None]:
+        if targets := [target for rung in self.live if (target := self._target(rung)) is not None]:
             found["target"] = round(sum(targets) / len(targets), 4)
         return found
 

@@ -27,9 +27,7 @@ from thresher.training.path import between
 log = logging.getLogger(__name__)
 
 BISECTIONS = 4
-# Standard errors that the drop stays clear of the bound, as what looks good is in part luck: the rule of
-# Breiman et al., Classification and Regression Trees (1984).
-MARGIN = 1.0
+MARGIN = 1.0  # standard errors that the drop stays clear of the bound: what looks good is in part luck
 
 
 @dataclass
@@ -101,7 +99,9 @@ def choose(
         predictions = measure()
         drop = held_out.drop(task, predictions.logits)
         found[place] = drop, predictions
-        return drop + MARGIN * float(np.nanstd(held_out.drops(task, predictions.logits))) <= bound
+        # Where all draws are the same, one text is the least that can be told.
+        error = float(np.nanstd(held_out.drops(task, predictions.logits))) or 100 / len(held_out)
+        return drop + MARGIN * error <= bound
 
     rungs = map(float, reversed(range(len(path))))
     kept = next((rung for rung in rungs if within(rung)), None)

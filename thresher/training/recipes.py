@@ -60,6 +60,11 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
         The report, also written to ``report.json``.
     """
     start = time.time()
+    settings = replace(
+        job.settings, soft_epochs=0.0, budget=None, max_drop=None, distill=0.0, distill_hidden=0.0
+    )
+    settings.dropout = job.settings.dropout is not False
+    job = replace(job, settings=settings)
     if job.data.label is None:
         raise UserError("finetune needs labels: name their column with --label.")
     family_for(load_config(job.model))
@@ -72,8 +77,6 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     if bad := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
         raise UserError(f"{job.model} lacks weights of the encoder itself: {bad[0]} and {len(bad) - 1} more.")
     dense = PrunedModel(model, PruningConfig("none"))
-    settings = replace(job.settings, soft_epochs=0.0, budget=None, distill=0.0, distill_hidden=0.0)
-    settings.dropout = job.settings.dropout is not False
     run = _Run(job, dense, task, examples, load_tokenizer(job.model))
     begin(job, {"kind": kind})
     run.train(settings)
@@ -178,6 +181,9 @@ class _Run:
             self.texts = load_examples(data.eval, data.text, data.label, split="test")
             self.eval = self._examples(self.texts, data.eval)
         self.wanted = self.eval.lengths() if data.eval or data.held_out else None
+        if self.wanted is not None and self.eval is not self.held_out:
+            tokens = self.held_out.lengths()
+            self.held_out.weights = LengthWeights(tokens, self.wanted)(tokens)
 
     def _split(self, examples: Any) -> tuple[Any, Any]:
         """Texts to choose on, and texts to learn from: two parts of train, where no file is named for the
@@ -259,8 +265,7 @@ class _Run:
 
     def within(self, drop: float) -> Choice:
         """The cheapest point of the trained ladder that loses no more points than `drop`."""
-        lengths = LengthWeights(tokens := self.held_out.lengths(), self.wanted)
-        self.held_out.weights = None if self.wanted is None else lengths(tokens)
+        lengths = LengthWeights(self.held_out.lengths(), self.wanted)
         with progress_bar() as bar:
             point = bar.add_task("points of the ladder", total=len(self.held_out), note="")
 

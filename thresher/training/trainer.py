@@ -118,12 +118,15 @@ def train(
                 scores = bar.add_task("scores", total=len(rows["input_ids"]), note="")
                 advance = partial(bar.advance, scores)
                 fit_scores(model, encoder, rows, settings.seed, settings.autocast, advance)
-        if budgets and soft_epochs and isinstance(model.pruner, Threshold):
+        if not soft_epochs:
+            for budget in each_rung():
+                fit_budget(model.pruner, ratio, budget)
+        elif budgets and isinstance(model.pruner, Threshold):
             # A layer whose threshold has not come near its scores when gates grow narrow gets no gradient
             # any more, and never prunes: so thresholds start near there, at one value in all layers.
             model.pruner.table.detach().fill_(1.0)
-        for budget in each_rung():
-            fit_budget(model.pruner, ratio, budget, tolerance=0.02 if soft_epochs else 0.004)
+            for budget in each_rung():
+                fit_budget(model.pruner, ratio, budget, tolerance=0.02)
     if not epochs:
         model.eval()
         return []
