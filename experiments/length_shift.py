@@ -59,6 +59,7 @@ def by_length(start: Path, folder: Path, files: Data) -> list[dict[str, Any]]:
     for place, name in enumerate(("up to the median", "up to the third quartile", "longer")):
         index = np.flatnonzero(ranges == place)
         some, logits = whole.select(index), found.logits[index]
+        drop = some.estimate_drop(task, logits)
         groups.append(
             {
                 "name": name,
@@ -66,8 +67,8 @@ def by_length(start: Path, folder: Path, files: Data) -> list[dict[str, Any]]:
                 "texts": len(index),
                 "base": some.base_quality(task),
                 "pruned": some.quality(task, logits),
-                "drop": some.drop(task, logits),
-                "drop_interval": some.drop_interval(task, logits),
+                "drop": drop.points,
+                "drop_interval": drop.interval,
                 "flops_ratio": float(found.flops[index].sum() / found.dense_flops[index].sum()),
             }
         )

@@ -120,8 +120,7 @@ def drop_table(reports: dict[str, dict[str, Any]]) -> str:
         choice, interval = report["max_drop"], report["drop_interval"]
         below = report["drop"] <= choice["bound"]
         kept = "yes" if below else "within the error" if interval[0] <= choice["bound"] else "no"
-        said = "" if choice["clear"] else "; said not to be sure"
-        said = said if choice["kept"] else "; said that it cannot be"
+        unsure = "; said not to be sure" if choice["kept"] else "; said that it cannot be"
         rows.append(
             [
                 what["task"],
@@ -133,7 +132,7 @@ def drop_table(reports: dict[str, dict[str, Any]]) -> str:
                 f"{report['quality']['base'][report['metric']]:.2f}",
                 f"{report['drop']:.2f} ({interval[0]:.2f} to {interval[1]:.2f})",
                 f"{report['flops_ratio']:.3f}",
-                kept + said,
+                kept if choice["clear"] else kept + unsure,
                 f"{report['seconds'] / 60:.0f}",
             ]
         )

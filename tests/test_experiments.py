@@ -24,11 +24,20 @@ def scripts():
         import operations
         import quality_at_budget
         import tables
+        import tasks
         import what_is_pruned
 
         yield {
             module.__name__: module
-            for module in (quality_at_budget, tables, calibration, length_shift, operations, what_is_pruned)
+            for module in (
+                calibration,
+                length_shift,
+                operations,
+                quality_at_budget,
+                tables,
+                tasks,
+                what_is_pruned,
+            )
         }
     finally:
         sys.path.remove(str(SCRIPTS))
@@ -77,10 +86,8 @@ def test_methods_run_once_and_stand_in_the_tables(run, scripts, world, capsys):
     assert 0.25 < ratios["shallow"] <= 0.5  # two layers of four, and the last one is cheap
     assert ratios["ours"] == pytest.approx(0.5, abs=0.05)
     assert run(*asked, capsys=capsys) == ""  # nothing is run again
-    (world / "README.md").write_text(
-        f"Before\n{scripts['tables'].MARKS[0]}old\n{scripts['tables'].MARKS[1]}\nafter"
-    )
-    marked = (world / "README.md").read_text()
+    begin, end = scripts["tables"].MARKS
+    marked = f"Before\n{begin}old\n{end}\nafter"
     for broken in ("no marks", marked.replace("until", "til")):
         (world / "README.md").write_text(broken)
         run("tables", capsys=capsys)
@@ -106,9 +113,9 @@ def test_methods_run_once_and_stand_in_the_tables(run, scripts, world, capsys):
 
 
 def test_phrases_are_kept_apart_with_their_sentences(scripts, tmp_path, monkeypatch):
-    tasks = scripts["quality_at_budget"].parts.__globals__
+    tasks = scripts["tasks"]
     texts = ["a film", "a film of wit", "wit", "of", "no wit at all , of course", "at all", "film wit", "wit"]
-    assert tasks["sentences"](texts).tolist() == [1, 1, 4, 4, 4, 4, 6, 4]
+    assert tasks.sentences(texts).tolist() == [1, 1, 4, 4, 4, 4, 6, 4]
     (tmp_path / "sst2").mkdir()
     monkeypatch.setenv("THRESHER_DATA", str(tmp_path))
     words = [[f"w{sentence}x{word}" for word in range(6)] for sentence in range(50)]
@@ -116,7 +123,7 @@ def test_phrases_are_kept_apart_with_their_sentences(scripts, tmp_path, monkeypa
     (tmp_path / "sst2" / "train.tsv").write_text(
         "sentence\tlabel\n" + "".join(f"{row}\tyes\n" for row in rows)
     )
-    files = tasks["parts"]("sst2", tmp_path)
+    files = tasks.parts("sst2", tmp_path)
     seen, unseen = (
         [json.loads(line)["sentence"] for line in Path(file).read_text().splitlines()] for file in files
     )

@@ -109,18 +109,18 @@ def test_no_changed_decision_is_no_proof(held_out, bound, clear):
 
 def test_interval_is_of_pairs(held_out):
     """By hand: texts that both get wrong count for nothing, and 8 of 400 are a binomial share."""
-    low, high = held_out.drop_interval(TASK, answers(28))
+    low, high = held_out.estimate_drop(TASK, answers(28)).interval
     spread = 1.96 * 100 * (0.02 * 0.98 / TEXTS) ** 0.5
     assert low == pytest.approx(2.0 - spread, abs=0.4)
     assert high == pytest.approx(2.0 + spread, abs=0.4)
-    assert held_out.drop_interval(TASK, answers(20)) == (0.0, 0.0)
+    assert held_out.estimate_drop(TASK, answers(20)).interval == (0.0, 0.0)
 
 
 def test_texts_may_count_for_others(held_out):
     """Those that stand for three of the kind in use: as if they were there three times."""
     held_out.weights = np.where(np.arange(TEXTS) < 24, 3.0, 1.0)
     assert held_out.drop(TASK, answers(28)) == pytest.approx(100 * (3 * 4 + 4) / (TEXTS + 48))
-    low, high = held_out.drop_interval(TASK, answers(28))
+    low, high = held_out.estimate_drop(TASK, answers(28)).interval
     assert low < 100 * 16 / 448 < high
     held_out.labels = None
     assert held_out.drop(TASK, answers(28)) == pytest.approx(100 * 16 / 448)
@@ -129,4 +129,4 @@ def test_texts_may_count_for_others(held_out):
 
 def test_no_text_that_changes_does_not_say_that_none_can(held_out):
     """By the rule of three, three in 400 may."""
-    assert held_out.drop_interval(TASK, 0.5 * answers(20)) == pytest.approx((-0.75, 0.75))
+    assert held_out.estimate_drop(TASK, 0.5 * answers(20)).interval == pytest.approx((-0.75, 0.75))

@@ -149,9 +149,8 @@ class BudgetController(TrainerCallback, ExportableState):
         all of those, hard models by how little they miss, at worst, and below them soft ones by age."""
         if self.stage == "soft":
             return -1e6 + step
-        live = [self.budgets[rung] for rung in self.live] if self.budgets else []
-        pairs = zip(ratios, live, strict=True) if live else ()
-        over = max((ratio - budget for ratio, budget in pairs), default=0.0)
+        budgets = [self.budgets[rung] for rung in self.live] if self.budgets else ratios
+        over = max(ratio - budget for ratio, budget in zip(ratios, budgets, strict=True))
         return -1000 * (1 + over) if over > OVERSHOOT else quality
 
     def narrow(self, drops: dict[int, float], bound: float) -> None:

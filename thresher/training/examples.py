@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thresher.measure.predict import predict
+from thresher.measure.predict import Predictions, predict
 from thresher.model import PrunedModel
 from thresher.tasks import Task
 from thresher.text import TextEncoder
+from thresher.training.lengths import LengthWeights
 
 RESAMPLES = 500  # of the bootstrap
+
+
+@dataclass
+class Drop:
+    """What some outputs lose against base's.
+
+    Attributes
+    ----------
+    points : float
+        Of the main quality.
+    error : float
+        Its standard error, by bootstrap over texts, base and the other in pairs. Where no draw differs from
+        another, what one text counts for: less cannot be told.
+    interval : tuple of float
+        95 %, by the same draws. Where none differs, though outputs do, it is as wide as the rule of three has
+        it: what happens in none of n texts may happen in 3 / n of all.
+    """
+
+    points: float
+    error: float
+    interval: tuple[float, float]
 
 
 @dataclass
@@ -34,7 +56,7 @@ class Examples:
     base : float32 array [n, labels], or None
         Base's outputs.
     weights : float64 array [n], or None
-        How much each text counts where it is asked what is lost: they stand for texts of other lengths.
+        How much each text counts, in FLOPs and in what is lost: they stand for texts of other lengths.
     """
 
     rows: datasets.Dataset
@@ -54,6 +76,17 @@ class Examples:
     def lengths(self) -> np.ndarray:
         """int64 [n]: tokens of each text."""
         return np.array([len(ids) for ids in self.rows["input_ids"][:]])
+
+    def weigh(self, wanted: np.ndarray | None) -> Examples:
+        """The same, each counting by how often its length is met in `wanted`, tokens of texts in use."""
+        if wanted is None:
+            return self
+        lengths = self.lengths()
+        return replace(self, weights=LengthWeights(lengths, wanted)(lengths))
+
+    def predict(self, model: PrunedModel, encoder: TextEncoder, **how: Any) -> Predictions:
+        """What `model` says of them, as it stands; further arguments as of `predict`."""
+        return replace(predict(model, encoder, self.rows, **how), weights=self.weights)
 
     def table(self) -> datasets.Dataset:
         """All of it as one data set, for Trainer."""
@@ -88,21 +121,8 @@ class Examples:
         assert self.base is not None
         return self.main_quality(task, self.base) - self.main_quality(task, logits)
 
-    def drop_interval(self, task: Task, logits: np.ndarray) -> tuple[float, float]:
-        """95 % interval of the drop, by bootstrap over texts, base and `logits` in pairs.
-
-        Where no drawing differs from another, as with few texts, of which none is decided otherwise, it is as
-        wide as the rule of three has it: what happens in none of n texts may happen in 3 / n of all.
-        """
-        assert self.base is not None
-        n, drops = len(self), self.drops(task, logits)
-        low, high = np.nanpercentile(drops, [2.5, 97.5])
-        if low == high and not np.allclose(logits, self.base, atol=1e-3):
-            low, high = low - 300 / n, high + 300 / n
-        return float(low), float(high)
-
-    def drops(self, task: Task, logits: np.ndarray) -> np.ndarray:
-        """float64 [`RESAMPLES`]: the drop on texts drawn from these, with replacement."""
+    def estimate_drop(self, task: Task, logits: np.ndarray) -> Drop:
+        """What `logits` lose, and how sure that is."""
         assert self.base is not None
         random, n = np.random.default_rng(0), len(self)
         labels = None if self.labels is None else np.asarray(self.labels)
@@ -110,9 +130,12 @@ class Examples:
         for index in (random.integers(n, size=n) for _ in range(RESAMPLES)):
             # Not `select`, which would draw from the texts, too.
             parts = (None if part is None else part[index] for part in (labels, self.base, self.weights))
-            drawn = Examples(self.rows, *parts)
-            drops.append(drawn.drop(task, logits[index]))
-        return np.array(drops)
+            drops.append(Examples(self.rows, *parts).drop(task, logits[index]))
+        low, high = np.nanpercentile(drops, [2.5, 97.5])
+        if low == high and not np.allclose(logits, self.base, atol=1e-3):
+            low, high = low - 300 / n, high + 300 / n
+        error = float(np.nanstd(drops)) or 100 / n
+        return Drop(self.drop(task, logits), error, (float(low), float(high)))
 
 
 class Collator:

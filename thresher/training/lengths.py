@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-
-from thresher.measure.predict import Predictions
 
 BINS = 16
 PRIOR = 32  # texts met that count among those in use, of which there may be few
@@ -44,7 +40,3 @@ class LengthWeights:
     def __call__(self, lengths: np.ndarray) -> np.ndarray:
         """float64 [n]: the weight of each text, by its tokens; mean 1 over those met."""
         return self.table[np.searchsorted(self.edges, lengths)]
-
-    def weigh(self, found: Predictions) -> Predictions:
-        """The same predictions, with a FLOPs ratio as of texts in use."""
-        return replace(found, weights=self(found.lengths))

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from thresher.model import PrunedModel
 from thresher.pruners.threshold import Threshold
 from thresher.tasks import Task
 from thresher.training.budget import least_ratio
-from thresher.training.examples import Examples
+from thresher.training.examples import Drop, Examples
 from thresher.training.path import between
 
 log = logging.getLogger(__name__)
@@ -90,22 +89,20 @@ def choose(
     assert isinstance(pruner, Threshold)
     order = sorted(range(len(pruner.budgets)), key=lambda rung: -pruner.budgets[rung])
     path = torch.cat([torch.zeros_like(pruner.table[:1]), pruner.table.detach()[order]])
-    found: dict[float, tuple[float, Predictions]] = {}
+    found: dict[float, tuple[Drop, Predictions]] = {}
     pruner.rung = 0
     before = pruner.thresholds.clone()
 
     def within(place: float) -> bool:
         pruner.thresholds.copy_(between(path, place))
         predictions = measure()
-        drop = held_out.drop(task, predictions.logits)
+        drop = held_out.estimate_drop(task, predictions.logits)
         found[place] = drop, predictions
-        # Where all draws are the same, one text is the least that can be told.
-        error = float(np.nanstd(held_out.drops(task, predictions.logits))) or 100 / len(held_out)
-        return drop + MARGIN * error <= bound
+        return drop.points + MARGIN * drop.error <= bound
 
     rungs = map(float, reversed(range(len(path))))
     kept = next((rung for rung in rungs if within(rung)), None)
-    place, step = min(found, key=lambda rung: found[rung][0]) if kept is None else kept, 0.5
+    place, step = min(found, key=lambda rung: found[rung][0].points) if kept is None else kept, 0.5
     for _ in range(0 if kept is None or place == len(path) - 1 else BISECTIONS):
         place, step = (place + step if within(place + step) else place), step / 2
     pruner.thresholds.copy_(before)
@@ -115,13 +112,13 @@ def choose(
     _hold(model, [round(ratio, 4), *pruner.budgets], table)
     return Choice(
         bound,
-        drop,
-        held_out.drop_interval(task, predictions.logits),
-        drop <= bound,
+        drop.points,
+        drop.interval,
+        drop.points <= bound,
         kept is not None,
         ratio,
         len(held_out),
-        [{"flops_ratio": p.flops_ratio or 1.0, "drop": d} for _, (d, p) in sorted(found.items())],
+        [{"flops_ratio": p.flops_ratio or 1.0, "drop": d.points} for _, (d, p) in sorted(found.items())],
     )
 
 

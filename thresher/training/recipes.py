@@ -20,7 +20,7 @@ from thresher.data import load_examples
 from thresher.errors import UserError
 from thresher.families import family_for
 from thresher.measure.figures import kept_figure, training_figure
-from thresher.measure.predict import Predictions, predict, warn_if_bare
+from thresher.measure.predict import Predictions, warn_if_bare
 from thresher.measure.progress import progress_bar
 from thresher.measure.report import kept_report, versions, write_json
 from thresher.measure.speed import speeds
@@ -32,7 +32,6 @@ from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import load_base, load_dense, pruning_of
 from thresher.training.examples import Examples, base_outputs
 from thresher.training.job import Job, begin, check_folder, clear
-from thresher.training.lengths import LengthWeights
 from thresher.training.max_drop import Choice, choose
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import last_checkpoint, train
@@ -60,11 +59,7 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
         The report, also written to ``report.json``.
     """
     start = time.time()
-    settings = replace(
-        job.settings, soft_epochs=0.0, budget=None, max_drop=None, distill=0.0, distill_hidden=0.0
-    )
-    settings.dropout = job.settings.dropout is not False
-    job = replace(job, settings=settings)
+    job = replace(job, settings=_of_labels_alone(job.settings))
     if job.data.label is None:
         raise UserError("finetune needs labels: name their column with --label.")
     family_for(load_config(job.model))
@@ -79,11 +74,11 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     dense = PrunedModel(model, PruningConfig("none"))
     run = _Run(job, dense, task, examples, load_tokenizer(job.model))
     begin(job, {"kind": kind})
-    run.train(settings)
+    run.train()
     run.encoder.tokenizer.save_pretrained(job.out)
     model.save_pretrained(job.out)
     quality, found = run.quality()
-    report = run.report("finetune", settings, start, {"dense": quality}) | kept_report(found, dense)
+    report = run.report("finetune", start, {"dense": quality}) | kept_report(found, dense)
     return run.finish(report)
 
 
@@ -114,7 +109,7 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     where = Path(job.data.eval or apart).name
     pruned.metadata |= {"base_quality": base, "base_measured_on": where}
     try:
-        history = run.train(job.settings)
+        history = run.train()
     except UserError:
         if last_checkpoint(run.checkpoints) is None:
             clear(job.out)  # nothing was begun that could be gone on with
@@ -137,18 +132,31 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     quality = {"base": base} | ({"dense": dense} if dense else {}) | {"pruned": best}
     run.encoder.tokenizer.save_pretrained(job.out)
     pruned.save_pretrained(job.out)
-    report = run.report("prune", job.settings, start, quality) | {"pruning": pruning.to_dict()}
+    report = run.report("prune", start, quality) | {"pruning": pruning.to_dict()}
     report |= kept_report(found, pruned) | {"ladder": ladder, "history": history}
     assert run.eval.base is not None
     report |= task.agreement(found.logits, run.eval.base)
-    report["drop"] = run.eval.drop(task, found.logits)
-    report["drop_interval"] = run.eval.drop_interval(task, found.logits)
+    drop = run.eval.estimate_drop(task, found.logits)
+    report |= {"drop": drop.points, "drop_interval": drop.interval}
     if choice is not None:
         report["max_drop"] = asdict(choice)
     held_out = next(iter(run.held_out.base_quality(task).values()))
     training_figure(history, job.out / "training.png", held_out, f"{report['metric']}, held out")
     kept_figure(found.kept_share or [], job.out / "kept.png", report["thresholds"])
     return run.finish(report)
+
+
+def _of_labels_alone(settings: TrainingSettings) -> TrainingSettings:
+    """As for a dense model: nothing to learn from but labels, and with dropout."""
+    return replace(
+        settings,
+        soft_epochs=0.0,
+        budget=None,
+        max_drop=None,
+        dropout=settings.dropout is not False,
+        distill=0.0,
+        distill_hidden=0.0,
+    )
 
 
 def _with_budgets(pruning: PruningConfig, budgets: list[float]) -> PruningConfig:
@@ -181,9 +189,8 @@ class _Run:
             self.texts = load_examples(data.eval, data.text, data.label, split="test")
             self.eval = self._examples(self.texts, data.eval)
         self.wanted = self.eval.lengths() if data.eval or data.held_out else None
-        if self.wanted is not None and self.eval is not self.held_out:
-            tokens = self.held_out.lengths()
-            self.held_out.weights = LengthWeights(tokens, self.wanted)(tokens)
+        if self.eval is not self.held_out:
+            self.held_out = self.held_out.weigh(self.wanted)
 
     def _split(self, examples: Any) -> tuple[Any, Any]:
         """Texts to choose on, and texts to learn from: two parts of train, where no file is named for the
@@ -245,14 +252,14 @@ class _Run:
                 base,
             )
 
-    def train(self, settings: TrainingSettings) -> list[dict[str, Any]]:
+    def train(self) -> list[dict[str, Any]]:
         return train(
             self.model,
             self.encoder,
             self.task,
             self.examples,
             self.held_out.select(range(min(HELD_OUT, len(self.held_out)))),
-            settings,
+            self.job.settings,
             self.checkpoints,
             self.wanted,
             self.job.resume,
@@ -260,26 +267,23 @@ class _Run:
 
     def quality(self) -> tuple[dict[str, float], Predictions]:
         """Quality of the model, as it stands, on eval."""
-        found = predict(self.model, self.encoder, self.eval.rows)
+        found = self.eval.predict(self.model, self.encoder)
         return self.eval.quality(self.task, found.logits), found
 
     def within(self, drop: float) -> Choice:
         """The cheapest point of the trained ladder that loses no more points than `drop`."""
-        lengths = LengthWeights(self.held_out.lengths(), self.wanted)
         with progress_bar() as bar:
             point = bar.add_task("points of the ladder", total=len(self.held_out), note="")
 
             def measure() -> Predictions:
                 bar.reset(point)
                 advance = partial(bar.advance, point)
-                found = predict(self.model, self.encoder, self.held_out.rows, advance=advance)
-                return lengths.weigh(found)
+                return self.held_out.predict(self.model, self.encoder, advance=advance)
 
             return choose(self.model, self.task, self.held_out, measure, drop)
 
-    def report(
-        self, command: str, settings: TrainingSettings, start: float, quality: dict[str, Any]
-    ) -> dict[str, Any]:
+    def report(self, command: str, start: float, quality: dict[str, Any]) -> dict[str, Any]:
+        settings = self.job.settings
         report = {
             "command": command,
             "model": self.job.model,

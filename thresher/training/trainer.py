@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,6 @@ from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.trainer_callback import PrinterCallback
 
 from thresher.errors import TrainingDiverged
-from thresher.measure.predict import predict
 from thresher.measure.progress import progress_bar
 from thresher.model import PrunedModel
 from thresher.pruners.threshold import Threshold
@@ -86,13 +84,16 @@ def train(
     """
     torch.manual_seed(settings.seed)
     few = range(min(len(examples), max(0, FIT_TEXTS - len(held_out))))
-    sample = datasets.concatenate_datasets([held_out.rows, examples.rows.select(few)])
-    sample = sample.select(range(min(len(sample), FIT_TEXTS)))
-    lengths = LengthWeights(Examples(sample).lengths(), wanted)
+    rows = datasets.concatenate_datasets([held_out.rows, examples.rows.select(few)])
+    sample = Examples(rows.select(range(min(len(rows), FIT_TEXTS)))).weigh(wanted)
 
     def ratio() -> float:
-        found = lengths.weigh(predict(model, encoder, sample))  # in full precision, as it will run
-        return found.flops_ratio or 1.0
+        return sample.predict(model, encoder).flops_ratio or 1.0  # in full precision, as it will run
+
+    def fit(**how: Any) -> None:
+        for model.pruner.rung, budget in enumerate(budgets):
+            fit_budget(model.pruner, ratio, budget, **how)
+        model.pruner.rung = 0
 
     if shortened := settings.max_drop is not None and model.pruner.ladder:
         keep_reachable(model, ratio)
@@ -104,29 +105,22 @@ def train(
     epochs = settings.soft_epochs + settings.hard_epochs  # without a soft stage, all of them are hard
     checkpoint = last_checkpoint(folder) if resume else None
 
-    def each_rung() -> Iterator[float]:
-        for model.pruner.rung, budget in enumerate(budgets):
-            yield budget
-        model.pruner.rung = 0
-
     if checkpoint is None:
         if budgets and not shortened:
             check_reachable(model.pruner, ratio, min(budgets))
         if settings.saliency and soft_epochs and model.pruner.score_parameters():
-            rows = enough(examples.rows)
+            texts = enough(examples.rows)
             with progress_bar() as bar:
-                scores = bar.add_task("scores", total=len(rows["input_ids"]), note="")
+                scores = bar.add_task("scores", total=len(texts["input_ids"]), note="")
                 advance = partial(bar.advance, scores)
-                fit_scores(model, encoder, rows, settings.seed, settings.autocast, advance)
+                fit_scores(model, encoder, texts, settings.seed, settings.autocast, advance)
         if not soft_epochs:
-            for budget in each_rung():
-                fit_budget(model.pruner, ratio, budget)
+            fit()
         elif budgets and isinstance(model.pruner, Threshold):
             # A layer whose threshold has not come near its scores when gates grow narrow gets no gradient
             # any more, and never prunes: so thresholds start near there, at one value in all layers.
             model.pruner.table.detach().fill_(1.0)
-            for budget in each_rung():
-                fit_budget(model.pruner, ratio, budget, tolerance=0.02)
+            fit(tolerance=0.02)
     if not epochs:
         model.eval()
         return []
@@ -202,8 +196,7 @@ def train(
             "No checkpoint of the hard stage was within the budget, to which thresholds are now fitted; "
             "train longer for a better model."
         )
-    for budget in each_rung():
-        fit_budget(model.pruner, ratio, budget)
+    fit()
     return trainer.state.log_history
 
 
@@ -233,7 +226,6 @@ class PruningTrainer(Trainer):
     ):
         super().__init__(**kwargs)
         self.lengths = LengthWeights(Examples(kwargs["train_dataset"]).lengths(), wanted)
-        self.held_lengths = LengthWeights(held_out.lengths(), wanted)
         self.pruned: PrunedModel = kwargs["model"]
         self.encoder, self.task, self.settings = encoder, task, settings
         self.held_out = held_out
@@ -299,19 +291,19 @@ class PruningTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure on the held-out texts."""
-        pruner, controller, logits, flops = self.pruned.pruner, self.controller, {}, {}
+        pruner, controller, qualities, flops = self.pruned.pruner, self.controller, {}, {}
         before = pruner.rung
         for pruner.rung in controller.live:
-            found = predict(self.pruned, self.encoder, self.held_out.rows, autocast=self.settings.autocast)
-            logits[pruner.rung] = found.logits
-            flops[pruner.rung] = self.held_lengths.weigh(found).flops_ratio or 1.0
+            found = self.held_out.predict(self.pruned, self.encoder, autocast=self.settings.autocast)
+            qualities[pruner.rung] = self.held_out.main_quality(self.task, found.logits)
+            flops[pruner.rung] = found.flops_ratio or 1.0
         pruner.rung = before
         if (bound := self.settings.max_drop) is not None:
-            drops = {rung: self.held_out.drop(self.task, given) for rung, given in logits.items()}
-            controller.narrow(drops, bound)
-        qualities = [self.held_out.main_quality(self.task, logits[rung]) for rung in controller.live]
+            assert self.held_out.base is not None
+            whole = self.held_out.main_quality(self.task, self.held_out.base)
+            controller.narrow({rung: whole - quality for rung, quality in qualities.items()}, bound)
         ratios = [flops[rung] for rung in controller.live]
-        quality = sum(qualities) / len(qualities)
+        quality = sum(qualities[rung] for rung in controller.live) / len(ratios)
         metrics = {
             "eval_score": controller.score(quality, ratios, self.state.global_step),
             "eval_quality": round(quality, 3),
