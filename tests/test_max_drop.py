@@ -107,6 +107,16 @@ def test_no_changed_decision_is_no_proof(held_out, bound, clear):
     assert (found.drop, found.kept, found.clear) == (0.0, True, clear)
 
 
+def test_a_rare_class_counts_where_asked(held_out):
+    """One text in twenty is of a class that is never found again: 5 points of accuracy, half of macro F1."""
+    held_out.labels = [0] * 20 + [1] * 380
+    for metric, lost in (("accuracy", 5.0), ("macro_f1", 100 - 100 * (380 / 390) / 2)):
+        task = TASK.measured_by(metric)
+        found = choose(ladder(), task, held_out, lambda: Predictions(answers(0), *[np.ones(TEXTS)] * 3), 8.0)
+        assert found.drop == pytest.approx(lost)
+        assert found.kept == (metric == "accuracy")
+
+
 def test_interval_is_of_pairs(held_out):
     """By hand: texts that both get wrong count for nothing, and 8 of 400 are a binomial share."""
     low, high = held_out.estimate_drop(TASK, answers(28)).interval

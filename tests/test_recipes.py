@@ -15,7 +15,7 @@ from tests import toy
 from thresher import PrunedModel, PruningConfig, UserError
 from thresher.measure.evaluate import evaluate
 from thresher.measure.predict import predict
-from thresher.measure.tables import training_table
+from thresher.measure.tables import evaluation_table, training_table
 from thresher.training import Data, Job, TrainingSettings, trainer
 from thresher.training.budget import BudgetController
 from thresher.training.recipes import finetune, prune
@@ -431,6 +431,21 @@ def test_what_is_chosen_on_can_be_named(files, base, tmp_path):
         report["quality"]["pruned"]
         == evaluate(str(asked.out), str(asked.data.held_out), [], "label", speed=False)["quality"]["pruned"]
     )
+
+
+def test_quality_is_what_is_asked_for(files, base, tmp_path):
+    asked = job(
+        files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.1, metric="macro_f1", budget=0.6
+    )
+    report = prune(asked, PruningConfig())
+    assert report["metric"] == "macro_f1"
+    assert report["drop"] == report["quality"]["base"]["macro_f1"] - report["quality"]["pruned"]["macro_f1"]
+    found = evaluate(str(asked.out), files["eval"], [], "label", speed=False)
+    assert list(found["quality"]["pruned"]) == ["macro_f1", "accuracy"]
+    assert ": macro_f1 on 100 texts" in evaluation_table(found).title
+    asked.data.label, asked.force = None, True
+    with pytest.raises(UserError, match="A metric needs labels"):
+        prune(asked, PruningConfig())
 
 
 def test_what_is_learned_from_is_not_chosen_on(files, base, tmp_path):

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import f1_score
 from transformers import PreTrainedConfig
 
 from thresher.errors import UserError
-from thresher.tasks import Kind, Task
+from thresher.tasks import METRICS, Kind, Task
 
 CLASSES = Task("single-label", ("a", "b", "c"))
 TAGS = Task("multi-label", ("a", "b", "c"))
@@ -176,19 +177,35 @@ def test_margins_are_negative_where_decisions_differ(task) -> None:
         assert task.margins(other, other)[:, 0] == pytest.approx(top[:, -1] - top[:, -2])
 
 
-@pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression"])
-def test_the_main_figure_alone(kind) -> None:
+def by_hand(metric: str, logits: np.ndarray, labels: np.ndarray) -> float:
+    """A metric from its definition, or from another library."""
+    if metric in ("pearson", "spearman"):
+        return 100 * getattr(stats, f"{metric}r")(logits[:, 0], labels).statistic
+    if labels.ndim == 1:
+        labels, logits = np.eye(3)[labels], np.where(logits == logits.max(1, keepdims=True), 1, -1)
+    said = logits > 0
+    if metric == "micro_f1":
+        return 100 * f1_score(labels, said, average="micro")
+    if metric == "macro_f1":
+        both, either = (said * labels).sum(0), said.sum(0) + labels.sum(0)
+        return 100 * (2 * both / either).mean()
+    return 100 * (said == labels).all(1).mean()  # accuracy, exact_match
+
+
+@pytest.mark.parametrize(("kind", "metric"), [(kind, name) for kind in METRICS for name in METRICS[kind]])
+def test_the_main_figure_alone(kind, metric) -> None:
     draw = np.random.default_rng(0)
-    task, logits = Task(kind, ("a", "b", "c")), draw.normal(size=(60, 1 if kind == "regression" else 3))
+    task = Task(kind, ("a", "b", "c")).measured_by(metric)
+    logits = draw.normal(size=(60, 1 if kind == "regression" else 3))
     if kind == "regression":
-        labels, wanted = draw.normal(size=60), lambda: 100 * np.corrcoef(logits[:, 0], labels)[0, 1]
-    elif kind == "single-label":
-        labels, wanted = draw.integers(3, size=60), lambda: 100 * np.mean(logits.argmax(1) == labels)
+        logits, labels = logits.round(1), draw.normal(size=60).round(1)  # some are equal
     else:
-        labels = draw.integers(2, size=(60, 3)).astype(float)
-        wanted = lambda: 100 * f1_score(labels, logits > 0, average="micro")  # noqa: E731
-    assert task.main_quality(logits, labels) == pytest.approx(wanted())
-    assert task.quality(logits, labels)[task.metric] == task.main_quality(logits, labels)
+        labels = draw.integers(3, size=60) if kind == "single-label" else draw.integers(2, size=(60, 3))
+    assert task.main_quality(logits, labels) == pytest.approx(by_hand(metric, logits, labels))
+    found = task.quality(logits, labels)
+    assert next(iter(found.items())) == (metric, task.main_quality(logits, labels))
+    assert sorted(found) == sorted(METRICS[kind])
+    assert task.measured_by(None) == Task(kind, ("a", "b", "c"))
     times = draw.integers(1, 4, size=60)
     more, again = np.repeat(logits, times, axis=0), np.repeat(labels, times, axis=0)
     # A covariance of weighed numbers has another number of degrees of freedom, a correlation has not.
@@ -196,8 +213,13 @@ def test_the_main_figure_alone(kind) -> None:
     other = draw.normal(size=logits.shape)
     alike = task.agreement(more, np.repeat(other, times, axis=0))["agreement"]
     assert task.agreement(logits, other, times)["agreement"] == pytest.approx(alike)
-    if kind == "multi-label":
+    if metric == "micro_f1":
         assert task.main_quality(-np.ones((4, 3)), np.zeros((4, 3))) == 0
+
+
+def test_metrics_that_there_are() -> None:
+    with pytest.raises(UserError, match="'pearson' for single-label tasks; choose from: accuracy, macro_f1"):
+        CLASSES.measured_by("pearson")
 
 
 def test_agreement() -> None:

@@ -142,6 +142,13 @@ Dropout = Annotated[
     bool | None,
     typer.Option(help="The model's dropout, twice as slow on CPUs. Default: finetune with, prune without."),
 ]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        help="What quality is: accuracy (the default) or macro_f1, which does not overlook rare classes; of "
+        "several labels micro_f1 (default), macro_f1 or exact_match; of scores pearson (default) or spearman."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16, for training.")]
 RunPrecision = Annotated[str, typer.Option("--precision", help="fp32, bf16 or int8.")]
@@ -169,6 +176,7 @@ def finetune(
     weight_decay: Decay = 0.01,
     warmup: Warmup = 0.05,
     evaluations: Evaluations = 6,
+    metric: Metric = None,
     dropout: Dropout = None,
     max_length: MaxLength = None,
     seed: Seed = 42,
@@ -190,6 +198,7 @@ def finetune(
         weight_decay=weight_decay,
         warmup=warmup,
         evaluations=evaluations,
+        metric=metric,
         dropout=dropout,
         seed=seed,
         precision=precision,
@@ -255,6 +264,7 @@ def prune(
     weight_decay: Decay = 0.01,
     warmup: Warmup = 0.05,
     evaluations: Evaluations = 6,
+    metric: Metric = None,
     max_length: MaxLength = None,
     seed: Seed = 42,
     precision: Precision = "auto",
@@ -293,6 +303,7 @@ def prune(
         weight_decay=weight_decay,
         warmup=warmup,
         evaluations=evaluations,
+        metric=metric,
         seed=seed,
         precision=precision,
     )

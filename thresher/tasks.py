@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, cast
 
@@ -17,10 +17,15 @@ from thresher.errors import UserError
 
 Kind = Literal["single-label", "multi-label", "regression"]
 
-_KINDS = {  # transformers' problem type, and the main metric
-    "single-label": ("single_label_classification", "accuracy"),
-    "multi-label": ("multi_label_classification", "micro_f1"),
-    "regression": ("regression", "pearson"),
+_PROBLEMS = {  # as transformers calls them
+    "single-label": "single_label_classification",
+    "multi-label": "multi_label_classification",
+    "regression": "regression",
+}
+METRICS = {  # the first is the main one unless another is asked for
+    "single-label": ("accuracy", "macro_f1"),
+    "multi-label": ("micro_f1", "macro_f1", "exact_match"),
+    "regression": ("pearson", "spearman"),
 }
 _SHOWN = 20  # label names in an error message
 
@@ -35,10 +40,31 @@ class Task:
         One class a text, any number of classes a text, or a number.
     names : tuple of str
         Label names in the order of their ids; for regression the one name of the score.
+    metric : str
+        Key of the main figure in `quality`, in which losses are measured. Default: accuracy, micro_f1 or
+        pearson.
+
+    Raises
+    ------
+    UserError
+        If there is no such metric for this kind.
     """
 
     kind: Kind
     names: tuple[str, ...]
+    metric: str = ""
+
+    def __post_init__(self) -> None:
+        known = METRICS[self.kind]
+        object.__setattr__(self, "metric", self.metric or known[0])
+        if self.metric not in known:
+            raise UserError(
+                f"There is no metric '{self.metric}' for {self.kind} tasks; choose from: {', '.join(known)}."
+            )
+
+    def measured_by(self, metric: str | None) -> Task:
+        """The same task with another main figure; None: with the default."""
+        return replace(self, metric=metric or "")
 
     @staticmethod
     def infer(labels: Iterable[Any], kind: str | None = None, score_name: str = "score") -> Task:
@@ -63,8 +89,8 @@ class Task:
         if not labels:
             raise UserError("there are no labels; give at least one labelled row")
         kind = _guess(labels) if kind is None else kind
-        if kind not in _KINDS:
-            raise UserError(f"unknown kind of task {kind!r}; choose from: {', '.join(_KINDS)}")
+        if kind not in METRICS:
+            raise UserError(f"unknown kind of task {kind!r}; choose from: {', '.join(METRICS)}")
         if kind == "regression":
             found: set[Any] = {_score(label, "in the labels") for label in labels}
         elif kind == "multi-label":
@@ -103,7 +129,7 @@ class Task:
             "num_labels": len(self.names),
             "id2label": dict(enumerate(self.names)),
             "label2id": {name: i for i, name in enumerate(self.names)},
-            "problem_type": _KINDS[self.kind][0],
+            "problem_type": _PROBLEMS[self.kind],
         }
 
     @cached_property
@@ -147,44 +173,36 @@ class Task:
         more = f" and {len(self.names) - _SHOWN} more" if len(self.names) > _SHOWN else ""
         raise UserError(f"{where}: unknown label {label!r}; the model knows {known}{more}: mend the label")
 
-    @property
-    def metric(self) -> str:
-        """Key of the main figure in `quality`: "accuracy", "micro_f1" or "pearson"."""
-        return _KINDS[self.kind][1]
-
     def quality(self, predictions: np.ndarray, encoded_labels: Sequence[Any]) -> dict[str, float]:
         """Score logits, of shape (texts, names), against what `encode` gave for each text.
 
         Returns
         -------
         dict of str to float
-            In percent: accuracy and macro_f1; micro_f1, macro_f1 and exact_match; or pearson and
-            spearman (correlations times 100, and 0.0 where one side is constant).
+            The main figure, and then the others of `METRICS`, in percent (correlations times 100, and 0.0
+            where one side is constant).
         """
-        labels = np.asarray(encoded_labels)
-        main = {self.metric: self.main_quality(predictions, encoded_labels)}
-        if self.kind == "regression":
-            from scipy.stats import rankdata
-
-            return main | {"spearman": _pearson(rankdata(predictions.reshape(-1)), rankdata(labels))}
-        from sklearn.metrics import f1_score
-
-        decided = self._decide(predictions)
-        main["macro_f1"] = 100.0 * float(f1_score(labels, decided, average="macro", zero_division=0.0))
-        if self.kind == "single-label":
-            return main
-        return main | {"exact_match": 100.0 * float((decided == labels).all(axis=1).mean())}
+        names = sorted(METRICS[self.kind], key=lambda name: name != self.metric)
+        return {name: replace(self, metric=name).main_quality(predictions, encoded_labels) for name in names}
 
     def main_quality(
         self, predictions: np.ndarray, encoded_labels: Sequence[Any], weights: np.ndarray | None = None
     ) -> float:
-        """The main figure of `quality` alone, which is found much sooner; texts may count by `weights`."""
+        """The main figure of `quality` alone; texts may count by `weights`."""
         labels = np.asarray(encoded_labels)
         if self.kind == "regression":
-            return _pearson(predictions.reshape(-1), labels, weights)
+            scores = predictions.reshape(-1)
+            if self.metric == "spearman":
+                scores, labels = _ranks(scores, weights), _ranks(labels, weights)
+            return _pearson(scores, labels, weights)
         right = (decided := self._decide(predictions)) == labels
-        if self.kind == "single-label":
-            return 100.0 * float(np.average(right, weights=weights))
+        if self.metric == "macro_f1":
+            from sklearn.metrics import f1_score
+
+            how: dict[str, Any] = {"average": "macro", "zero_division": 0.0, "sample_weight": weights}
+            return 100.0 * float(f1_score(labels, decided, **how))
+        if self.metric in ("accuracy", "exact_match"):
+            return 100.0 * float(np.average(right.reshape(len(right), -1).all(axis=1), weights=weights))
         weight = np.ones(len(labels)) if weights is None else weights
         found, wrong = weight @ (right & (decided == 1)).sum(1), weight @ (~right).sum(1)
         return 100.0 * float(2 * found / (2 * found + wrong)) if found else 0.0
@@ -292,6 +310,13 @@ def _guess(labels: list[Any]) -> str:
     numbers = [_number(label) for label in labels]
     scores = all(n is not None for n in numbers) and not all(n.is_integer() for n in numbers if n is not None)
     return "regression" if scores else "single-label"
+
+
+def _ranks(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Ranks, less a half; equal values share the mean of theirs, and a value takes as many as its weight."""
+    _, place = np.unique(values, return_inverse=True)
+    taken = np.bincount(place, weights=weights)
+    return (taken.cumsum() - taken / 2)[place]
 
 
 def _pearson(left: np.ndarray, right: np.ndarray, weights: np.ndarray | None = None) -> float:

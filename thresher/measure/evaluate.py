@@ -37,7 +37,8 @@ def open_model(
     if budget is not None:
         model.set_budget(budget)
     limit = model.family.length_limit(model.metadata.get("max_length") if max_length is None else max_length)
-    return model, TextEncoder(load_tokenizer(folder), limit), Task.of(model.config)
+    task = Task.of(model.config).measured_by(model.metadata.get("metric"))
+    return model, TextEncoder(load_tokenizer(folder), limit), task
 
 
 def make_ready(

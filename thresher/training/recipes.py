@@ -67,6 +67,7 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     set_seed(job.settings.seed)
     examples = load_examples(job.data.train, job.data.text, job.data.label)
     task = Task.infer(examples["label"][:], kind, score_name=job.data.label)
+    task = task.measured_by(job.settings.metric)
     model, missing = load_dense(job.model, ignore_mismatched_sizes=True, **task.config_kwargs())
     inside = f"{model.base_model_prefix}."
     if bad := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
@@ -94,6 +95,9 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     check_folder(job)
     set_seed(job.settings.seed)
     model, task = load_base(job.model)
+    task = task.measured_by(job.settings.metric)
+    if job.settings.metric is not None and job.data.label is None:
+        raise UserError("A metric needs labels: name their column with --label.")
     examples = load_examples(job.data.train, job.data.text, job.data.label)
     tokenizer = load_tokenizer(job.model)
     pruning = _with_budgets(pruning_of(model, tokenizer, pruning), job.settings.budgets)
@@ -107,7 +111,7 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
         run.warn_if_seen(job.settings.max_drop)
     apart = job.data.held_out or "a held-out part of train"
     where = Path(job.data.eval or apart).name
-    pruned.metadata |= {"base_quality": base, "base_measured_on": where}
+    pruned.metadata |= {"base_quality": base, "base_measured_on": where, "metric": task.metric}
     try:
         history = run.train()
     except UserError:

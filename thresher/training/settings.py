@@ -28,6 +28,9 @@ class TrainingSettings:
     max_drop : float, optional
         Points of quality that may be lost against base: a ladder of budgets is trained, and the cheapest
         point of it that loses no more on held-out texts is found and put first. It takes no budget.
+    metric : str, optional
+        What checkpoints are chosen by and a drop is measured in, of `thresher.tasks.METRICS`. None: accuracy,
+        micro_f1 or pearson.
     regularizer : float
         The paper's lambda, weight of the mean gate in the loss. Only used without a budget.
     learning_rate, threshold_learning_rate, score_learning_rate : float
@@ -62,6 +65,7 @@ class TrainingSettings:
     hard_epochs: float = 1.0
     budget: float | list[float] | None = None
     max_drop: float | None = None
+    metric: str | None = None
     regularizer: float = 0.1
     learning_rate: float = 5e-5
     threshold_learning_rate: float = 0.02
