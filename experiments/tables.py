@@ -176,6 +176,11 @@ def length_table(reports: dict[str, dict[str, Any]]) -> str:
     return markdown("Trained on the shorter half", columns, rows) if rows else ""
 
 
+def of_this(run: dict[str, Any], rows: dict[str, Any]) -> bool:
+    """Whether the model that was timed is the one that the run made, not one of that name before it."""
+    return abs(rows["fp32"]["quality"][run["metric"]] - run["pruned"]) < 0.01
+
+
 def headline_table(runs: Runs, reports: dict[str, dict[str, Any]]) -> str:
     """Per task the smallest budget at which ours, trained for that budget alone, loses a point at most, and
     the speed measured there. Where there is none, what is free counts."""
@@ -196,7 +201,8 @@ def headline_table(runs: Runs, reports: dict[str, dict[str, Any]]) -> str:
         numbers = [spread([run[key] for run in some]) for key in ("base", "pruned")]
         rows.append([task, some[0]["metric"], *numbers, str(len(some)), f"{budget:g}", f"{1 / ratio:.1f} x"])
         models = reports.get(f"operations-{task}", {"models": {}})["models"]
-        speed = next((models[run["model"]] for run in some if run["model"] in models), {})
+        timed = ((run, models[run["model"]]) for run in some if run["model"] in models)
+        speed = next((rows for run, rows in timed if of_this(run, rows)), {})
         rows[-1] += [f"{speed[p]['speed']['ratio']:.1f} x" if p in speed else "" for p in PRECISIONS]
     if not ratios:
         return ""
