@@ -5,7 +5,8 @@
 Measures folders that other experiments left (FOLDER@0.3: a ladder, at that budget), each in fp32, bf16 and
 int8, beside transformers in fp32 (padded, sorted by length). Bit operations weigh a multiply-add by the bits
 of both its sides: int8 is of linear layers alone, attention is then in bf16. Writes operations-TASK.json to
---results; what it holds of a folder is not measured again. Leave the machine alone while it runs.
+--results; what it holds of a folder is not measured again: delete it there where the model was made anew.
+Leave the machine alone while it runs.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def measure(folder: str, precision: str, files: Any, timed: int) -> dict[str, An
         "layers": model.family.layers,
         "quality": task.quality(found.logits, task.encode_all(texts, files.eval)),
         "flops": linear + attention,
+        "flops_ratio": found.flops_ratio,
         "bit_operations": linear * bits[0] ** 2 + attention * bits[1] ** 2,
         "speed": speeds(model, dense_model(folder, "fp32"), encoder, texts, texts=timed),
     }

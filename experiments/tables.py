@@ -178,7 +178,9 @@ def length_table(reports: dict[str, dict[str, Any]]) -> str:
 
 def of_this(run: dict[str, Any], rows: dict[str, Any]) -> bool:
     """Whether the model that was timed is the one that the run made, not one of that name before it."""
-    return abs(rows["fp32"]["quality"][run["metric"]] - run["pruned"]) < 0.01
+    timed = rows["fp32"]
+    same_quality = abs(timed["quality"][run["metric"]] - run["pruned"]) < 0.01
+    return same_quality and abs(timed.get("flops_ratio", 0.0) - run["ratio"]) < 1e-3
 
 
 def headline_table(runs: Runs, reports: dict[str, dict[str, Any]]) -> str:

@@ -20,7 +20,7 @@ from transformers import (
 from typer.testing import CliRunner
 
 from tests import toy
-from thresher import PrunedModel, PruningConfig, cli, prune
+from thresher import PrunedModel, PruningConfig, UserError, cli, prune
 from thresher.cli import app
 from thresher.data import iter_rows
 from thresher.training import TrainingSettings
@@ -74,6 +74,22 @@ def test_training_options_default_to_the_settings(command):
         {"learning_rate": 5e-5} if command is cli.finetune else {}
     )
     assert given == {name: decided.get(name, settings[name]) for name in given}
+
+
+@pytest.mark.parametrize("command", ["finetune", "prune"])
+def test_training_options_reach_the_settings(command, monkeypatch):
+    seen = []
+
+    def stop(job, *rest):
+        seen.append(job.settings)
+        raise UserError("far enough")
+
+    monkeypatch.setattr(f"thresher.training.recipes.{command}", stop)
+    given = {"--metric": "macro_f1", "--evaluations": 3, "--warmup": 0.2, "--weight-decay": 0.3, "--seed": 7}
+    code, said = call(command, "model", *train_arguments(Path(), Path("out"), **given))
+    assert (code, "far enough" in said) == (2, True)
+    named = {option.strip("-").replace("-", "_"): value for option, value in given.items()}
+    assert {name: getattr(seen[0], name) for name in named} == named
 
 
 # Errors: exit code 2, a message that says what to do, no traceback -----------------------------

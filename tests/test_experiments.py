@@ -143,23 +143,30 @@ def made_up(task, method, ratio, lost, seed=0, budget=0.5, **more):
 def test_the_headline_counts_what_fails_and_caps_what_shines(scripts):
     tables = scripts["tables"]
 
-    def timed(quality=88.5, ratio=1.74):  # seed 0's is of another model of that name
-        return {"fp32": {"quality": {"accuracy": quality}, "speed": {"ratio": ratio}}}
+    def timed(quality, flops_ratio, speed):
+        row = {"quality": {"accuracy": quality}, "flops_ratio": flops_ratio, "speed": {"ratio": speed}}
+        return {"fp32": row}
 
     reports = {
         "sst2-ours-0.5-seed0": made_up("sst2", "ours", 0.5, 0.4),
-        "sst2-ours-0.5-seed1": made_up("sst2", "ours", 0.5, 1.5, seed=1),  # 0.95 on average
+        "sst2-ours-0.5-seed1": made_up("sst2", "ours", 0.5, 1.5, seed=1),
+        "sst2-ours-0.5-seed2": made_up("sst2", "ours", 0.5, 0.35, seed=2),  # 0.75 on average
         "sst2-ours-0.4-seed0": made_up("sst2", "ours", 0.4, 1.1, budget=0.4),
         "sst2-topk-0.3-seed0": made_up("sst2", "topk", 0.3, 0.0, budget=0.3),
         "mrpc-ours-0.5-seed0": made_up("mrpc", "ours", 0.5, 1.2),
         "imdb-ours-0.1-seed0": made_up("imdb", "ours", 0.1, 0.0, budget=0.1),
         "rte-ours-0.4-seed0": made_up("rte", "ours", 0.4, 0.0, budget=0.4),  # not of those that are averaged
         "operations-sst2": {
-            "models": {"sst2-ours-0.5-seed0": timed(87.0, 9.9), "sst2-ours-0.5-seed1": timed()}
+            "models": {
+                # Another model of that name, and one that only differs in what it keeps.
+                "sst2-ours-0.5-seed0": timed(87.0, 0.5, 9.9),
+                "sst2-ours-0.5-seed2": timed(89.65, 0.4, 9.9),
+                "sst2-ours-0.5-seed1": timed(88.5, 0.5, 1.74),
+            }
         },
     }
     table = tables.headline_table(tables.at_budgets(reports), reports)
-    assert "| sst2 | accuracy | 90.00 (0.00) | 89.05 (0.78) | 2 | 0.5 | 2.0 x | 1.7 x |  |  |" in table
+    assert "| sst2 | accuracy | 90.00 (0.00) | 89.25 (0.65) | 3 | 0.5 | 2.0 x | 1.7 x |  |  |" in table
     assert "| mrpc | none tried loses as little |" in table
     assert f"| mean of these 3 |  |  |  |  |  | {3 / (0.5 + 0.88 + 0.2):.1f} x |" in table
     assert table.index("mean of") < table.index("| rte |")

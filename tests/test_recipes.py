@@ -446,6 +446,28 @@ def test_quality_is_what_is_asked_for(files, base, tmp_path):
     asked.data.label, asked.force = None, True
     with pytest.raises(UserError, match="A metric needs labels"):
         prune(asked, PruningConfig())
+    dense = finetune(job(files, tmp_path / "dense", hard_epochs=0.1, metric="macro_f1"))
+    assert dense["metric"] == "macro_f1"
+
+
+def test_a_rare_class_may_tell_nothing_of_a_drop(files, base, tmp_path):
+    """Held out are 40 of 400; one that is rare counts for more than the bound."""
+    header, *rows = Path(files["train"]).read_text().splitlines()
+    negative = [row for row in rows if row.endswith("neg")]
+    positive = [row for row in rows if row.endswith("pos")]
+    (tmp_path / "rare.tsv").write_text("\n".join([header, *negative[:40], *(positive * 2)[:360]]) + "\n")
+    for metric in ("macro_f1", "accuracy"):
+        asked = job(
+            files, tmp_path / metric, base, soft_epochs=0.0, hard_epochs=0.1, max_drop=5.0, metric=metric
+        )
+        asked.data.train = str(tmp_path / "rare.tsv")
+        if metric == "accuracy":
+            prune(asked, PruningConfig())
+        else:
+            with pytest.raises(
+                UserError, match=r"rare\.tsv: of the rarest class, too few texts are held out"
+            ):
+                prune(asked, PruningConfig())
 
 
 def test_what_is_learned_from_is_not_chosen_on(files, base, tmp_path):

@@ -217,6 +217,31 @@ def test_the_main_figure_alone(kind, metric) -> None:
         assert task.main_quality(-np.ones((4, 3)), np.zeros((4, 3))) == 0
 
 
+def test_macro_f1_is_over_the_classes_that_labels_have() -> None:
+    task, labels = CLASSES.measured_by("macro_f1"), [0] * 50 + [1] * 50
+    right = np.eye(3)[labels]
+    odd = right.copy()
+    odd[0] = [0, 0, 1]  # a class that no text is of
+    assert task.main_quality(right, labels) == 100
+    assert task.main_quality(odd, labels) == pytest.approx(100 * (98 / 99 + 1) / 2)
+    assert task.main_quality(right[:50], labels[:50]) == 100
+
+
+def test_what_one_text_may_cost() -> None:
+    labels = [0] * 2 + [1] * 398
+    assert CLASSES.grain(labels) == TAGS.grain(labels) == SCORE.grain(labels) == 0.25
+    macro = CLASSES.measured_by("macro_f1")
+    right = np.eye(3)[labels]
+    wrong = right.copy()
+    wrong[0] = [0, 1, 0]
+    lost = macro.main_quality(right, labels) - macro.main_quality(wrong, labels)
+    assert macro.grain(labels) == 25
+    assert lost == pytest.approx(16.7, abs=0.1)
+    assert macro.grain([0, 1] * 100) == 0.5
+    tags = [[1.0, 0.0, 1.0]] * 2 + [[0.0, 0.0, 1.0]] * 398
+    assert TAGS.measured_by("macro_f1").grain(tags) == 25
+
+
 def test_metrics_that_there_are() -> None:
     with pytest.raises(UserError, match="'pearson' for single-label tasks; choose from: accuracy, macro_f1"):
         CLASSES.measured_by("pearson")

@@ -146,7 +146,8 @@ Metric = Annotated[
     str | None,
     typer.Option(
         help="What quality is: accuracy (the default) or macro_f1, which does not overlook rare classes; of "
-        "several labels micro_f1 (default), macro_f1 or exact_match; of scores pearson (default) or spearman."
+        "several labels micro_f1 (default), macro_f1 or exact_match; of scores pearson (default) or "
+        "spearman. A pruned folder remembers it, a dense one does not."
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]

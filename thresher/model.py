@@ -52,7 +52,7 @@ class PrunedModel(nn.Module):
     model : PreTrainedModel
     config : PruningConfig
     metadata : dict, optional
-        What else belongs in the folder: base's name and quality, text columns, maximum length.
+        What else belongs in the folder: base's name and quality, metric, text columns, maximum length.
 
     Attributes
     ----------

@@ -180,7 +180,7 @@ class Task:
         -------
         dict of str to float
             The main figure, and then the others of `METRICS`, in percent (correlations times 100, and 0.0
-            where one side is constant).
+            where one side is constant). Macro F1 of single labels is over the classes that labels have.
         """
         names = sorted(METRICS[self.kind], key=lambda name: name != self.metric)
         return {name: replace(self, metric=name).main_quality(predictions, encoded_labels) for name in names}
@@ -197,15 +197,37 @@ class Task:
             return _pearson(scores, labels, weights)
         right = (decided := self._decide(predictions)) == labels
         if self.metric == "macro_f1":
-            from sklearn.metrics import f1_score
-
-            how: dict[str, Any] = {"average": "macro", "zero_division": 0.0, "sample_weight": weights}
-            return 100.0 * float(f1_score(labels, decided, **how))
+            return 100.0 * float(self._class_f1(decided, labels, weights).mean())
         if self.metric in ("accuracy", "exact_match"):
             return 100.0 * float(np.average(right.reshape(len(right), -1).all(axis=1), weights=weights))
         weight = np.ones(len(labels)) if weights is None else weights
         found, wrong = weight @ (right & (decided == 1)).sum(1), weight @ (~right).sum(1)
         return 100.0 * float(2 * found / (2 * found + wrong)) if found else 0.0
+
+    def _class_f1(self, decided: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        """float64 [classes]: F1 of each, 0 where it has no value. Of single labels, of those alone that are
+        right of a text: an answer that is right of none would change how many there are."""
+        if self.kind == "multi-label":
+            weight = np.ones(len(labels)) if weights is None else weights
+            hit, said, true = weight @ (decided * labels), weight @ decided, weight @ labels
+        else:
+            given = np.where(decided == labels, 1.0, 0.0) * (1.0 if weights is None else weights)
+            count = len(self.names)
+            said, true = (np.bincount(which, weights, count) for which in (decided, labels))
+            hit = np.bincount(labels, given, count)
+            hit, said, true = (some[true > 0] for some in (hit, said, true))
+        return np.divide(2 * hit, said + true, out=np.zeros(len(hit)), where=said + true > 0)
+
+    def grain(self, encoded_labels: Sequence[Any]) -> float:
+        """Points of the main figure that one text may cost, about: as in a mean over texts; of macro F1, one
+        of the rarest class."""
+        texts = len(encoded_labels)
+        if self.metric == "macro_f1":
+            labels = np.asarray(encoded_labels)
+            counts = np.bincount(labels) if self.kind == "single-label" else labels.sum(0)
+            rarest, classes = counts[counts > 0].min(initial=texts), len(counts[counts > 0])
+            texts = max(1, min(texts, int(rarest) * classes))
+        return 100 / texts
 
     def answer(self, logits: np.ndarray) -> dict[str, float]:
         """Say what one text's outputs mean: label names with their probabilities, or the score.

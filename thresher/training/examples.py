@@ -32,7 +32,7 @@ class Drop:
         Of the main quality.
     error : float
         Its standard error, by bootstrap over texts, base and the other in pairs. Where no draw differs from
-        another, what one text counts for: less cannot be told.
+        another, what one text counts for (`Task.grain`): less cannot be told.
     interval : tuple of float
         95 %, by the same draws. Where none differs, though outputs do, it is as wide as the rule of three has
         it: what happens in none of n texts may happen in 3 / n of all.
@@ -110,7 +110,7 @@ class Examples:
         return self.quality(task, self.base)
 
     def main_quality(self, task: Task, logits: np.ndarray) -> float:
-        """The main figure of `quality` alone, which is found much sooner; texts count by `weights`."""
+        """The main figure of `quality` alone; texts count by `weights`."""
         if self.labels is not None:
             return task.main_quality(logits, self.labels, self.weights)
         assert self.base is not None
@@ -120,6 +120,10 @@ class Examples:
         """Points of the main quality by which `logits` are worse than base's outputs."""
         assert self.base is not None
         return self.main_quality(task, self.base) - self.main_quality(task, logits)
+
+    def grain(self, task: Task) -> float:
+        """Points that one text may cost, about."""
+        return 100 / len(self) if self.labels is None else task.grain(self.labels)
 
     def estimate_drop(self, task: Task, logits: np.ndarray) -> Drop:
         """What `logits` lose, and how sure that is."""
@@ -133,8 +137,8 @@ class Examples:
             drops.append(Examples(self.rows, *parts).drop(task, logits[index]))
         low, high = np.nanpercentile(drops, [2.5, 97.5])
         if low == high and not np.allclose(logits, self.base, atol=1e-3):
-            low, high = low - 300 / n, high + 300 / n
-        error = float(np.nanstd(drops)) or 100 / n
+            low, high = low - 3 * self.grain(task), high + 3 * self.grain(task)
+        error = float(np.nanstd(drops)) or self.grain(task)
         return Drop(self.drop(task, logits), error, (float(low), float(high)))
 
 

@@ -92,12 +92,12 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
         The report, also written to ``report.json``, with two figures beside it.
     """
     start = time.time()
+    if job.settings.metric and job.data.label is None:
+        raise UserError("A metric needs labels: name their column with --label.")
     check_folder(job)
     set_seed(job.settings.seed)
     model, task = load_base(job.model)
     task = task.measured_by(job.settings.metric)
-    if job.settings.metric is not None and job.data.label is None:
-        raise UserError("A metric needs labels: name their column with --label.")
     examples = load_examples(job.data.train, job.data.text, job.data.label)
     tokenizer = load_tokenizer(job.model)
     pruning = _with_budgets(pruning_of(model, tokenizer, pruning), job.settings.budgets)
@@ -195,6 +195,13 @@ class _Run:
         self.wanted = self.eval.lengths() if data.eval or data.held_out else None
         if self.eval is not self.held_out:
             self.held_out = self.held_out.weigh(self.wanted)
+        bound = job.settings.max_drop
+        if bound is not None and (grain := self.held_out.grain(task)) > bound:
+            raise UserError(
+                f"{data.held_out or data.train}: of the rarest class, too few texts are held out to tell "
+                f"whether {bound:g} points of {task.metric} are lost: one of them counts for {grain:.1f}. "
+                "Give more of them, or allow more to be lost."
+            )
 
     def _split(self, examples: Any) -> tuple[Any, Any]:
         """Texts to choose on, and texts to learn from: two parts of train, where no file is named for the
