@@ -196,25 +196,23 @@ class Task:
                 scores, labels = _ranks(scores, weights), _ranks(labels, weights)
             return _pearson(scores, labels, weights)
         right = (decided := self._decide(predictions)) == labels
-        if self.metric == "macro_f1":
-            return 100.0 * float(self._class_f1(decided, labels, weights).mean())
         if self.metric in ("accuracy", "exact_match"):
             return 100.0 * float(np.average(right.reshape(len(right), -1).all(axis=1), weights=weights))
         weight = np.ones(len(labels)) if weights is None else weights
+        if self.metric == "macro_f1":
+            return 100.0 * float(self._class_f1(decided, labels, weight).mean())
         found, wrong = weight @ (right & (decided == 1)).sum(1), weight @ (~right).sum(1)
         return 100.0 * float(2 * found / (2 * found + wrong)) if found else 0.0
 
-    def _class_f1(self, decided: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    def _class_f1(self, decided: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """float64 [classes]: F1 of each, 0 where it has no value. Of single labels, of those alone that are
         right of a text: an answer that is right of none would change how many there are."""
         if self.kind == "multi-label":
-            weight = np.ones(len(labels)) if weights is None else weights
             hit, said, true = weight @ (decided * labels), weight @ decided, weight @ labels
         else:
-            given = np.where(decided == labels, 1.0, 0.0) * (1.0 if weights is None else weights)
             count = len(self.names)
-            said, true = (np.bincount(which, weights, count) for which in (decided, labels))
-            hit = np.bincount(labels, given, count)
+            said, true = (np.bincount(which, weight, count) for which in (decided, labels))
+            hit = np.bincount(labels, weight * (decided == labels), count)
             hit, said, true = (some[true > 0] for some in (hit, said, true))
         return np.divide(2 * hit, said + true, out=np.zeros(len(hit)), where=said + true > 0)
 
@@ -225,8 +223,8 @@ class Task:
         if self.metric == "macro_f1":
             labels = np.asarray(encoded_labels)
             counts = np.bincount(labels) if self.kind == "single-label" else labels.sum(0)
-            rarest, classes = counts[counts > 0].min(initial=texts), len(counts[counts > 0])
-            texts = max(1, min(texts, int(rarest) * classes))
+            counts = counts[counts > 0]
+            texts = max(1, min(texts, len(counts) * int(counts.min(initial=texts))))
         return 100 / texts
 
     def answer(self, logits: np.ndarray) -> dict[str, float]:
