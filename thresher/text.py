@@ -16,6 +16,8 @@ from thresher.errors import UserError
 
 log = logging.getLogger(__name__)
 
+LOOK = 50  # texts, for the mean length
+
 
 def load_tokenizer(path: str | Path) -> Any:
     """The tokenizer of a folder or hub repository.
@@ -91,6 +93,13 @@ class TextEncoder:
         encoded = examples.map(encode, batched=True, remove_columns=columns, load_from_cache_file=False)
         self.warn(self.truncated - before, self.seen - seen)
         return encoded
+
+    def mean_length(self, examples: datasets.Dataset) -> float:
+        """Tokens of a text, by a look at the first few, which do not count as seen."""
+        seen = self.truncated, self.seen
+        some = self.encode_columns(examples.select(range(min(LOOK, len(examples)))))["input_ids"]
+        self.truncated, self.seen = seen
+        return sum(map(len, some)) / len(some)
 
     def warn(self, truncated: int, seen: int) -> None:
         """Say once how many of the texts seen were cut."""

@@ -47,7 +47,6 @@ MARGIN = 0.5  # standard errors between the change on the texts that choose and 
 POOLED = 0.8  # of a plain count's standard error is left where drifts are pooled
 BISECTIONS = 6
 BACK = 0.98  # of the way, at most, is left after a check that failed
-LOOK = 50  # texts, for the mean length
 SMALL = 1e-3  # of the FLOPs: a step that saves less is joined to the next
 
 
@@ -351,9 +350,7 @@ def _parts(job: Job, task: Task, encoder: TextEncoder, max_change: float) -> lis
     whether the bound is kept."""
     examples = load_examples(job.data.train, job.data.text)
     order = np.random.default_rng(job.settings.seed).permutation(len(examples))
-    some = encoder.encode_columns(examples.select(order[:LOOK]))["input_ids"]
-    encoder.truncated = encoder.seen = 0
-    mean = sum(map(len, some)) / len(some)
+    mean = encoder.mean_length(examples.select(order))
     enough = math.ceil((2.5 * doubt(task, max_change, 1) / max_change) ** 2)
     search, fit = round(SEARCH / mean) + 1, max(min(round(FIT / mean), MOST), enough)
     if search + 2 * fit > len(examples):
