@@ -19,7 +19,6 @@ import numpy as np
 
 from tasks import arguments, data
 from thresher.data import load_examples
-from thresher.measure.bench import processor
 from thresher.measure.evaluate import CALIBRATION, make_ready, open_model
 from thresher.measure.predict import Predictions, predict
 from thresher.measure.report import versions, write_json
@@ -54,6 +53,7 @@ def measure(folder: str, precision: str, files: Any, timed: int) -> dict[str, An
     linear, attention = operations(model, found)
     bits = BITS[precision]
     return {
+        "versions": versions(),
         "layers": model.family.layers,
         "quality": task.quality(found.logits, task.encode_all(texts, files.eval)),
         "flops": linear + attention,
@@ -70,7 +70,6 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     result = given.results / f"operations-{given.task}.json"
     report = json.loads(result.read_text()) if result.exists() else {"task": given.task, "models": {}}
-    report["versions"], report["processor"] = versions(), processor()
     files = data(given.task, given.work)
     for folder in given.folders:
         rows = report["models"].setdefault(Path(folder).name, {})

@@ -10,7 +10,7 @@ and an interrupted one goes on where it stopped. Fine-tuned bases and pruned mod
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,12 @@ def main(argv: list[str] | None = None) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--budget", nargs="+", type=float, default=[0.4], help="several make a ladder")
     how.add_argument("--max-drop", type=float, help="points that may be lost, instead of a budget")
-    parser.add_argument("--set", nargs="+", default=[], metavar="SETTING=NUMBER", help="of TrainingSettings")
+    parser.add_argument("--set", nargs="+", default=[], metavar="SETTING=JSON", help="of TrainingSettings")
     given = parser.parse_args(argv)
     task, work = TASKS[given.task], given.work
     changed = {name: json.loads(value) for name, value in (pair.split("=") for pair in given.set)}
+    if unknown := changed.keys() - {field.name for field in fields(TrainingSettings)}:
+        parser.error(f"There is no setting {unknown.pop()}; TrainingSettings has them.")
     budget, wanted = None, f"drop{given.max_drop}"
     if given.max_drop is None:
         budget = given.budget if len(given.budget) > 1 else given.budget[0]

@@ -124,6 +124,16 @@ def test_an_engine_that_is_missing_is_skipped(world, monkeypatch):
     assert all(row["times_any_precision"] is None for row in report["rows"])
 
 
+def test_an_engine_that_fails_is_skipped_whatever_it_says(world, monkeypatch):
+    def fail(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(bench, "load", fail)
+    monkeypatch.setattr(bench, "contenders", lambda *_: [Contender("torch", "fp32", "pruned")])
+    report = bench.bench(str(world / "pruned"), str(world / "eval.tsv"), ["text"], texts=8, memory=False)
+    assert list(report["skipped"].values()) == ["AssertionError: AssertionError"]
+
+
 def test_our_engine_that_is_not_installed_is_skipped_too(world, monkeypatch):
     from thresher import engines
 

@@ -161,7 +161,7 @@ def test_unsupported_models(world, tmp_path, kind):
 def test_no_model_there(world, tmp_path):
     code, said = call("prune", tmp_path / "nothing", *train_arguments(world, tmp_path / "out"))
     assert code == 2
-    assert "nothing" in said.replace(" ", "")
+    assert "There is no folder" in said
     code, said = call("show", world / "base", "good film")
     assert code == 2
     assert "thresher prune" in said
@@ -175,6 +175,31 @@ def test_folders_that_lack_a_part(world, tmp_path):
         code, said = call("prune", tmp_path / name, *train_arguments(world, tmp_path / "out"))
         assert code == 2, said
         assert ("tokenizer" if name == "words" else "weights") in said
+
+
+def test_weights_that_were_copied_in_part(world, tmp_path):
+    for name in ("base", "pruned"):
+        shutil.copytree(world / name, tmp_path / name)
+        weights = tmp_path / name / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:1000])
+    code, said = call("prune", tmp_path / "base", *train_arguments(world, tmp_path / "out"))
+    assert code == 2, said
+    assert "copy it again" in said
+    code, said = call("show", tmp_path / "pruned", "good film")
+    assert code == 2, said
+    assert "model.safetensors is damaged" in said
+
+
+def test_reports_go_where_they_can(world, tmp_path):
+    (tmp_path / "file").touch()
+    evaluation = ["evaluate", world / "pruned", "--eval", world / "eval.tsv"]
+    for command in (
+        [*evaluation, "--json", tmp_path],
+        ["bench", *evaluation[1:], "--out", tmp_path / "file"],
+    ):
+        code, said = call(*command)
+        assert code == 2, said
+        assert "texts/s" not in said  # not after all the work
 
 
 def test_an_output_folder_with_a_model_needs_force(world):
@@ -195,6 +220,10 @@ def test_an_output_folder_with_a_model_needs_force(world):
         ({"--resume": None}, "no interrupted run"),
         ({"--batch-size": 0}, "1 or more"),
         ({"--distill": 1.5}, "from 0 to 1"),
+        ({"--seed": -1}, "seed is -1"),
+        ({"--learning-rate": -1}, "must not be negative"),
+        ({"--threshold-learning-rate": -1}, "must not be negative"),
+        ({"--warmup": 2}, "from 0, below 1"),
         ({"--pruner": "last-layer", "--budget": 0.5}, "no --budget"),
         ({"--budget": 0.5, "--regularizer": 0.1}, "--budget and --regularizer exclude each other"),
         ({"--budget": 0.5, "--max-drop": "1%"}, "--budget and --max-drop exclude each other"),
@@ -297,6 +326,8 @@ def test_a_bad_precision_leaves_an_output_alone(world, tmp_path):
     arguments = ["predict", world / "pruned", "--input", world / "eval.tsv", "--output", tmp_path / "o.tsv"]
     assert call(*arguments, "--force", "--precision", "fp8")[0] == 2
     assert call(*arguments, "--force", "--engine", "tpu")[0] == 2
+    arguments[3] = tmp_path / "absent.tsv"
+    assert call(*arguments, "--force")[0] == 2
     assert (tmp_path / "o.tsv").read_text() == "precious"
 
 

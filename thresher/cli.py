@@ -119,7 +119,7 @@ HeldOut = Annotated[
     str | None,
     typer.Option(
         help="Texts to choose checkpoint and thresholds on, best those that the model has not learned from. "
-        "Default: a tenth of --train. At most 1,000 are used, or with --max-drop 4,000.",
+        "Default: a tenth of --train. At most 1,000 are used, or with --max-drop 4,000 (more if short).",
     ),
 ]
 Text = Annotated[str, typer.Option(help="Column with the text; two with a comma between for pairs.")]
@@ -354,7 +354,8 @@ def evaluate(
         str | None, typer.Option(help="Label column. Without: agreement with the dense model.")
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(help="Write the report here. Default: FOLDER/evaluation.json.")
+        Path | None,
+        typer.Option(dir_okay=False, help="Write the report here. Default: FOLDER/evaluation.json."),
     ] = None,
     precision: RunPrecision = "fp32",
     engine: Engine = "torch",
@@ -401,7 +402,9 @@ def bench(
     repeats: Annotated[int, typer.Option(help="Rounds; every engine runs in each of them.")] = 5,
     memory: Annotated[bool, typer.Option(help="Measure peak memory, in fresh processes.")] = True,
     profile: Annotated[bool, typer.Option("--profile", help="Say where the time goes.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for bench.json and bench.png.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder for bench.json and bench.png.")
+    ] = None,
 ) -> None:
     """Time the pruned model beside the dense engines you could run instead."""
     from thresher.measure.bench import bench as run

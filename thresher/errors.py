@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong, and here is what to do"."""
+"""The one exception that means "the input is wrong, and here is what to do", and what others say."""
 
 
 class UserError(ValueError):
@@ -7,6 +7,11 @@ class UserError(ValueError):
     Its message says what is wrong and what to do. The command line prints it without a
     traceback and exits with code 2.
     """
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, or its name if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class TrainingDiverged(ArithmeticError):

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
-from thresher.errors import UserError
+from thresher.errors import UserError, first_line
 
 BLOCK = PREFIX = "token_pruning"
 
@@ -51,7 +52,10 @@ def load(path: str | Path) -> tuple[PreTrainedModel, dict[str, Tensor], dict[str
     for file in _weight_files(path):
         # Copies: what lies in the file is not aligned, and BLAS then rounds otherwise than before saving;
         # nor may a folder that is written again change a model in use.
-        tensors |= {name: tensor.clone() for name, tensor in load_file(file).items()}
+        try:
+            tensors |= {name: tensor.clone() for name, tensor in load_file(file).items()}
+        except SafetensorError as error:
+            raise UserError(f"{file} is damaged ({first_line(error)}). Copy or prune it again.") from error
     state = {
         name.removeprefix(f"{PREFIX}."): tensors.pop(name)
         for name in list(tensors)
@@ -76,8 +80,10 @@ def load_config(path: str | Path) -> Any:
     try:
         return AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"No model could be opened at '{path}': {reason}") from error
+        what = f"No model could be opened at '{path}'"
+        if isinstance(error, OSError) and not Path(path).is_dir():
+            what = f"There is no folder '{path}', and from the Hugging Face hub it could not be had"
+        raise UserError(f"{what}: {first_line(error)}") from error
 
 
 def _weight_files(path: str | Path) -> list[str]:
@@ -90,4 +96,4 @@ def _weight_files(path: str | Path) -> list[str]:
     try:
         return [str(cached_file(str(path), name)) for name in sorted(names)]
     except OSError as error:
-        raise UserError(f"{path} has no safetensors weights: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} has no safetensors weights: {first_line(error)}") from error

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from thresher.batches import token_batches
-from thresher.errors import UserError
+from thresher.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def load_tokenizer(path: str | Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"No tokenizer could be opened at '{path}': {str(error).splitlines()[0]}") from error
+        raise UserError(f"No tokenizer could be opened at '{path}': {first_line(error)}") from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise UserError(f"'{path}' has no tokenizer. Save it there too: tokenizer.save_pretrained('{path}').")
     return tokenizer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from thresher import native
 from thresher.batches import spread
 from thresher.data import load_examples
 from thresher.engines import check_names
-from thresher.errors import UserError
+from thresher.errors import UserError, first_line
 from thresher.measure.contenders import Contender, Texts, contenders, load, prepare
 from thresher.measure.evaluate import open_model, text_columns
 from thresher.measure.memory import peak_memory
@@ -109,7 +108,7 @@ def bench(
                     run(work.batches(contender)[0][1])
                     runners.append((contender, run))
                 except Exception as error:  # of others' converters, which know not every model
-                    skipped[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+                    skipped[name] = f"{type(error).__name__}: {first_line(error)}"
             advance(1)
         seconds, logits = _race(runners, work, repeats, begin("timing", (repeats + 1) * len(runners)))
         rounds = min((len(took) for took in seconds.values()), default=0)
@@ -157,7 +156,6 @@ def bench(
         "skipped": skipped,
         "calibration": {"texts": len(setup.examples), "also_timed": setup.also_timed},
         "attention": native.instructions or "torch",
-        "processor": processor(),
         "batch": batch,
         "repeats": rounds,
         "stopped": stopped,
@@ -237,14 +235,6 @@ def _ratios(
         if contender.kind == "pruned" and packed in rounds:
             # What became of the FLOPs that were saved: 1 is all of it.
             entry["realised"] = float(np.median(rounds[packed] / rounds[contender])) * flops_ratio
-
-
-def processor() -> str:
-    """Its name, where the system tells."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _versions() -> dict[str, str]:

@@ -16,14 +16,23 @@ PACKAGES = ("torch", "transformers", "datasets", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that shapes a result."""
+    """Versions of everything that shapes a result, and the processor."""
     found = {name: version(name) for name in PACKAGES}
     return {
         "thresher": __version__,
         "python": platform.python_version(),
         **found,
         "machine": platform.machine(),
+        "processor": _processor(),
     }
+
+
+def _processor() -> str:
+    """Its name, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def kept_report(predictions: Predictions, model: PrunedModel) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def predict_file(
         raise UserError(
             f"{output} exists already. Use --force to write over it, or --resume to go on behind its end."
         )
-    if output.exists() and output.samefile(source):
+    if output.exists() and source.exists() and output.samefile(source):
         raise UserError(f"{output} is the input as well; name another output file.")
     check_engine(engine, precision)
     model, encoder, task = open_model(folder, max_length, budget)

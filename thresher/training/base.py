@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification
 
 from thresher.config import PruningConfig
-from thresher.errors import UserError
+from thresher.errors import UserError, first_line
 from thresher.families import family_for, family_of
 from thresher.store import BLOCK, load_config
 from thresher.tasks import Task
@@ -40,8 +41,10 @@ def load_dense(path: str, **options: Any) -> tuple[Any, list[str]]:
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             path, dtype=torch.float32, output_loading_info=True, **options
         )
-    except OSError as error:
-        raise UserError(f"No weights could be loaded from '{path}': {str(error).splitlines()[0]}") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"No weights could be loaded from '{path}': {first_line(error)}. If it was copied, copy it again."
+        ) from error
     if hasattr(model.config, BLOCK):  # a pruned model may be pruned again, from its dense weights
         delattr(model.config, BLOCK)
     return model, sorted(loading["missing_keys"])
