@@ -44,6 +44,8 @@ def at_budgets(reports: dict[str, dict[str, Any]]) -> Runs:
         what, metric = report.get("experiment"), report.get("metric")
         if what is None or what["budget"] is None:
             continue
+        others = reports.get(f"second_file-{what['task']}", {"models": {}})["models"].get(model, {})
+        elsewhere = others["points"] if others.get("seconds") == report["seconds"] else {}
         name = " ".join([what["method"], *(f"{key}={value}" for key, value in what["changed"].items())])
         points = report["ladder"]
         if len(points) > 1:
@@ -61,8 +63,9 @@ def at_budgets(reports: dict[str, dict[str, Any]]) -> Runs:
                     "pruned": point["quality"][metric],
                     "lost": report["quality"]["base"][metric] - point["quality"][metric],
                     "agreement": report.get("agreement") if len(points) == 1 else None,
+                    "elsewhere": elsewhere.get(str(point["budget"]), elsewhere.get("None", {})).get("lost"),
                     "ratio": point["flops_ratio"],
-                    "minutes": report["seconds"] / 60,
+                    "minutes": minutes(report),
                 }
             )
     return found
@@ -76,6 +79,11 @@ def ordered(runs: Runs) -> list[str]:
 def changed(report: dict[str, Any]) -> bool:
     """Whether a run had other settings than the default."""
     return bool(report.get("experiment", {}).get("changed"))
+
+
+def minutes(report: dict[str, Any]) -> float | None:
+    """What a run took; None where it was interrupted, and only its last part was timed."""
+    return None if report.get("resumed") else report["seconds"] / 60
 
 
 def lost(some: list[dict[str, Any]]) -> float:
@@ -97,16 +105,20 @@ def markdown(title: str, columns: str, rows: list[list[str]]) -> str:
 def quality_table(task: str, runs: Runs) -> str:
     """One task: the largest budget first, and in a budget what lost least."""
     mine = {key: some for key, some in runs.items() if key[0] == task}
+    second = any(run["elsewhere"] is not None for some in mine.values() for run in some)
     rows = []
     for (_, method, budget), some in sorted(mine.items(), key=lambda item: (-item[0][2], lost(item[1]))):
         numbers = [spread([run[key] for run in some]) for key in ("base", "pruned", "lost")]
         seeds = " ".join(str(run["seed"]) for run in some)
         ratio = spread([run["ratio"] for run in some], 3)
-        agreeing = [run["agreement"] for run in some if run["agreement"] is not None]
-        numbers.append(spread(agreeing) if agreeing else "")
-        rows.append([method, f"{budget:g}", ratio, *numbers, seeds, spread([r["minutes"] for r in some], 0)])
+        for key in ("agreement", *(("elsewhere",) if second else ())):
+            known = [run[key] for run in some if run[key] is not None]
+            numbers.append(spread(known) if len(known) == len(some) else "")
+        took = [run["minutes"] for run in some if run["minutes"] is not None]
+        rows.append([method, f"{budget:g}", ratio, *numbers, seeds, spread(took, 0) if took else ""])
     metric = next(iter(mine.values()))[0]["metric"]
-    columns = "method | budget | FLOPs ratio | base | pruned | lost | as base | seeds | minutes"
+    columns = "method | budget | FLOPs ratio | base | pruned | lost | as base | "
+    columns += f"{'lost, second file | ' if second else ''}seeds | minutes"
     return markdown(f"{task}, {metric}", columns, rows)
 
 
@@ -133,7 +145,7 @@ def drop_table(reports: dict[str, dict[str, Any]]) -> str:
                 f"{report['drop']:.2f} ({interval[0]:.2f} to {interval[1]:.2f})",
                 f"{report['flops_ratio']:.3f}",
                 kept if choice["clear"] else kept + unsure,
-                f"{report['seconds'] / 60:.0f}",
+                "" if (took := minutes(report)) is None else f"{took:.0f}",
             ]
         )
     columns = "task | method | bound | seed | lost, held out (95 %) | texts | base | lost, test (95 %)"

@@ -3,16 +3,16 @@
 The environment variable THRESHER_DATA names a folder with these files (columns in brackets); the same data is
 on the hub as named:
 
-    sst2/train.tsv, dev.tsv (sentence, label)                      nyu-mll/glue, sst2
-    mrpc/train.tsv, dev.tsv (sentence1, sentence2, label)          nyu-mll/glue, mrpc
-    stsb/train.tsv, dev.tsv (sentence1, sentence2, score)          nyu-mll/glue, stsb
-    rte/train.tsv, dev.tsv (sentence1, sentence2, label)           nyu-mll/glue, rte
-    cola/train.tsv, dev.tsv (sentence, label)                      nyu-mll/glue, cola
+    sst2/train.tsv, dev.tsv (sentence, label)                       nyu-mll/glue, sst2
+    mrpc/train.tsv, dev.tsv, test.tsv (sentence1, sentence2, label) nyu-mll/glue, mrpc
+    stsb/train.tsv, dev.tsv, test.tsv (sentence1, sentence2, score) nyu-mll/glue, stsb
+    rte/train.tsv, dev.tsv (sentence1, sentence2, label)            nyu-mll/glue, rte
+    cola/train.tsv, dev.tsv (sentence, label)                       nyu-mll/glue, cola
     qqp/train_9k.tsv, heldout_1k.tsv (question1, question2, label)  nyu-mll/glue, qqp; 10,000 rows of train
     mnli/train_10k.tsv, dev_matched.tsv (premise, hypothesis, label)  nyu-mll/glue, mnli; 10,000 rows of train
-    ag_news_10k/train.tsv, test.tsv (text, label)                  fancyzhx/ag_news; 10,000 rows of train
-    imdb/train.jsonl.gz, test.jsonl.gz (text, label)               stanfordnlp/imdb
-    movie_reviews/all.jsonl.gz (text, label, fold)                 nltk/nltk_data, movie_reviews, in ten folds
+    ag_news_10k/train.tsv, test.tsv (text, label)                   fancyzhx/ag_news; 10,000 rows of train
+    imdb/train.jsonl.gz, test.jsonl.gz (text, label)                stanfordnlp/imdb
+    movie_reviews/all.jsonl.gz (text, label, fold)                  nltk/nltk_data, movie_reviews, ten folds
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Task:
     train_folds: tuple[int, ...] | None = None  # where one file holds all
     test_folds: tuple[int, ...] | None = None
     phrases: bool = False  # of sentences, which are in the same file
+    second: str | None = None  # another file with labels, larger than that of `test`
 
 
 PAIR = ["sentence1", "sentence2"]
@@ -68,8 +69,8 @@ IMDB = "imdb/train.jsonl.gz", "imdb/test.jsonl.gz", ["text"]
 MOVIES = "movie_reviews/all.jsonl.gz", "movie_reviews/all.jsonl.gz", ["text"]
 TASKS = {
     "sst2": Task("sst2/train.tsv", "sst2/dev.tsv", ["sentence"], 128, 1.0, 0.35, phrases=True),
-    "mrpc": Task("mrpc/train.tsv", "mrpc/dev.tsv", PAIR, 128, 6.0, 3.0),
-    "stsb": Task("stsb/train.tsv", "stsb/dev.tsv", PAIR, 128, 4.0, 2.0, "score"),
+    "mrpc": Task("mrpc/train.tsv", "mrpc/dev.tsv", PAIR, 128, 6.0, 3.0, second="mrpc/test.tsv"),
+    "stsb": Task("stsb/train.tsv", "stsb/dev.tsv", PAIR, 128, 4.0, 2.0, "score", second="stsb/test.tsv"),
     "ag_news": Task("ag_news_10k/train.tsv", "ag_news_10k/test.tsv", ["text"], 128, 2.0, 1.0),
     "imdb": Task(*IMDB, 384, 2.0, 1.0, train_rows=5000, test_rows=5000),
     "rte": Task("rte/train.tsv", "rte/dev.tsv", PAIR, 256, 6.0, 2.0),

@@ -54,6 +54,18 @@ def test_soft_then_hard():
     assert control.log()["stage"] == "hard"
 
 
+def test_the_target_starts_where_the_first_batch_is():
+    """Gates that are wide at first are not at the budget themselves; a resumed run knows where they were."""
+    control, pruner = controller(), Threshold(3, 8)
+    step(control, pruner, 0, 0.8)
+    assert control.target == pytest.approx(0.8)
+    step(control, pruner, 8, 0.6)
+    assert 0.62 < control.target < 0.68
+    again = BudgetController.from_state(control.state())
+    step(again, pruner, 8, 0.6)
+    assert again.target == control.target
+
+
 def test_pull_grows_while_over_budget_and_turns_when_under():
     control, pruner = controller(), Threshold(3, 8)
     pulls = [step(control, pruner, 40, 0.8) for _ in range(10)]
@@ -141,14 +153,15 @@ def test_a_ladder_for_a_drop_is_narrowed_to_where_the_bound_is(drops, live):
     budgets = [0.5, 0.7, 0.35, 0.2]  # out of order
     control = BudgetController(0.5, budgets, regularizer=0.0, temperatures=(0.4, 0.1))
     pruner = Threshold(3, 8, budgets=budgets)
-    control.stage = "soft"
-    control.narrow(dict(enumerate(drops)), 1.0)
-    assert control.live == [0, 1, 2, 3]
-    step(control, pruner, 60, 0.5)
+    for at in (40, 51, 60):  # in the soft stage, and while rungs come to their budgets
+        step(control, pruner, at, 0.5)
+        control.narrow(dict(enumerate(drops)), 1.0)
+        assert control.live == [0, 1, 2, 3]
+    step(control, pruner, 66, 0.5)
     control.narrow(dict(enumerate(drops)), 1.0)
     assert control.live == live
     again = BudgetController.from_state(control.state())
-    for at in range(60, 70):
+    for at in range(66, 76):
         step(again, pruner, at, 0.5)
         assert pruner.rung == live[at % 2]
     assert again.score(80.0, [budgets[rung] for rung in live], 70) == 80.0

@@ -23,6 +23,7 @@ def scripts():
         import length_shift
         import operations
         import quality_at_budget
+        import second_file
         import tables
         import tasks
         import what_is_pruned
@@ -34,6 +35,7 @@ def scripts():
                 length_shift,
                 operations,
                 quality_at_budget,
+                second_file,
                 tables,
                 tasks,
                 what_is_pruned,
@@ -236,6 +238,36 @@ def test_lengths_shift(run, world, capsys):
     )
     assert longest < 24
     assert "0.6 | 0 |" in run("tables", capsys=capsys)
+
+
+def test_a_second_file_says_what_the_first_does_where_it_is_the_same(
+    run, scripts, world, capsys, monkeypatch
+):
+    monkeypatch.setattr(scripts["tasks"].TASKS[TASK], "second", "ag_news_10k/test.tsv")
+    run("quality_at_budget", "--methods", "ours", "--seeds", "0", "--budget", "0.7", "0.5", capsys=capsys)
+    run("quality_at_budget", "--methods", "topk", "--seeds", "0", "--budget", "0.5", capsys=capsys)
+    printed = run("second_file", capsys=capsys)
+    assert f"{TASK}-ours-0.7-0.5-seed0 at 0.7" in printed
+    assert run("second_file", capsys=capsys) == ""
+    models = json.loads((world / "results" / f"second_file-{TASK}.json").read_text())["models"]
+    for name, key in ((f"{TASK}-ours-0.7-0.5-seed0", "0.7"), (f"{TASK}-topk-0.5-seed0", "None")):
+        report = json.loads((world / "results" / f"{name}.json").read_text())
+        point = models[name]["points"][key]
+        assert point["pruned"] == report["quality"]["pruned"]
+        assert (point["lost"], point["interval"]) == (report["drop"], report["drop_interval"])
+    table = run("tables", capsys=capsys)
+    assert "| as base | lost, second file | seeds |" in table
+    row = next(line for line in table.splitlines() if line.startswith("| topk | 0.5 |"))
+    assert row.split(" | ")[7] == f"{point['lost']:.2f}"
+    file = world / "results" / f"{TASK}-topk-0.5-seed0.json"
+    report = json.loads(file.read_text())
+    file.write_text(json.dumps(report | {"seconds": -1.0}))  # another run: what was measured is not its own
+    row = next(
+        line for line in run("tables", capsys=capsys).splitlines() if line.startswith("| topk | 0.5 |")
+    )
+    assert row.split(" | ")[7] == ""
+    assert run("second_file", capsys=capsys) == ""
+    file.write_text(json.dumps(report))
 
 
 def test_operations_of_each_precision(run, world, capsys):

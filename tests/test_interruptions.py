@@ -140,7 +140,10 @@ def test_what_was_stopped_behind_its_last_step_is_not_trained_again(files, tmp_p
         with monkeypatch.context() as patch:
             patch.setattr(where, name, stop)
             again = ("--resume",) if where is trainer else ()
-            code, said = at_once(command(files, out := tmp_path / "stopped", *asked, *again))
+            if again:
+                (tmp_path / "first").rename(tmp_path / "stopped")  # checkpoints are found where they are
+            out = tmp_path / ("stopped" if again else "first")
+            code, said = at_once(command(files, out, *asked, *again))
         assert code == (0 if again else 130), said
     whole, stopped = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", out))
     for name, tensor in whole.items():

@@ -6,9 +6,9 @@ from math import ceil
 import pytest
 import torch
 
-from thresher import UserError
+from thresher import PruningConfig, UserError
 from thresher.packed import PackedBatch
-from thresher.pruners import PRUNERS
+from thresher.pruners import PRUNERS, make_pruner
 from thresher.pruners.random import Random
 from thresher.pruners.threshold import Threshold
 from thresher.pruners.topk import TopK
@@ -168,6 +168,27 @@ def test_thresholds_by_hand_rise_with_the_layer():
     pruner = Threshold(4, 8, score="attention", learned=False)
     assert not pruner.learns
     assert pruner.thresholds.tolist() == [0.25, 0.5, 0.75, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("threshold", "learned", "False"),  # which is true
+        ("threshold", "gate", 1),
+        ("topk", "dense_layers", "two"),
+        ("topk", "dense_layers", 1.5),
+        ("random", "slope", True),
+    ],
+)
+def test_an_option_of_another_type_is_refused(name, option, value):
+    with pytest.raises(UserError, match=f"'{option}' of pruner '{name}' cannot be {value!r}"):
+        make_pruner(PruningConfig(name, {option: value}), 4, 8)
+
+
+def test_numbers_without_a_point_are_numbers():
+    pruner = make_pruner(PruningConfig("topk", {"dense_layers": 0, "slope": 1}), 4, 8)
+    pruner.rescale(0.1)
+    assert float(pruner.slope) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("name", PRUNERS)

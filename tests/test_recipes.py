@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests import toy
@@ -71,6 +72,11 @@ def test_prune_to_a_budget(files, base, tmp_path, pruner, options):
     changes["saliency"] = "paper" not in options.values()  # the paper's forms know none
     report = prune(job(files, tmp_path / "out", base, **changes), PruningConfig(pruner, options))
     assert 0.42 <= report["flops_ratio"] <= 0.55
+    # Training comes there by itself: what is fitted at the end is little.
+    steered = {entry["stage"]: entry for entry in report["history"] if "stage" in entry}
+    for stage in ("soft", "hard") if pruner == "threshold" else ("hard",):
+        assert steered[stage]["target"] == 0.5
+        assert steered[stage]["flops_ratio"] == pytest.approx(0.5, abs=0.06)
     assert report["quality"]["pruned"]["accuracy"] > report["quality"]["base"]["accuracy"] - 10
     assert {"config.json", "model.safetensors", "report.json", "training.png", "kept.png"} <= {
         file.name for file in (tmp_path / "out").iterdir()
@@ -369,6 +375,44 @@ def test_prune_trains_without_dropout_and_finetune_with(files, base, tmp_path, m
         assert set(seen) == {expected}, name
     kept = AutoModelForSequenceClassification.from_pretrained(tmp_path / "pruned").config
     assert kept.hidden_dropout_prob == 0.1
+
+
+def test_a_head_keeps_its_meaning(files, base, tmp_path):
+    """Fine-tuned on, by next to nothing, from a model whose names are in another order."""
+    turned = tmp_path / "turned"
+    shutil.copytree(base, turned)
+    config = json.loads((turned / "config.json").read_text())
+    names = {str(1 - int(key)): name for key, name in config["id2label"].items()}
+    config |= {"id2label": names, "label2id": {name: int(key) for key, name in names.items()}}
+    (turned / "config.json").write_text(json.dumps(config))
+    weights = load_file(turned / "model.safetensors")
+    for name in ("classifier.weight", "classifier.bias"):
+        weights[name] = weights[name].flip(0)
+    save_file(weights, turned / "model.safetensors", metadata={"format": "pt"})
+    asked = job(files, tmp_path / "out", turned, hard_epochs=0.04, learning_rate=1e-9)
+    assert finetune(asked)["quality"]["dense"]["accuracy"] > 90
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"] == names
+
+
+def test_texts_that_are_learned_from_are_named(files, base, tmp_path, caplog):
+    asked = job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.1)
+    asked.data.eval = f"{files['train'].parent}/./train.tsv"
+    prune(asked, PruningConfig("last-layer"))
+    assert "learned from" in caplog.text
+    asked.data.held_out = asked.data.eval
+    asked.force = True
+    with pytest.raises(UserError, match="is the file of --train"):
+        prune(asked, PruningConfig("last-layer"))
+
+
+def test_what_was_there_is_left_until_there_is_something_new(files, base, tmp_path):
+    asked = job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.0, budget=0.6)
+    prune(asked, PruningConfig())
+    before = {file.name: file.read_bytes() for file in asked.out.iterdir()}
+    asked.settings.budget, asked.force = 0.01, True
+    with pytest.raises(UserError, match="out of reach"):
+        prune(asked, PruningConfig())
+    assert {file.name: file.read_bytes() for file in asked.out.iterdir()} == before
 
 
 def test_finetune_knows_no_drop(files, tmp_path):

@@ -116,6 +116,17 @@ def test_temperature_to_zero_is_the_hard_model(family, pruner):
     torch.testing.assert_close(soft.trace.flops, hard.trace.flops, rtol=1e-9, atol=0)
 
 
+@pytest.mark.usefixtures("no_grad")
+def test_the_share_of_tokens_tends_to_that_of_the_hard_model():
+    """Also where all but [CLS] goes at the end, which no gate says."""
+    pruned = build("bert", prefix_only_at_end=True)
+    inputs, *_ = clear_case(pruned, "bert", "threshold")
+    hard = pruned(**inputs).trace
+    soft = soften(pruned, 1e-8)(**inputs).trace
+    assert hard.kept_share == pytest.approx(float(hard.kept.sum()) / 4 / sum(LENGTHS))
+    assert soft.kept_share == pytest.approx(hard.kept_share)
+
+
 @every_learner
 def test_tokens_that_are_hardly_alive_are_not_computed(family, pruner):
     """And what they would have done is in proportion to how alive they are."""

@@ -66,6 +66,12 @@ class Task:
         """The same task with another main figure; None: with the default."""
         return replace(self, metric=metric or "")
 
+    def in_order_of(self, config: Any) -> Task:
+        """The same task with its names as a model has them, if it has the same, so that a head keeps its
+        meaning."""
+        names = tuple(str(config.id2label[key]) for key in sorted(config.id2label))
+        return replace(self, names=names) if sorted(names) == sorted(self.names) else self
+
     @staticmethod
     def infer(labels: Iterable[Any], kind: str | None = None, score_name: str = "score") -> Task:
         """Find the task that raw training labels stand for; sort names by value if all are integers.

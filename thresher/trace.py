@@ -84,13 +84,11 @@ class Trace:
     @property
     def kept_share(self) -> float:
         """Share of the tokens alive after a layer, mean over layers; expected in the soft stage."""
-        alive = [
-            step.exit.tokens
-            if step.log_weight_out is None
-            else float(step.log_weight_out.detach().exp().sum())
-            for step in self.steps
-        ]
-        return sum(alive) / len(alive) / self.start.tokens
+        alive = 0.0
+        for step in self.steps:
+            weight = self._weight(step, step.log_weight_out).detach()
+            alive += float((weight if step.keep is None else weight[step.keep]).sum())
+        return alive / len(self.steps) / self.start.tokens
 
     @property
     def mean_gate(self) -> Tensor:

@@ -46,9 +46,10 @@ def _promise(choice: dict[str, Any], metric: str, held_out: str | None) -> str:
     if choice["kept"]:
         doubt = "; that is not sure on so few, and more of them (--held-out) may allow more pruning"
         return f"{lost}, of {choice['bound']:g} allowed{'' if choice['clear'] else doubt}"
+    possible = choice["drop"] + choice["error"] + 0.1
     return (
         f"{choice['bound']:g} points at most cannot be kept: the least is {lost}. "
-        f"What can: --max-drop {choice['drop'] + 0.1:.1f}%, or longer training (--soft-epochs, --hard-epochs)"
+        f"What can: --max-drop {possible:.1f}%, or longer training (--soft-epochs, --hard-epochs)"
         + ("" if held_out else SEEN)
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 from thresher.config import PruningConfig
 from thresher.errors import UserError
@@ -29,29 +30,40 @@ def make_pruner(config: PruningConfig, layers: int, dim: int) -> Pruner:
     Raises
     ------
     UserError
-        If there is no such pruner, or it has no such option.
+        If there is no such pruner, it has no such option, or the option takes no such value.
     """
     if config.pruner not in PRUNERS:
         raise UserError(f"There is no pruner '{config.pruner}'; choose one of: {', '.join(PRUNERS)}.")
     kind = PRUNERS[config.pruner]
-    known = _defaults(kind)
+    known = _parameters(kind)
     if unknown := sorted(set(config.options) - set(known)):
         raise UserError(
             f"Pruner '{config.pruner}' has no option '{unknown[0]}'; "
             f"its options are: {', '.join(known) or 'none'}."
         )
+    for name, value in config.options.items():
+        if not _fits(value, known[name].annotation):
+            raise UserError(f"Option '{name}' of pruner '{config.pruner}' cannot be {value!r}.")
     return kind(layers, dim, **config.options)
 
 
 def all_options(config: PruningConfig) -> dict[str, Any]:
     """Options, those that were left to their defaults too: these may change, and a saved model must not."""
-    options = _defaults(PRUNERS[config.pruner]) | config.options
+    parameters = _parameters(PRUNERS[config.pruner])
+    options = {name: parameter.default for name, parameter in parameters.items()} | config.options
     return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
 
 
-def _defaults(kind: type[Pruner]) -> dict[str, Any]:
-    parameters = inspect.signature(kind).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in ("layers", "dim")}
+def _parameters(kind: type[Pruner]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(kind, eval_str=True).parameters.values()
+    return {p.name: p for p in parameters if p.name not in ("layers", "dim")}
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a value is of a type such as ``str`` or ``float | None``; of others anything fits."""
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    plain = all(kind in (bool, int, float, str, type(None)) for kind in kinds)
+    return not plain or type(value) in kinds or (float in kinds and type(value) is int)
 
 
 __all__ = ["PRUNERS", "Decision", "Pruner", "all_options", "make_pruner"]

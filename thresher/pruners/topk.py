@@ -33,7 +33,7 @@ class TopK(Pruner):
                 "to prune; set the option dense_layers lower."
             )
         steps = layers - self.dense_layers
-        self.slope = nn.Buffer(torch.tensor(0.5 / steps if slope is None else slope))
+        self.slope = nn.Buffer(torch.tensor(0.5 / steps if slope is None else float(slope)))
 
     def prunes(self, layer):
         return layer >= self.dense_layers

@@ -21,6 +21,8 @@ HOLD, SMOOTHING = 0.1, 0.9
 # Soft stage: tokens less alive than this take part in next to nothing, and are not computed any further.
 FAINT = 1e-3
 OVERSHOOT = 0.02  # FLOPs ratio above the budget at which a checkpoint may still be chosen
+OVER = -1000.0  # score of those above that, at most: below every quality
+SETTLED = 0.25  # share of the hard stage after which a ladder is judged: each rung has come to its budget
 
 
 class BudgetController(TrainerCallback, ExportableState):
@@ -58,6 +60,7 @@ class BudgetController(TrainerCallback, ExportableState):
         self.live = list(range(rungs))  # rungs that are trained
         self.rung = 0
         self.progress = 0.0  # through the soft stage
+        self.settled = False
         self.stage = "hard"
         self.kept = 1.0  # share of tokens alive, mean over layers, in the last batch
         self.temperature: float | None = None
@@ -98,6 +101,7 @@ class BudgetController(TrainerCallback, ExportableState):
         if state.global_step == soft_steps:
             self.smoothed = [None] * len(self.smoothed)  # expected FLOPs end here, and measured ones begin
         self.stage = stage
+        self.settled = state.global_step - soft_steps >= SETTLED * (state.max_steps - soft_steps)
         pruner.soft = stage == "soft"
         pruner.rung = self.rung = self.live[state.global_step % len(self.live)]
         self.temperature = None
@@ -151,11 +155,11 @@ class BudgetController(TrainerCallback, ExportableState):
             return -1e6 + step
         budgets = [self.budgets[rung] for rung in self.live] if self.budgets else ratios
         over = max(ratio - budget for ratio, budget in zip(ratios, budgets, strict=True))
-        return -1000 * (1 + over) if over > OVERSHOOT else quality
+        return OVER * (1 + over) if over > OVERSHOOT else quality
 
     def narrow(self, drops: dict[int, float], bound: float) -> None:
-        """In the hard stage: train from now on only the two rungs that the bound is between, the hardest that
-        keeps it and the one after it.
+        """Train from now on only the two rungs that the bound is between, the hardest that keeps it and the
+        one after it, once they have come to their budgets in the hard stage.
 
         Parameters
         ----------
@@ -164,7 +168,7 @@ class BudgetController(TrainerCallback, ExportableState):
         bound : float
             Points that may be lost.
         """
-        if self.stage == "hard" and len(self.live) > 2:
+        if self.settled and len(self.live) > 2:
             order = sorted(drops, key=lambda rung: -self.budgets[rung])
             last = max((place for place, rung in enumerate(order) if drops[rung] <= bound), default=0)
             self.live = order[min(last, len(order) - 2) :][:2]

@@ -26,7 +26,7 @@ from thresher.model import PrunedModel
 from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import load_base, pruning_of
-from thresher.training.job import Job, check_folder, clear
+from thresher.training.job import Job, check_folder, clear, forget
 from thresher.training.path import between
 from thresher.training.saliency import fit_scores
 from thresher.training.settings import TrainingSettings
@@ -313,7 +313,8 @@ def calibrate(
     _set(pruned, between(path, place))
     pruned.pruning.offset = fit.offset
     pruned.metadata["max_length"] = encoder.max_length
-    clear(job.out)
+    forget(job)
+    clear(job)
     tokenizer.save_pretrained(job.out)
     pruned.save_pretrained(job.out)
     least = 0.0 if task.kind == "regression" else 1 / check.texts

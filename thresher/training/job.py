@@ -39,6 +39,12 @@ class Data:
     held_out: str | None = None
 
 
+def same_file(one: str, other: str) -> bool:
+    """Whether two names of data are one, however they are written."""
+    paths = Path(one), Path(other)
+    return one == other or (all(path.exists() for path in paths) and paths[0].samefile(paths[1]))
+
+
 @dataclass
 class Job:
     """What `finetune` and `prune` share.
@@ -101,7 +107,7 @@ def begin(job: Job, how: dict[str, Any]) -> None:
     what = {"model": job.model, "data": asdict(job.data), "settings": asdict(job.settings), "how": how}
     what = json.loads(json.dumps(what | {"max_length": job.max_length}))
     if not job.resume:
-        clear(job.out)
+        forget(job)
         write_json(what, note(job))
         return
     before = json.loads(note(job).read_text())
@@ -119,11 +125,16 @@ def _flat(what: dict[str, Any]) -> dict[str, Any]:
     return {name: value for part in parts for name, value in part.items()}
 
 
-def clear(out: Path) -> None:
-    """Remove what belongs to the model that is written over."""
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    for stale in ("report.json", "evaluation.json", "training.png", "kept.png"):
-        (out / stale).unlink(missing_ok=True)
+def forget(job: Job) -> None:
+    """Remove checkpoints, so that nothing can be gone on with."""
+    shutil.rmtree(note(job).parent, ignore_errors=True)
+
+
+def clear(job: Job) -> None:
+    """Remove what was said of the model that is now to be written over."""
+    for name in ("report", "evaluation", "bench", "training", "kept"):
+        for suffix in ("json", "png"):
+            (job.out / f"{name}.{suffix}").unlink(missing_ok=True)
 
 
 def note(job: Job) -> Path:

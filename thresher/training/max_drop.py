@@ -38,6 +38,8 @@ class Choice:
     bound, drop : float
         Points of quality that may be lost, and that are, on the held-out texts, weighed by their lengths as
         FLOPs are.
+    error : float
+        Standard error of the drop.
     interval : tuple of float
         Of the drop: 95 %, by bootstrap over texts, base and pruned model in pairs. The same texts chose the
         point, so that it errs a little to the good side.
@@ -56,6 +58,7 @@ class Choice:
 
     bound: float
     drop: float
+    error: float
     interval: tuple[float, float]
     kept: bool
     clear: bool
@@ -113,6 +116,7 @@ def choose(
     return Choice(
         bound,
         drop.points,
+        drop.error,
         drop.interval,
         drop.points <= bound,
         kept is not None,

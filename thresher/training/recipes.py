@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import time
 from dataclasses import asdict, replace
 from functools import partial
@@ -31,7 +30,7 @@ from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import load_base, load_dense, pruning_of
 from thresher.training.examples import Examples, base_outputs
-from thresher.training.job import Job, begin, check_folder, clear
+from thresher.training.job import Job, begin, check_folder, clear, forget, same_file
 from thresher.training.max_drop import Choice, choose
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import last_checkpoint, train
@@ -63,12 +62,12 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     job = replace(job, settings=_of_labels_alone(job.settings))
     if job.data.label is None:
         raise UserError("finetune needs labels: name their column with --label.")
-    family_for(load_config(job.model))
+    family_for(config := load_config(job.model))
     check_folder(job)
     set_seed(job.settings.seed)
     examples = load_examples(job.data.train, job.data.text, job.data.label)
     task = Task.infer(examples["label"][:], kind, score_name=job.data.label)
-    task = task.measured_by(job.settings.metric)
+    task = task.measured_by(job.settings.metric).in_order_of(config)
     model, missing = load_dense(job.model, ignore_mismatched_sizes=True, **task.config_kwargs())
     inside = f"{model.base_model_prefix}."
     if bad := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
@@ -77,6 +76,7 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     run = _Run(job, dense, task, examples, load_tokenizer(job.model))
     begin(job, {"kind": kind})
     run.train()
+    clear(job)
     run.encoder.tokenizer.save_pretrained(job.out)
     model.save_pretrained(job.out)
     quality, found = run.quality()
@@ -117,7 +117,7 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
         history = run.train()
     except UserError:
         if last_checkpoint(run.checkpoints) is None:
-            clear(job.out)  # nothing was begun that could be gone on with
+            forget(job)  # nothing was begun that could be gone on with
         raise
     choice = None
     if job.settings.max_drop is not None:
@@ -135,6 +135,7 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
         best, found = run.quality()
     warn_if_bare(pruned, found)
     quality = {"base": base} | ({"dense": dense} if dense else {}) | {"pruned": best}
+    clear(job)
     run.encoder.tokenizer.save_pretrained(job.out)
     pruned.save_pretrained(job.out)
     report = run.report("prune", start, quality) | {"pruning": pruning.to_dict()}
@@ -145,8 +146,9 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     report |= {"drop": drop.points, "drop_interval": drop.interval}
     if choice is not None:
         report["max_drop"] = asdict(choice)
-    held_out = next(iter(run.held_out.base_quality(task).values()))
-    training_figure(history, job.out / "training.png", held_out, f"{report['metric']}, held out")
+    assert run.chosen_on.base is not None
+    level = run.chosen_on.main_quality(task, run.chosen_on.base)
+    training_figure(history, job.out / "training.png", level, f"{report['metric']}, held out")
     kept_figure(found.kept_share or [], job.out / "kept.png", report["thresholds"])
     return run.finish(report)
 
@@ -183,7 +185,8 @@ class _Run:
     """One job with its data encoded: a part of train to learn from, a part to choose on, and eval."""
 
     def __init__(self, job: Job, model: PrunedModel, task: Task, examples: Any, tokenizer: Any):
-        self.job, self.model, self.task = job, model, task
+        self.job, self.task = job, task
+        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
         self.encoder = TextEncoder(tokenizer, model.family.length_limit(job.max_length))
         data = job.data
         kept_apart, rest = self._split(examples)
@@ -191,6 +194,8 @@ class _Run:
         self.examples = self._examples(rest, data.train)
         self.eval, self.texts = self.held_out, kept_apart
         if data.eval:
+            if same_file(data.eval, data.train):
+                log.warning("Quality is reported on texts that are learned from: name others with --eval.")
             self.texts = load_examples(data.eval, data.text, data.label, split="test")
             self.eval = self._examples(self.texts, data.eval)
         self.wanted = self.eval.lengths() if data.eval or data.held_out else None
@@ -210,7 +215,7 @@ class _Run:
         data, bound = self.job.data, self.job.settings.max_drop
         texts, share = examples, HELD_OUT_SHARE
         if data.held_out is not None:
-            if data.held_out == data.train:
+            if same_file(data.held_out, data.train):
                 raise UserError("--held-out is the file of --train: name texts that are not learned from.")
             texts, share = load_examples(data.held_out, data.text, data.label, "validation"), 1.0
         random = np.random.default_rng(self.job.settings.seed)
@@ -237,6 +242,11 @@ class _Run:
     def checkpoints(self) -> Path:
         return self.job.out / "checkpoints"
 
+    @property
+    def chosen_on(self) -> Examples:
+        """Held-out texts that choose the checkpoint: of many, some."""
+        return self.held_out.select(range(min(HELD_OUT, len(self.held_out))))
+
     def distil(self) -> None:
         """Ask base once for its outputs, on all that is learned or measured against them."""
         parts = {"held out": self.held_out}
@@ -255,8 +265,11 @@ class _Run:
 
     def warn_if_seen(self, bound: float) -> None:
         """Texts that base was fine-tuned on make it look better than it is, and pruning worse."""
-        parts = (self.held_out, self.eval)
-        apart, base = (next(iter(part.base_quality(self.task).values())) for part in parts)
+        apart, base = (
+            part.main_quality(self.task, part.base)
+            for part in (self.held_out, self.eval)
+            if part.base is not None
+        )
         if self.job.data.held_out is None and apart - base > bound:
             log.warning(
                 "On the part of train that is held out, base has %.2f, on eval %.2f. If it was fine-tuned on "
@@ -272,7 +285,7 @@ class _Run:
             self.encoder,
             self.task,
             self.examples,
-            self.held_out.select(range(min(HELD_OUT, len(self.held_out)))),
+            self.chosen_on,
             self.job.settings,
             self.checkpoints,
             self.wanted,
@@ -317,6 +330,7 @@ class _Run:
             "quality": quality,
             "versions": versions(),
             "seconds": round(time.time() - start, 1),
+            "resumed": self.job.resume,
         }
         if self.job.extras:
             report["speed"] = speeds(
@@ -327,5 +341,5 @@ class _Run:
     def finish(self, report: dict[str, Any]) -> dict[str, Any]:
         """Everything is written: the folder is complete, and the checkpoints can go."""
         write_json(report, self.job.out / "report.json")
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        forget(self.job)
         return report

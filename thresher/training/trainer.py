@@ -19,13 +19,13 @@ from transformers import ProgressCallback, Trainer, TrainerState, TrainingArgume
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.trainer_callback import PrinterCallback
 
-from thresher.errors import TrainingDiverged
+from thresher.errors import TrainingDiverged, UserError
 from thresher.measure.progress import progress_bar
 from thresher.model import PrunedModel
 from thresher.pruners.threshold import Threshold
 from thresher.tasks import Task
 from thresher.text import TextEncoder
-from thresher.training.budget import BudgetController, check_reachable, fit_budget
+from thresher.training.budget import OVER, BudgetController, check_reachable, fit_budget
 from thresher.training.examples import Collator, Examples
 from thresher.training.hidden import Teacher, hidden_loss
 from thresher.training.lengths import LengthWeights
@@ -191,7 +191,7 @@ def train(
         )
     model.pruner.soft = False
     model.eval()
-    if (trainer.state.best_metric or 0) < 0:
+    if budgets and (trainer.state.best_metric or 0) <= OVER:
         log.warning(
             "No checkpoint of the hard stage was within the budget, to which thresholds are now fitted; "
             "train longer for a better model."
@@ -234,7 +234,15 @@ class PruningTrainer(Trainer):
     def go_on(self, checkpoint: Path | None) -> None:
         """Train, from a checkpoint if there is one; behind the last step only the best is to be taken."""
         if checkpoint is not None:
-            state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            state = TrainerState.load_from_json(file := str(checkpoint / "trainer_state.json"))
+            if state.best_model_checkpoint:  # the folder may have been moved
+                best = checkpoint.parent / Path(state.best_model_checkpoint).name
+                if not best.is_dir():
+                    raise UserError(
+                        f"{best} is gone, which was the best checkpoint: use --force to start anew."
+                    )
+                state.best_model_checkpoint = str(best)
+                state.save_to_json(file)
             if state.global_step >= self.args.max_steps:
                 self.state = state
                 return self._load_best_model()

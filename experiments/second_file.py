@@ -1,0 +1,80 @@
+"""Finished models on a second labelled file, where a task has one that is larger than dev: MRPC and STS-B.
+
+    THRESHER_DATA=folder python experiments/second_file.py mrpc
+
+MRPC's dev has 408 pairs, on which one model's accuracy is known to within a point and a half; its test file
+has 1,725. Nothing is chosen on it. Measures every model that quality_at_budget.py left in --work, and writes
+second_file-TASK.json to --results; a model that has been measured is not measured again.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tasks import TASKS, Task, arguments, data_folder
+from thresher.config import PruningConfig
+from thresher.data import load_examples
+from thresher.measure.evaluate import open_model
+from thresher.measure.predict import predict
+from thresher.measure.report import write_json
+from thresher.model import PrunedModel
+from thresher.training.base import load_base
+from thresher.training.examples import Examples, base_outputs
+
+
+def measure(folder: Path, start: Path, file: str, task: Task) -> dict[str, Any]:
+    """What the model at each of its budgets loses on the file, against base."""
+    model, encoder, labels = open_model(str(folder))
+    texts = load_examples(file, task.text, task.label)
+    rows = encoder.encode_examples(texts)
+    dense = PrunedModel(load_base(str(start))[0], PruningConfig("none"))
+    outputs = base_outputs(dense, encoder, rows, start / "outputs" / "base-second.npy")
+    examples = Examples(rows, labels.encode_all(texts, file), outputs)
+    points = {}
+    for budget in model.budgets or (None,):
+        if budget is not None:
+            model.set_budget(budget)
+        found = predict(model, encoder, rows)
+        drop = examples.estimate_drop(labels, found.logits)
+        points[str(budget)] = {
+            "base": examples.base_quality(labels),
+            "pruned": examples.quality(labels, found.logits),
+            "lost": drop.points,
+            "interval": drop.interval,
+            "flops_ratio": found.flops_ratio,
+        } | labels.agreement(found.logits, outputs)
+    return {"texts": len(rows), "points": points}
+
+
+def main(argv: list[str] | None = None) -> None:
+    given = arguments(__doc__).parse_args(argv)
+    task = TASKS[given.task]
+    if task.second is None:
+        raise SystemExit(f"{given.task} has no second file.")
+    result = given.results / f"second_file-{given.task}.json"
+    report = json.loads(result.read_text()) if result.exists() else {"task": given.task, "models": {}}
+    for run in sorted(given.results.glob(f"{given.task}-*.json")):
+        made, folder = json.loads(run.read_text()), given.work / run.stem
+        what, written = made["experiment"], folder / "report.json"
+        if what["max_drop"] is not None or not written.exists():
+            continue
+        if json.loads(written.read_text())["seconds"] != made["seconds"]:
+            continue  # the folder is of another run
+        start = given.work / f"{given.task}-{task.max_length}-base-{what['seed']}"
+        if (report["models"].get(run.stem) or {}).get("seconds") != made[
+            "seconds"
+        ]:  # none, or of another run
+            found = measure(folder, start, str(data_folder() / task.second), task)
+            report["models"][run.stem] = {"seconds": made["seconds"]} | found
+            write_json(report, result)
+            for budget, point in found["points"].items():
+                low, high = point["interval"]
+                print(
+                    f"{run.stem} at {budget}: {point['lost']:.2f} lost ({low:.2f} to {high:.2f})", flush=True
+                )
+
+
+if __name__ == "__main__":
+    main()
