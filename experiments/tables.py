@@ -2,10 +2,10 @@
 
     python experiments/tables.py
 
-Markdown: quality by task, method and budget; what --max-drop and calibrate came to; the shift of lengths. It
-is printed, and goes between the two marks of the README beside the folder of results, where a figure is
-written, too. Runs with settings that were changed by --set are left out, or with --all printed in rows of
-their own.
+Markdown: quality by task, method and budget; what --max-drop and calibrate came to; the shift of lengths;
+operations. It is printed, and goes between the two marks of the README beside the folder of results, where a
+figure is written, too. Runs with settings that were changed by --set are left out, or with --all printed in
+rows of their own.
 """
 
 from __future__ import annotations
@@ -228,6 +228,31 @@ def headline_table(runs: Runs, reports: dict[str, dict[str, Any]]) -> str:
     return markdown("At most a point lost", columns, rows)
 
 
+def operations_table(reports: dict[str, dict[str, Any]]) -> str:
+    """What pruning and precision save together: FLOPs and bit operations against base in fp32, and the
+    clock."""
+    table = []
+    for name, report in reports.items():
+        if not name.startswith("operations-"):
+            continue
+        layers = max(row["layers"] for rows in report["models"].values() for row in rows.values())
+        for model, rows in report["models"].items():
+            for precision, row in rows.items():
+                flops = row["flops"] / row["flops_ratio"] * layers / row["layers"]  # of base
+                table.append(
+                    [
+                        model,
+                        precision,
+                        f"{next(iter(row['quality'].values())):.2f}",
+                        f"{flops / row['flops']:.1f} x",
+                        f"{flops * 32**2 / row['bit_operations']:.0f} x",
+                        f"{row['speed']['ratio']:.1f} x",
+                    ]
+                )
+    columns = "model | precision | quality | fewer FLOPs | fewer bit operations | speed"
+    return markdown("Pruning and precision", columns, table) if table else ""
+
+
 def figure(runs: Runs, file: Path) -> None:
     """Points of quality lost against the FLOPs ratio, a panel for each task and a line for each method."""
     tasks = ordered(runs)
@@ -273,7 +298,7 @@ def main(argv: list[str] | None = None) -> None:
     if not reports:
         raise SystemExit("There are no results yet: run experiments/quality_at_budget.py first.")
     tables = [headline_table(runs, reports), *(quality_table(task, runs) for task in ordered(runs))]
-    tables += [make(reports) for make in (drop_table, calibration_table, length_table)]
+    tables += [make(reports) for make in (drop_table, calibration_table, length_table, operations_table)]
     print(text := "\n".join(filter(None, tables)))
     if (readme := results.parent / "README.md").exists() and not given.all:
         before, begin, rest = readme.read_text().partition(MARKS[0])

@@ -282,3 +282,9 @@ def test_operations_of_each_precision(run, world, capsys):
     bits = [rows[name]["bit_operations"] for name in rows]
     assert bits[0] == pytest.approx(4 * bits[1], rel=0.01)  # bfloat16 moves a token or two
     assert bits[1] > bits[2] > bits[1] / 4
+    begin = f"| {Path(ladder).name} | int8 |"
+    row = next(line for line in run("tables", capsys=capsys).splitlines() if line.startswith(begin))
+    _, _, _, flops, operations, _ = row.strip("| ").split(" | ")
+    assert float(flops.removesuffix(" x")) == pytest.approx(1 / 0.7, abs=0.15)
+    dense = rows["int8"]["flops"] / rows["int8"]["flops_ratio"]
+    assert operations == f"{1024 * dense / bits[2]:.0f} x"
