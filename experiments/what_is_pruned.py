@@ -126,13 +126,14 @@ def survey(task: str, models: list[Path], work: Path) -> dict[str, Any]:
         # Of how deep tokens get, without those that are kept by rule.
         "rank_correlation": [float(spearmanr(a[whole], b[whole]).statistic) for a, b in pairs],
         "same_survivors": [
-            [
-                float(((a > layer) & (b > layer))[whole].sum() / ((a > layer) | (b > layer))[whole].sum())
-                for layer in range(layers)
-            ]
-            for a, b in pairs
+            [_overlap((a > layer)[whole], (b > layer)[whole]) for layer in range(layers)] for a, b in pairs
         ],
     }
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Share of what is alive in either that is alive in both; None where nothing is."""
+    return float((one & other).sum() / either) if (either := (one | other).sum()) else None
 
 
 def figure(found: dict[str, Any], file: Path) -> None:
