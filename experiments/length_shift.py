@@ -16,17 +16,11 @@ from typing import Any
 import numpy as np
 
 from quality_at_budget import METHODS, training
-from tasks import TASKS, arguments, base, data, done, portable, write
-from thresher.config import PruningConfig
+from tasks import TASKS, arguments, base, beside_base, data, done, portable, write
 from thresher.data import load_examples
-from thresher.measure.evaluate import open_model
-from thresher.measure.predict import predict
 from thresher.measure.report import write_json
-from thresher.model import PrunedModel
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training import Data, Job, TrainingSettings
-from thresher.training.base import load_base
-from thresher.training.examples import Examples, base_outputs
 from thresher.training.recipes import prune
 
 
@@ -46,13 +40,8 @@ def shorter(name: str, files: Data, encoder: TextEncoder, work: Path) -> Data:
 
 def by_length(start: Path, folder: Path, files: Data) -> list[dict[str, Any]]:
     """Base and pruned model on the test texts of each range of lengths."""
-    model, encoder, task = open_model(folder)
-    texts = load_examples(files.eval, files.text, files.label)
-    rows = encoder.encode_examples(texts)
-    dense = PrunedModel(load_base(str(start))[0], PruningConfig("none"))
-    outputs = base_outputs(dense, encoder, rows, start / "outputs" / "base-eval.npy")
-    whole = Examples(rows, task.encode_all(texts, files.eval), outputs)
-    found = predict(model, encoder, rows)
+    model, encoder, task, whole = beside_base(start, folder, files.eval, files)
+    found = whole.predict(model, encoder)
     quartiles = np.quantile(found.lengths, [0, 0.5, 0.75, 1])
     ranges = np.searchsorted(quartiles[1:-1], found.lengths)  # a text as long as a quartile is below it
     groups = []

@@ -13,30 +13,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tasks import TASKS, Task, arguments, data_folder
-from thresher.config import PruningConfig
-from thresher.data import load_examples
-from thresher.measure.evaluate import open_model
-from thresher.measure.predict import predict
+from tasks import TASKS, Task, arguments, beside_base, data_folder
 from thresher.measure.report import write_json
-from thresher.model import PrunedModel
-from thresher.training.base import load_base
-from thresher.training.examples import Examples, base_outputs
 
 
 def measure(folder: Path, start: Path, file: str, task: Task) -> dict[str, Any]:
     """What the model at each of its budgets loses on the file, against base."""
-    model, encoder, labels = open_model(str(folder))
-    texts = load_examples(file, task.text, task.label)
-    rows = encoder.encode_examples(texts)
-    dense = PrunedModel(load_base(str(start))[0], PruningConfig("none"))
-    outputs = base_outputs(dense, encoder, rows, start / "outputs" / "base-second.npy")
-    examples = Examples(rows, labels.encode_all(texts, file), outputs)
+    model, encoder, labels, examples = beside_base(start, folder, file, task)
     points = {}
     for budget in model.budgets or (None,):
         if budget is not None:
             model.set_budget(budget)
-        found = predict(model, encoder, rows)
+        found = examples.predict(model, encoder)
         drop = examples.estimate_drop(labels, found.logits)
         points[str(budget)] = {
             "base": examples.base_quality(labels),
@@ -44,8 +32,8 @@ def measure(folder: Path, start: Path, file: str, task: Task) -> dict[str, Any]:
             "lost": drop.points,
             "interval": drop.interval,
             "flops_ratio": found.flops_ratio,
-        } | labels.agreement(found.logits, outputs)
-    return {"texts": len(rows), "points": points}
+        } | labels.agreement(found.logits, examples.base)
+    return {"texts": len(examples), "points": points}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -62,18 +50,15 @@ def main(argv: list[str] | None = None) -> None:
             continue
         if json.loads(written.read_text())["seconds"] != made["seconds"]:
             continue  # the folder is of another run
+        if report["models"].get(run.stem, {}).get("seconds") == made["seconds"]:
+            continue  # it has been measured
         start = given.work / f"{given.task}-{task.max_length}-base-{what['seed']}"
-        if (report["models"].get(run.stem) or {}).get("seconds") != made[
-            "seconds"
-        ]:  # none, or of another run
-            found = measure(folder, start, str(data_folder() / task.second), task)
-            report["models"][run.stem] = {"seconds": made["seconds"]} | found
-            write_json(report, result)
-            for budget, point in found["points"].items():
-                low, high = point["interval"]
-                print(
-                    f"{run.stem} at {budget}: {point['lost']:.2f} lost ({low:.2f} to {high:.2f})", flush=True
-                )
+        found = measure(folder, start, str(data_folder() / task.second), task)
+        report["models"][run.stem] = {"seconds": made["seconds"]} | found
+        write_json(report, result)
+        for budget, point in found["points"].items():
+            lost = "{:.2f} lost ({:.2f} to {:.2f})".format(point["lost"], *point["interval"])
+            print(f"{run.stem} at {budget}: {lost}", flush=True)
 
 
 if __name__ == "__main__":

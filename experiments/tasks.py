@@ -29,9 +29,14 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from thresher.config import PruningConfig
 from thresher.data import RowWriter, load_examples
 from thresher.demo import encoder_folder
+from thresher.measure.evaluate import open_model
+from thresher.model import PrunedModel
 from thresher.training import Data, Job, TrainingSettings
+from thresher.training.base import load_base
+from thresher.training.examples import Examples, base_outputs
 from thresher.training.recipes import finetune
 
 RESULTS = Path(__file__).parent / "results"
@@ -208,6 +213,19 @@ def base(name: str, seed: int, work: Path, encoder: str | None = None, part: str
         job = Job(model, files, folder, settings, task.max_length, extras=False)
         finetune(job.go_on())
     return folder
+
+
+def beside_base(
+    start: Path, folder: Path, file: str, columns: Task | Data
+) -> tuple[PrunedModel, Any, Any, Examples]:
+    """A finished model, its encoder and its task, and a file's texts with labels and with the outputs of the
+    base that it comes from."""
+    model, encoder, labels = open_model(str(folder))
+    texts = load_examples(file, columns.text, columns.label)
+    rows = encoder.encode_examples(texts)
+    dense = PrunedModel(load_base(str(start))[0], PruningConfig("none"))
+    outputs = base_outputs(dense, encoder, rows, start / "outputs" / "base-eval.npy")
+    return model, encoder, labels, Examples(rows, labels.encode_all(texts, file), outputs)
 
 
 def done(report: Path, settings: TrainingSettings) -> bool:

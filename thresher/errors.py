@@ -9,10 +9,15 @@ class UserError(ValueError):
     """
 
 
+class TrainingDiverged(ArithmeticError):
+    """The loss became NaN or infinite. The command line exits with code 1."""
+
+
 def first_line(error: Exception) -> str:
-    """What an exception says, or its name if it says nothing."""
+    """What an exception says, or its name if it says nothing, as far as the first line end."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-class TrainingDiverged(ArithmeticError):
-    """The loss became NaN or infinite. The command line exits with code 1."""
+def one_line(error: Exception) -> str:
+    """All that an exception says, or its name if it says nothing, without line ends."""
+    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())

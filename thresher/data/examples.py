@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from thresher.data.formats import ARROW_ERRORS, SUFFIX, one_line
+from thresher.data.formats import ARROW_ERRORS, SUFFIX
 from thresher.data.read import Row, iter_rows, require_columns
-from thresher.errors import UserError
+from thresher.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import datasets

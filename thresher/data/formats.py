@@ -29,6 +29,7 @@ def open_file(path: Path, packed: bool, mode: str, **options: Any) -> Any:
     return gzip.open(path, mode, **options) if packed else open(path, mode, **options)
 
 
-def one_line(error: Exception) -> str:
-    """What an exception says, without line ends."""
-    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+def same_file(one: str, other: str) -> bool:
+    """Whether two names of data are one, however they are written."""
+    paths = Path(one), Path(other)
+    return one == other or (all(path.exists() for path in paths) and paths[0].samefile(paths[1]))

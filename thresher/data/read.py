@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thresher.data.formats import format_of, one_line, open_file
-from thresher.errors import UserError
+from thresher.data.formats import format_of, open_file
+from thresher.errors import UserError, one_line
 
 _LONGEST_FIELD = 1 << 27  # characters; csv's own limit of 131,072 is too short for documents
 

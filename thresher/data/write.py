@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thresher.data.formats import ARROW_ERRORS, format_of, one_line, open_file
-from thresher.errors import UserError
+from thresher.data.formats import ARROW_ERRORS, format_of, open_file
+from thresher.errors import UserError, one_line
 
 _GROUP = 4096  # rows per Parquet row group
 _ARROW_TYPES = {str: pa.string(), float: pa.float64()}  # of which no value is out of range

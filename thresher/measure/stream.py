@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from thresher.data import Row, RowWriter, iter_rows
+from thresher.data.formats import same_file
 from thresher.engines import check_engine
 from thresher.errors import UserError
 from thresher.measure.evaluate import make_ready, open_model, text_columns
@@ -63,7 +64,7 @@ def predict_file(
         raise UserError(
             f"{output} exists already. Use --force to write over it, or --resume to go on behind its end."
         )
-    if output.exists() and source.exists() and output.samefile(source):
+    if output.exists() and same_file(str(output), str(source)):
         raise UserError(f"{output} is the input as well; name another output file.")
     check_engine(engine, precision)
     model, encoder, task = open_model(folder, max_length, budget)

@@ -116,10 +116,14 @@ class Examples:
         assert self.base is not None
         return task.agreement(logits, self.base, self.weights)["agreement"]
 
+    def base_level(self, task: Task) -> float:
+        """The main figure of base's outputs, as `main_quality`."""
+        assert self.base is not None
+        return self.main_quality(task, self.base)
+
     def drop(self, task: Task, logits: np.ndarray) -> float:
         """Points of the main quality by which `logits` are worse than base's outputs."""
-        assert self.base is not None
-        return self.main_quality(task, self.base) - self.main_quality(task, logits)
+        return self.base_level(task) - self.main_quality(task, logits)
 
     def grain(self, task: Task) -> float:
         """Points that one text may cost, about."""

@@ -39,12 +39,6 @@ class Data:
     held_out: str | None = None
 
 
-def same_file(one: str, other: str) -> bool:
-    """Whether two names of data are one, however they are written."""
-    paths = Path(one), Path(other)
-    return one == other or (all(path.exists() for path in paths) and paths[0].samefile(paths[1]))
-
-
 @dataclass
 class Job:
     """What `finetune` and `prune` share.
@@ -77,6 +71,10 @@ class Job:
     resume: bool = False
     outputs: Path | None = None
     extras: bool = True
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.out / "checkpoints"
 
     def go_on(self) -> Job:
         """The same job, resumed if a run of it was interrupted, else from the start."""
@@ -127,15 +125,14 @@ def _flat(what: dict[str, Any]) -> dict[str, Any]:
 
 def forget(job: Job) -> None:
     """Remove checkpoints, so that nothing can be gone on with."""
-    shutil.rmtree(note(job).parent, ignore_errors=True)
+    shutil.rmtree(job.checkpoints, ignore_errors=True)
 
 
 def clear(job: Job) -> None:
     """Remove what was said of the model that is now to be written over."""
-    for name in ("report", "evaluation", "bench", "training", "kept"):
-        for suffix in ("json", "png"):
-            (job.out / f"{name}.{suffix}").unlink(missing_ok=True)
+    for stale in ("report.json", "evaluation.json", "bench.json", "bench.png", "training.png", "kept.png"):
+        (job.out / stale).unlink(missing_ok=True)
 
 
 def note(job: Job) -> Path:
-    return job.out / "checkpoints" / "job.json"
+    return job.checkpoints / "job.json"

@@ -16,6 +16,7 @@ from transformers import set_seed
 
 from thresher.config import PruningConfig
 from thresher.data import load_examples
+from thresher.data.formats import same_file
 from thresher.errors import UserError
 from thresher.families import family_for
 from thresher.measure.figures import kept_figure, training_figure
@@ -30,7 +31,7 @@ from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import load_base, load_dense, pruning_of
 from thresher.training.examples import Examples, base_outputs
-from thresher.training.job import Job, begin, check_folder, clear, forget, same_file
+from thresher.training.job import Job, begin, check_folder, clear, forget
 from thresher.training.max_drop import Choice, choose
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import last_checkpoint, train
@@ -116,7 +117,7 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     try:
         history = run.train()
     except UserError:
-        if last_checkpoint(run.checkpoints) is None:
+        if last_checkpoint(job.checkpoints) is None:
             forget(job)  # nothing was begun that could be gone on with
         raise
     choice = None
@@ -146,8 +147,7 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     report |= {"drop": drop.points, "drop_interval": drop.interval}
     if choice is not None:
         report["max_drop"] = asdict(choice)
-    assert run.chosen_on.base is not None
-    level = run.chosen_on.main_quality(task, run.chosen_on.base)
+    level = run.chosen_on.base_level(task)
     training_figure(history, job.out / "training.png", level, f"{report['metric']}, held out")
     kept_figure(found.kept_share or [], job.out / "kept.png", report["thresholds"])
     return run.finish(report)
@@ -239,10 +239,6 @@ class _Run:
         return Examples(self.encoder.encode_examples(examples), labels)
 
     @property
-    def checkpoints(self) -> Path:
-        return self.job.out / "checkpoints"
-
-    @property
     def chosen_on(self) -> Examples:
         """Held-out texts that choose the checkpoint: of many, some."""
         return self.held_out.select(range(min(HELD_OUT, len(self.held_out))))
@@ -257,7 +253,7 @@ class _Run:
         with progress_bar() as bar:
             for name, part in parts.items():
                 task = bar.add_task(f"base's outputs, {name}", total=len(part), note="")
-                file = (self.job.outputs or self.checkpoints) / f"base-{name.replace(' ', '-')}.npy"
+                file = (self.job.outputs or self.job.checkpoints) / f"base-{name.replace(' ', '-')}.npy"
                 # What is measured against is exact; what is only learned from need not be.
                 autocast = self.job.settings.autocast if name == "train" else None
                 advance = partial(bar.advance, task)
@@ -265,11 +261,7 @@ class _Run:
 
     def warn_if_seen(self, bound: float) -> None:
         """Texts that base was fine-tuned on make it look better than it is, and pruning worse."""
-        apart, base = (
-            part.main_quality(self.task, part.base)
-            for part in (self.held_out, self.eval)
-            if part.base is not None
-        )
+        apart, base = self.held_out.base_level(self.task), self.eval.base_level(self.task)
         if self.job.data.held_out is None and apart - base > bound:
             log.warning(
                 "On the part of train that is held out, base has %.2f, on eval %.2f. If it was fine-tuned on "
@@ -287,7 +279,7 @@ class _Run:
             self.examples,
             self.chosen_on,
             self.job.settings,
-            self.checkpoints,
+            self.job.checkpoints,
             self.wanted,
             self.job.resume,
         )

@@ -10,8 +10,6 @@ from thresher.errors import UserError
 
 LADDER = (0.7, 0.5, 0.35, 0.25, 0.18)  # budgets trained at once where a drop is given instead
 
-RATES = ("learning_rate", "threshold_learning_rate", "score_learning_rate")
-
 
 @dataclass
 class TrainingSettings:
@@ -104,7 +102,8 @@ class TrainingSettings:
             raise UserError(f"distill is {self.distill}; it is a share of the loss: from 0 to 1.")
         if self.distill_hidden < 0:
             raise UserError(f"distill_hidden is {self.distill_hidden}; it is a weight: 0 or more.")
-        for name in ("soft_epochs", "hard_epochs", "seed", "weight_decay", "regularizer", *RATES):
+        rates = ("learning_rate", "threshold_learning_rate", "score_learning_rate", "weight_decay")
+        for name in ("soft_epochs", "hard_epochs", "seed", "regularizer", *rates):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}; it must not be negative.")
         if not 0 <= self.warmup < 1:

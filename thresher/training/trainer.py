@@ -307,8 +307,7 @@ class PruningTrainer(Trainer):
             flops[pruner.rung] = found.flops_ratio or 1.0
         pruner.rung = before
         if (bound := self.settings.max_drop) is not None:
-            assert self.held_out.base is not None
-            whole = self.held_out.main_quality(self.task, self.held_out.base)
+            whole = self.held_out.base_level(self.task)
             controller.narrow({rung: whole - quality for rung, quality in qualities.items()}, bound)
         ratios = [flops[rung] for rung in controller.live]
         quality = sum(qualities[rung] for rung in controller.live) / len(ratios)
