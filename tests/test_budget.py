@@ -45,13 +45,24 @@ def test_soft_then_hard():
     assert pruner.temperature == pytest.approx(0.4)
     assert control.target == pytest.approx(1.0)
     step(control, pruner, 16, 1.0)
-    assert 0.5 < control.target < 0.6
+    assert control.target == pytest.approx(1 - 0.5 * 3 * 16 / 49)  # a third of the way it is there
     step(control, pruner, 49, 1.0)
     assert pruner.temperature == pytest.approx(0.1)
     assert control.target == 0.5
     step(control, pruner, 50, 1.0)
     assert not pruner.soft
     assert control.log()["stage"] == "hard"
+
+
+def test_a_text_counts_in_the_ratio_by_its_weight():
+    control, pruner = controller(), Threshold(3, 8)
+    two = trace(0.5)
+    two.flops, two.dense_flops = torch.tensor([20.0, 180.0]), torch.tensor([100.0, 200.0])
+    state, model = SimpleNamespace(global_step=0, max_steps=100), SimpleNamespace(pruner=pruner)
+    control.on_step_begin(None, state, None, model=model)
+    control.penalty(two, torch.tensor([3.0, 1.0]))
+    control.on_optimizer_step(None, state, None, model=model)
+    assert control.smoothed == [pytest.approx((3 * 20 + 180) / (3 * 100 + 200))]
 
 
 def test_the_target_starts_where_the_first_batch_is():
@@ -117,7 +128,8 @@ def test_every_rung_is_steered_to_its_own_budget_in_turn():
         step(again, pruner, at, 0.5)
     assert (pruner.table[0] < 1).all()
     assert (pruner.table[1] > 1).all()
-    control.stage = "hard"
+    for at in range(60, 64):
+        step(control, pruner, at, 0.5)
     assert control.score(80.0, [0.71, 0.31], 90) == 80.0
     assert control.score(80.0, [0.6, 0.4], 90) < 0
 
@@ -192,12 +204,22 @@ def test_resumed_at_the_border_of_the_stages():
 
 
 def test_the_best_checkpoint_is_a_hard_model_within_the_budget():
-    control = controller()
-    control.stage = "hard"
+    control, pruner = controller(), Threshold(3, 8)
+    step(control, pruner, 10, 0.5)
+    early = control.score(99.0, [1.0], 10)
+    step(control, pruner, 40, 0.5)
+    late = control.score(70.0, [0.5], 40)
+    step(control, pruner, 51, 0.5)  # dropping has only begun
+    begun = control.score(99.0, [0.5], 51)
+    step(control, pruner, 89, 0.5)
     good, over, far_over = (control.score(q, [r], 90) for q, r in ((80.0, 0.51), (95.0, 0.6), (95.0, 0.9)))
-    control.stage = "soft"
-    early, late = control.score(99.0, [1.0], 10), control.score(70.0, [0.5], 40)
-    assert good > over > far_over > late > early
+    assert good > over > far_over > begun > late > early
+
+
+def test_without_a_budget_no_checkpoint_is_too_young():
+    control, pruner = BudgetController(0.0, [], 0.0, (0.4, 0.1)), Threshold(3, 8)
+    step(control, pruner, 5, 0.5)
+    assert control.score(80.0, [0.5], 6) == 80.0
 
 
 def test_a_budget_out_of_reach_is_refused_before_training():

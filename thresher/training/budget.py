@@ -22,7 +22,7 @@ HOLD, SMOOTHING = 0.1, 0.9
 FAINT = 1e-3
 OVERSHOOT = 0.02  # FLOPs ratio above the budget at which a checkpoint may still be chosen
 OVER = -1000.0  # score of those above that, at most: below every quality
-SETTLED = 0.25  # share of the hard stage after which a ladder is judged: each rung has come to its budget
+SETTLED = 0.25  # share of the hard stage after which what is steered is judged: it has come to its budget
 
 
 class BudgetController(TrainerCallback, ExportableState):
@@ -150,8 +150,9 @@ class BudgetController(TrainerCallback, ExportableState):
 
     def score(self, quality: float, ratios: list[float], step: int) -> float:
         """How much a checkpoint is worth: its quality if it is a hard model within the budgets. Else, below
-        all of those, hard models by how little they miss, at worst, and below them soft ones by age."""
-        if self.stage == "soft":
+        all of those, hard models by how little they miss, at worst, and below them by age those that are
+        soft, or have not yet come to their budgets."""
+        if self.stage == "soft" or (self.budgets and not self.settled):
             return -1e6 + step
         budgets = [self.budgets[rung] for rung in self.live] if self.budgets else ratios
         over = max(ratio - budget for ratio, budget in zip(ratios, budgets, strict=True))
@@ -164,7 +165,8 @@ class BudgetController(TrainerCallback, ExportableState):
         Parameters
         ----------
         drops : dict of int to float
-            Points that each rung loses now.
+            Points that each rung loses now. No standard error is kept clear of the bound yet: rungs still
+            recover.
         bound : float
             Points that may be lost.
         """
