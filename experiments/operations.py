@@ -4,9 +4,9 @@
 
 Measures folders that other experiments left (FOLDER@0.3: a ladder, at that budget), each in fp32, bf16 and
 int8, beside transformers in fp32 (padded, sorted by length). Bit operations weigh a multiply-add by the bits
-of both its sides: int8 is of linear layers alone, attention is then in bf16. Writes operations-TASK.json to
---results; what it holds of a folder is not measured again: delete it there where the model was made anew.
-Leave the machine alone while it runs.
+of both its sides: int8 is of linear layers alone, attention is then in bf16 or, without AMX, in fp32. Writes
+operations-TASK.json to --results; what it holds of a folder is not measured again: delete it there where the
+model was made anew. Leave the machine alone while it runs.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks import arguments, data
+from tasks import arguments, data, script
 from thresher.data import load_examples
+from thresher.engines.torch import dtype_of
 from thresher.measure.evaluate import CALIBRATION, make_ready, open_model
 from thresher.measure.predict import Predictions, predict
 from thresher.measure.report import versions, write_json
@@ -26,7 +27,7 @@ from thresher.measure.rivals import dense_model
 from thresher.measure.speed import speeds
 from thresher.model import PrunedModel
 
-BITS = {"fp32": (32, 32), "bf16": (16, 16), "int8": (8, 16)}  # of linear layers, and of attention
+BITS = {"fp32": 32, "bf16": 16, "int8": 8}  # of linear layers
 
 
 def operations(model: PrunedModel, found: Predictions) -> tuple[float, float]:
@@ -51,14 +52,14 @@ def measure(folder: str, precision: str, files: Any, timed: int) -> dict[str, An
     make_ready(model, encoder, rows.select(some)[:], precision)
     found = predict(model, encoder, rows)
     linear, attention = operations(model, found)
-    bits = BITS[precision]
+    attended = 8 * dtype_of(precision).itemsize  # bits
     return {
         "versions": versions(),
         "layers": model.family.layers,
         "quality": task.quality(found.logits, task.encode_all(texts, files.eval)),
         "flops": linear + attention,
         "flops_ratio": found.flops_ratio,
-        "bit_operations": linear * bits[0] ** 2 + attention * bits[1] ** 2,
+        "bit_operations": linear * BITS[precision] ** 2 + attention * attended**2,
         "speed": speeds(model, dense_model(folder, "fp32"), encoder, texts, texts=timed),
     }
 
@@ -89,4 +90,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)
