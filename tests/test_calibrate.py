@@ -201,20 +201,65 @@ def test_calibrate_keeps_its_bound_and_writes_a_model(world, tmp_path):
 
 
 def test_a_check_that_fails_steps_back(world, tmp_path, monkeypatch):
-    """Where the texts that choose are kinder than those that check: here the former allow anything."""
+    """Where the texts that choose are kinder than those that check: here the former allow anything. What is
+    checked, and what is saved, has the offset of its own thresholds."""
     measured = Probe.__call__
+
+    def offset_of(thresholds):
+        return pytest.approx([float(thresholds.sum()), 0.0])
 
     def kind(self, thresholds):
         point = measured(self, thresholds)
-        return replace(point, change=1 - point.flops_ratio if self.model.precision == "fp32" else 0.0)
+        if self.model.precision != "fp32":
+            return replace(point, change=0.0)
+        assert self.model.pruning.offset == offset_of(thresholds)
+        return replace(point, change=1 - point.flops_ratio)
+
+    def chooses_all(self, thresholds):
+        self.offset = [float(thresholds.sum()), 0.0]
+        return 0.0
 
     monkeypatch.setattr(Probe, "__call__", kind)
-    monkeypatch.setattr(Doubtful, "change", lambda self, thresholds: 0.0)
+    monkeypatch.setattr(Doubtful, "change", chooses_all)
     monkeypatch.setattr(module.TrainingSettings, "autocast", torch.bfloat16)
     report = calibrate(job(world, tmp_path / "out"), max_change=0.4)
-    assert report["stepped_back"] > 0
+    assert 0 < report["stepped_back"] < 8
     assert 0.3 < report["change"] <= 0.4
     assert "step back" in calibration_table(report).title
+    model = PrunedModel.from_pretrained(tmp_path / "out")
+    assert model.pruning.offset == report["pruning"]["offset"] == offset_of(model.pruner.thresholds)
+
+
+def straight(probe, layers):
+    """Thresholds that rise in all layers at once, to 1."""
+    for step in range(11):
+        yield torch.full((layers,), step / 10), Point(1 - step / 20, 0.0, 0.0)
+
+
+def test_a_bound_that_nothing_keeps_is_given_up_soon(world, tmp_path, monkeypatch):
+    measured, asked = Probe.__call__, []
+
+    def harsh(self, thresholds):
+        asked.append(float(thresholds.sum()))
+        return replace(measured(self, thresholds), change=0.0501 if asked[-1] else 0.0)
+
+    monkeypatch.setattr(Doubtful, "change", lambda self, thresholds: 0.0)
+    monkeypatch.setattr(module, "steps", straight)
+    monkeypatch.setattr(Probe, "__call__", harsh)
+    report = calibrate(job(world, tmp_path / "out"), max_change=0.05)
+    assert report["change"] == report["thresholds"][0] == 0
+    assert 2 < len(asked) < 9
+
+
+def test_as_far_is_gone_as_keeps_clear_of_the_bound(world, tmp_path, monkeypatch):
+    """By half a standard error, or every other check would fail."""
+    measured = Probe.__call__
+    monkeypatch.setattr(Doubtful, "change", lambda self, thresholds: float(thresholds[0]) / 10)
+    monkeypatch.setattr(module, "steps", straight)
+    monkeypatch.setattr(Probe, "__call__", lambda self, some: replace(measured(self, some), change=0.0))
+    report = calibrate(job(world, tmp_path / "out"), max_change=0.05)
+    error = 0.8 * (0.05 * 0.95 / report["data"]["chosen_on"]) ** 0.5
+    assert 0 <= 10 * (0.05 - error / 2) - report["thresholds"][0] < 0.02
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,11 @@ def load_base(path: str) -> tuple[Any, Task]:
     return model, Task.of(config)
 
 
+def device() -> str:
+    """Where there is most to compute with."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def load_dense(path: str, **options: Any) -> tuple[Any, list[str]]:
     """A dense model in float32, and the names of weights that it should have but does not."""
     try:

@@ -25,7 +25,7 @@ from thresher.measure.report import kept_report, versions, write_json
 from thresher.model import PrunedModel
 from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
-from thresher.training.base import load_base, pruning_of
+from thresher.training.base import device, load_base, pruning_of
 from thresher.training.job import Job, check_folder, clear, forget
 from thresher.training.path import between
 from thresher.training.saliency import fit_scores
@@ -46,7 +46,7 @@ WINDOW = 51  # decisions of like margin whose drifts are pooled
 MARGIN = 0.5  # standard errors between the change on the texts that choose and the bound: a check follows
 POOLED = 0.8  # of a plain count's standard error is left where drifts are pooled
 BISECTIONS = 6
-BACK = 0.98  # of the way, at most, is left after a check that failed
+BACK = 0.02  # of the way, at least, is gone back after a check that failed; each time twice as much
 SMALL = 1e-3  # of the FLOPs: a step that saves less is joined to the next
 
 
@@ -250,7 +250,7 @@ def calibrate(
     begin = stage or silent
     (dense, task), tokenizer = load_base(job.model), load_tokenizer(job.model)
     pruning = pruning_of(dense, tokenizer, PruningConfig("threshold"))
-    pruned = PrunedModel(dense, pruning, {"base": job.model, "text": job.data.text})
+    pruned = PrunedModel(dense, pruning, {"base": job.model, "text": job.data.text}).to(device())
     encoder = TextEncoder(tokenizer, pruned.family.length_limit(job.max_length))
     search_rows, fit_rows, check_rows = _parts(job, task, encoder, max_change)
 
@@ -258,7 +258,7 @@ def calibrate(
         # Converted to run, a model cannot be saved: copies run.
         copy = PrunedModel(deepcopy(dense), replace(pruning))
         copy.pruner.load_state_dict(pruned.pruner.state_dict())
-        return copy.to("cuda" if torch.cuda.is_available() else "cpu").for_inference(precision)
+        return copy.to(device()).for_inference(precision)
 
     autocast = TrainingSettings().autocast
     advance = begin("scores", len(search_rows["input_ids"]))
@@ -300,7 +300,8 @@ def calibrate(
         point = check(between(path, place))
         if point.change <= max_change + 1e-9 or place == 0:
             break
-        place, back = place * min(BACK, max_change / point.change) if place > 0.1 else 0.0, back + 1
+        place *= max(0.0, min(1 - BACK * 2**back, max_change / point.change)) if place > 0.1 else 0.0
+        back += 1
     advance(1)
     assert check.found is not None
     warn_if_bare(pruned, check.found)

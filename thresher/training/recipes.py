@@ -29,7 +29,7 @@ from thresher.pruners import PRUNERS
 from thresher.store import load_config
 from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
-from thresher.training.base import load_base, load_dense, pruning_of
+from thresher.training.base import device, load_base, load_dense, pruning_of
 from thresher.training.examples import Examples, base_outputs
 from thresher.training.job import Job, begin, check_folder, clear, forget
 from thresher.training.max_drop import Choice, choose
@@ -186,7 +186,7 @@ class _Run:
 
     def __init__(self, job: Job, model: PrunedModel, task: Task, examples: Any, tokenizer: Any):
         self.job, self.task = job, task
-        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(device())
         self.encoder = TextEncoder(tokenizer, model.family.length_limit(job.max_length))
         data = job.data
         kept_apart, rest = self._split(examples)
