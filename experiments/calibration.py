@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tasks import TASKS, arguments, base, data, parts, portable
+from tasks import TASKS, arguments, base, data, parts, portable, script
 from thresher.config import PruningConfig
 from thresher.data import load_examples
 from thresher.measure.evaluate import open_model
@@ -71,4 +71,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from quality_at_budget import METHODS, training
-from tasks import TASKS, arguments, base, beside_base, data, done, portable, write
+from tasks import TASKS, arguments, base, beside_base, data, done, portable, script, write
 from thresher.data import load_examples
 from thresher.measure.report import write_json
 from thresher.text import TextEncoder, load_tokenizer
@@ -94,4 +94,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -10,13 +10,14 @@ and an interrupted one goes on where it stopped. Fine-tuned bases and pruned mod
 from __future__ import annotations
 
 import json
+from argparse import ArgumentTypeError
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tasks import TASKS, arguments, base, data, done, parts, portable
+from tasks import TASKS, arguments, base, data, done, parts, portable, script
 from thresher.config import PruningConfig
 from thresher.measure.report import write_json
 from thresher.training import Job, TrainingSettings
@@ -64,6 +65,19 @@ def training(method: str, epochs: float) -> dict[str, Any]:
     return found
 
 
+def setting(text: str) -> str:
+    """A setting that is not asked for otherwise, and its value; else argparse says what is wrong."""
+    name, _, value = text.partition("=")
+    names = {field.name for field in fields(TrainingSettings)} - {"budget", "max_drop", "seed"}
+    if name not in names:
+        raise ArgumentTypeError(f"'{name}' is none of {', '.join(sorted(names))}")
+    try:
+        json.loads(value)
+    except ValueError as error:
+        raise ArgumentTypeError(f"'{value}' of {name} is no JSON") from error
+    return text
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--methods", nargs="+", default=["ours"], choices=METHODS)
@@ -71,12 +85,14 @@ def main(argv: list[str] | None = None) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--budget", nargs="+", type=float, default=[0.4], help="several make a ladder")
     how.add_argument("--max-drop", type=float, help="points that may be lost, instead of a budget")
-    parser.add_argument("--set", nargs="+", default=[], metavar="SETTING=JSON", help="of TrainingSettings")
+    parser.add_argument(
+        "--set", nargs="+", default=[], type=setting, metavar="SETTING=JSON", help="of TrainingSettings"
+    )
     given = parser.parse_args(argv)
     task, work = TASKS[given.task], given.work
-    changed = {name: json.loads(value) for name, value in (pair.split("=") for pair in given.set)}
-    if unknown := changed.keys() - {field.name for field in fields(TrainingSettings)}:
-        parser.error(f"There is no setting {unknown.pop()}; TrainingSettings has them.")
+    changed = {name: json.loads(value) for name, _, value in (pair.partition("=") for pair in given.set)}
+    if given.max_drop is not None and (bad := [m for m in given.methods if METHODS[m].pruner != "threshold"]):
+        parser.error(f"--max-drop is for thresholds, which {bad[0]} has none of.")
     budget, wanted = None, f"drop{given.max_drop}"
     if given.max_drop is None:
         budget = given.budget if len(given.budget) > 1 else given.budget[0]
@@ -113,4 +129,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tasks import TASKS, Task, arguments, beside_base, data_folder
+from tasks import TASKS, Task, arguments, beside_base, data_folder, script
 from thresher.measure.report import write_json
 
 
@@ -31,7 +31,6 @@ def measure(folder: Path, start: Path, file: str, task: Task) -> dict[str, Any]:
             "pruned": examples.quality(labels, found.logits),
             "lost": drop.points,
             "interval": drop.interval,
-            "flops_ratio": found.flops_ratio,
         } | labels.agreement(found.logits, examples.base)
     return {"texts": len(examples), "points": points}
 
@@ -62,4 +61,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

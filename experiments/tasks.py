@@ -22,6 +22,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from datasets import Dataset
 from thresher.config import PruningConfig
 from thresher.data import RowWriter, load_examples
 from thresher.demo import encoder_folder
+from thresher.errors import UserError
 from thresher.measure.evaluate import open_model
 from thresher.model import PrunedModel
 from thresher.training import Data, Job, TrainingSettings
@@ -97,6 +100,15 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, default=RESULTS, help="for a JSON per finished run")
     parser.add_argument("--encoder", default=None, help="default: the MiniLM of the extra `demo`")
     return parser
+
+
+def script(main: Callable[[], None]) -> None:
+    """Run a script; what is wrong with data or models is said without a traceback."""
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def data_folder() -> Path:
@@ -182,7 +194,8 @@ def sample(
 def write(file: Path, examples: Dataset, task: Task) -> None:
     """All examples, under the names that the task's columns have, or no file."""
     columns = dict(zip(("text", "text_pair"), task.text, strict=False)) | {"label": task.label}
-    with RowWriter(partial := file.with_name("partial-" + file.name)) as writer:
+    partial = file.with_name(f"partial-{os.getpid()}-{file.name}")  # others may write it, too
+    with RowWriter(partial) as writer:
         for row in examples:
             writer.write({name: row[key] for key, name in columns.items()})
     partial.replace(file)

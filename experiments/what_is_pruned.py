@@ -22,7 +22,7 @@ import numpy as np
 from matplotlib import pyplot
 from scipy.stats import spearmanr
 
-from tasks import arguments, data
+from tasks import arguments, data, script
 from thresher.batches import spread
 from thresher.data import load_examples
 from thresher.measure.evaluate import open_model
@@ -190,4 +190,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

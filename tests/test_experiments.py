@@ -114,6 +114,30 @@ def test_methods_run_once_and_stand_in_the_tables(run, scripts, world, capsys):
     file.write_text(before)
 
 
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--set", "distill"], "is no JSON"),
+        (["--set", "distill=a"], "'a' of distill is no JSON"),
+        (["--set", "budget=0.3"], "'budget' is none of "),
+        (["--max-drop", "1", "--methods", "ours", "topk"], "topk has none of"),
+    ],
+)
+def test_bad_arguments(run, capsys, argv, message):
+    with pytest.raises(SystemExit) as stopped:
+        run("quality_at_budget", *argv, capsys=capsys)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_bad_data_is_no_traceback(run, scripts, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("THRESHER_DATA", str(tmp_path))
+    with pytest.raises(SystemExit) as stopped:
+        scripts["tasks"].script(lambda: run("quality_at_budget", "--seeds", "0", capsys=capsys))
+    assert stopped.value.code == 2
+    assert "train.tsv" in capsys.readouterr().err
+
+
 def test_phrases_are_kept_apart_with_their_sentences(scripts, tmp_path, monkeypatch):
     tasks = scripts["tasks"]
     texts = ["a film", "a film of wit", "wit", "of", "no wit at all , of course", "at all", "film wit", "wit"]
