@@ -2,10 +2,10 @@
 
     python experiments/tables.py
 
-Markdown: quality by task, method and budget; what --max-drop and calibrate came to; the shift of lengths;
-operations. It is printed, and goes between the two marks of the README beside the folder of results, where a
-figure is written, too. Runs with settings that were changed by --set are left out, or with --all printed in
-rows of their own.
+Markdown: quality by task, method and budget, and how far other methods are from ours; what --max-drop and
+calibrate came to; the shift of lengths; operations. It is printed, and goes between the two marks of the
+README beside the folder of results, where a figure is written, too. Runs with settings that were changed by
+--set are left out, or with --all printed in rows of their own.
 """
 
 from __future__ import annotations
@@ -120,6 +120,23 @@ def quality_table(task: str, runs: Runs) -> str:
     columns = "method | budget | FLOPs ratio | base | pruned | lost | as base | "
     columns += f"{'lost, second file | ' if second else ''}seeds | minutes"
     return markdown(f"{task}, {metric}", columns, rows)
+
+
+def beside_table(runs: Runs) -> str:
+    """How many points more each method loses than ours of the same base and budget: mean over the seeds that
+    both have."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for (task, method, budget), some in runs.items():
+        ours = {run["seed"]: run for run in runs.get((task, "ours", budget), [])}
+        for key, where in (("lost", ""), ("elsewhere", ", second file")):
+            pairs = [(run[key], ours[run["seed"]][key]) for run in some if run["seed"] in ours]
+            more = [theirs - mine for theirs, mine in pairs if None not in (theirs, mine)]
+            if more and method != "ours":
+                found[f"{task} at {budget:g}{where}"][method] = spread(more)
+    methods = sorted({method for row in found.values() for method in row})
+    places = sorted(found, key=lambda place: list(TASKS).index(place.split()[0]))
+    rows = [[place, *(found[place].get(method, "") for method in methods)] for place in places]
+    return markdown("Points lost beyond ours", " | ".join(["where", *methods]), rows) if rows else ""
 
 
 def drop_table(reports: dict[str, dict[str, Any]]) -> str:
@@ -297,7 +314,8 @@ def main(argv: list[str] | None = None) -> None:
     runs = at_budgets(reports)
     if not reports:
         raise SystemExit("There are no results yet: run experiments/quality_at_budget.py first.")
-    tables = [headline_table(runs, reports), *(quality_table(task, runs) for task in ordered(runs))]
+    tables = [headline_table(runs, reports), beside_table(runs)]
+    tables += [quality_table(task, runs) for task in ordered(runs)]
     tables += [make(reports) for make in (drop_table, calibration_table, length_table, operations_table)]
     print(text := "\n".join(filter(None, tables)))
     if (readme := results.parent / "README.md").exists() and not given.all:

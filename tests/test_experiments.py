@@ -198,6 +198,37 @@ def test_the_headline_counts_what_fails_and_caps_what_shines(scripts):
     assert table.index("mean of") < table.index("| rte |")
 
 
+def test_methods_are_compared_over_the_seeds_that_both_have(scripts):
+    tables = scripts["tables"]
+    point = {"seconds": 60, "points": {"0.5": {"lost": 0.25}}}
+    reports = {
+        "mrpc-ours-0.5-seed0": made_up("mrpc", "ours", 0.5, 0.4),
+        "mrpc-ours-0.5-seed1": made_up("mrpc", "ours", 0.5, 1.5, seed=1),
+        "mrpc-ours-0.5-seed2": made_up("mrpc", "ours", 0.5, 9.0, seed=2),
+        "mrpc-topk-0.5-seed0": made_up("mrpc", "topk", 0.5, 1.4),
+        "mrpc-topk-0.5-seed1": made_up("mrpc", "topk", 0.5, 4.5, seed=1),
+        "mrpc-paper-0.5-seed3": made_up("mrpc", "paper", 0.5, 0.1, seed=3),
+        "mrpc-paper-0.4-seed0": made_up("mrpc", "paper", 0.4, 0.1, budget=0.4),
+        "sst2-ours-0.5-seed0": made_up("sst2", "ours", 0.5, 0.4),
+        "sst2-none-0.5-seed0": made_up("sst2", "none", 1.0, 0.3),
+        "second_file-mrpc": {
+            "models": {
+                "mrpc-ours-0.5-seed0": point,
+                "mrpc-topk-0.5-seed0": point | {"points": {"None": {"lost": 1.0}}},
+                "mrpc-topk-0.5-seed1": point,
+            }
+        },
+    }
+    table = tables.beside_table(tables.at_budgets(reports))
+    assert table.splitlines()[2:] == [
+        "| where | none | topk |",
+        "|---|---|---|",
+        "| sst2 at 0.5 | -0.10 |  |",
+        "| mrpc at 0.5 |  | 2.00 (1.41) |",
+        "| mrpc at 0.5, second file |  | 0.75 |",
+    ]
+
+
 @pytest.mark.parametrize(
     ("lost", "low", "kept", "clear", "verdict"),
     [
