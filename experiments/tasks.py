@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from filelock import FileLock
 
 from thresher.config import PruningConfig
 from thresher.data import RowWriter, load_examples
@@ -219,12 +220,13 @@ def base(name: str, seed: int, work: Path, encoder: str | None = None, part: str
         evaluations=3,
         dropout=False,  # which halves the time on CPUs
     )
-    if not done(folder / "report.json", settings):
-        for stale in folder.glob("outputs*"):  # of the one before
-            shutil.rmtree(stale)
-        model = encoder or str(encoder_folder())
-        job = Job(model, files, folder, settings, task.max_length, extras=False)
-        finetune(job.go_on())
+    with FileLock(f"{folder}.lock"):  # methods share it, and may run beside each other
+        if not done(folder / "report.json", settings):
+            for stale in folder.glob("outputs*"):  # of the one before
+                shutil.rmtree(stale)
+            model = encoder or str(encoder_folder())
+            job = Job(model, files, folder, settings, task.max_length, extras=False)
+            finetune(job.go_on())
     return folder
 
 
