@@ -20,6 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tasks import TASKS, arguments, base, data, done, parts, portable, script
 from thresher.config import PruningConfig
 from thresher.measure.report import write_json
+from thresher.pruners import PRUNERS
 from thresher.training import Job, TrainingSettings
 from thresher.training.recipes import prune
 
@@ -91,7 +92,8 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     task, work = TASKS[given.task], given.work
     changed = {name: json.loads(value) for name, _, value in (pair.partition("=") for pair in given.set)}
-    if given.max_drop is not None and (bad := [m for m in given.methods if METHODS[m].pruner != "threshold"]):
+    bad = [method for method in given.methods if not PRUNERS[METHODS[method].pruner].ladder]
+    if given.max_drop is not None and bad:
         parser.error(f"--max-drop is for thresholds, which {bad[0]} has none of.")
     budget, wanted = None, f"drop{given.max_drop}"
     if given.max_drop is None:

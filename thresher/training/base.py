@@ -35,11 +35,6 @@ def load_base(path: str) -> tuple[Any, Task]:
     return model, Task.of(config)
 
 
-def device() -> str:
-    """Where there is most to compute with."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def load_dense(path: str, **options: Any) -> tuple[Any, list[str]]:
     """A dense model in float32, and the names of weights that it should have but does not."""
     try:
@@ -63,3 +58,8 @@ def pruning_of(model: Any, tokenizer: Any, pruning: PruningConfig) -> PruningCon
     if suffix is None:
         suffix = int(tokenizer("a")["input_ids"][-1] in tokenizer.all_special_ids)
     return replace(pruning, prefix_only_at_end=free, suffix=suffix)
+
+
+def device() -> str:
+    """Where there is most to compute with."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
