@@ -415,6 +415,13 @@ def test_what_was_there_is_left_until_there_is_something_new(files, base, tmp_pa
     assert {file.name: file.read_bytes() for file in asked.out.iterdir()} == before
 
 
+def test_what_prunes_nothing_shows_no_stage_and_no_flops(files, base, tmp_path):
+    report = prune(job(files, tmp_path / "out", base, hard_epochs=0.5), PruningConfig("none"))
+    losses = [entry for entry in report["history"] if "loss" in entry]
+    assert losses
+    assert not any(entry.keys() & {"stage", "kept", "flops_ratio"} for entry in losses)
+
+
 def test_finetune_knows_no_drop(files, tmp_path):
     report = finetune(job(files, tmp_path / "out", hard_epochs=0.1, max_drop=1.0))
     assert report["settings"]["max_drop"] is None

@@ -321,7 +321,10 @@ class PruningTrainer(Trainer):
         return metrics
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        super().log(logs | self.controller.log() if "loss" in logs else logs, *args, **kwargs)
+        pruner = self.pruned.pruner
+        if "loss" in logs and any(pruner.prunes(layer) for layer in range(pruner.layers)):
+            logs = logs | self.controller.log()
+        super().log(logs, *args, **kwargs)
 
 
 def distillation_loss(task: Task, logits: Tensor, base: Tensor) -> Tensor:
