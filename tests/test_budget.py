@@ -236,7 +236,7 @@ def test_a_budget_out_of_reach_is_refused_before_training():
 def test_fit_reaches_the_budget_from_anywhere(start, budget):
     pruner = Threshold(2, 8)
     pruner.thresholds.fill_(start)
-    ratio = fit_budget(pruner, lambda: math.exp(-float(pruner.thresholds[0])), budget, tries=40)
+    ratio = fit_budget(pruner, lambda: math.exp(-float(pruner.thresholds[0])), budget)
     assert budget - 0.01 <= ratio <= budget
     assert math.exp(-float(pruner.thresholds[0])) == pytest.approx(ratio)
 

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from thresher.tasks import Task
+from thresher.training.hidden import Teacher, hidden_loss
 from thresher.training.lengths import LengthWeights
 from thresher.training.settings import TrainingSettings
 from thresher.training.trainer import PruningTrainer, distillation_loss
@@ -53,6 +54,20 @@ def test_distance_from_base(kind, formula):
     assert float(distillation_loss(task, torch.tensor(logits), torch.tensor(base))) == pytest.approx(by_hand)
 
 
+def loss_of(pruned, given, **changes):
+    """Of one batch."""
+    trainer = SimpleNamespace(
+        pruned=pruned,
+        teacher=None,
+        task=Task("single-label", ("a", "b", "c")),
+        lengths=LengthWeights(np.array(LENGTHS), None),
+        settings=TrainingSettings(precision="fp32"),
+        controller=SimpleNamespace(penalty=lambda *_: 0.0),
+    )
+    vars(trainer).update(changes)
+    return float(PruningTrainer.compute_loss(trainer, pruned, dict(given)).detach())
+
+
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize(("labelled", "taught"), [(True, True), (True, False), (False, True)])
 def test_labels_and_base_share_the_loss(share, labelled, taught):
@@ -61,25 +76,41 @@ def test_labels_and_base_share_the_loss(share, labelled, taught):
     inputs = random_inputs(pruned.model, LENGTHS)
     logits = pruned(**inputs).logits.detach()
     labels, base = torch.tensor([0, 1, 2, 0, 1, 2]), torch.randn(len(LENGTHS), 3)
-    task, seen = Task("single-label", ("a", "b", "c")), []
+    seen = []
 
     def penalty(trace, weights):
         seen.append(weights.tolist())
         return 5.0
 
     lengths = LengthWeights(np.array(LENGTHS), np.array([max(LENGTHS)]))
-    trainer = SimpleNamespace(
-        pruned=pruned,
-        teacher=None,
-        task=task,
-        lengths=lengths,
-        settings=TrainingSettings(distill=share, precision="fp32"),
-        controller=SimpleNamespace(penalty=penalty),
-    )
     given = inputs | ({"labels": labels} if labelled else {}) | ({"base": base} if taught else {})
-    loss = float(PruningTrainer.compute_loss(trainer, pruned, given).detach())
+    settings, controller = TrainingSettings(distill=share, precision="fp32"), SimpleNamespace(penalty=penalty)
+    loss = loss_of(pruned, given, lengths=lengths, settings=settings, controller=controller)
+    task = Task("single-label", ("a", "b", "c"))
     far, wrong = float(distillation_loss(task, logits, base)), float(F.cross_entropy(logits, labels))
     share = 1.0 if not labelled else share if taught else 0.0
     assert loss == pytest.approx(share * far + (1 - share) * wrong + 5.0, rel=1e-5)
     assert seen == [lengths(np.array(LENGTHS)).tolist()]
     assert len(set(seen[0])) > 1
+
+
+def test_hidden_states_are_learned_in_the_hard_stage_alone():
+    pruned = build("bert", dtype=torch.float32).train()
+    inputs = random_inputs(pruned.model, LENGTHS)
+    given = inputs | {"labels": torch.tensor([0, 1, 2, 0, 1, 2])}
+    settings = TrainingSettings(distill_hidden=0.3, precision="fp32")
+    base = build("bert", "none", dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in base.model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    teacher = SimpleNamespace(states=Teacher(base).states)
+    with pruned.without_dropout():
+        output = pruned(**inputs, output_hidden_states=True)
+        far = float(hidden_loss(output.trace, output.hidden_states, teacher.states(inputs)).detach())
+        alone = loss_of(pruned, given)
+        assert far > 0
+        both = loss_of(pruned, given, teacher=teacher, settings=settings)
+        assert both == pytest.approx(alone + 0.3 * far, rel=1e-5)
+        soften(pruned, 0.3)
+        teacher.states = None  # who is not asked
+        assert loss_of(pruned, given, teacher=teacher, settings=settings) == loss_of(pruned, given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -19,6 +20,7 @@ from thresher.measure.predict import predict
 from thresher.measure.tables import evaluation_table, training_table
 from thresher.training import Data, Job, TrainingSettings, recipes, trainer
 from thresher.training.budget import BudgetController
+from thresher.training.examples import Examples
 from thresher.training.recipes import finetune, prune
 from thresher.training.settings import LADDER
 
@@ -138,6 +140,31 @@ def test_other_tasks(tmp_path, kind):
     assert set(report["quality"]["pruned"]) == set(report["quality"]["base"])
 
 
+@pytest.mark.parametrize("stage", ["soft", "hard"])
+def test_each_stage_comes_to_the_budget_by_itself(files, base, tmp_path, monkeypatch, stage):
+    """From thresholds that are far from it, with none fitted to it before or behind."""
+    monkeypatch.setattr(trainer, "fit_budget", lambda pruner, *_, **__: pruner.thresholds.fill_(0.3))
+    changes = {"soft_epochs": 0.0, "hard_epochs": 0.0} | {f"{stage}_epochs": 3.0}
+    report = prune(job(files, tmp_path / "out", base, budget=0.5, **changes), PruningConfig())
+    ratios = [entry["flops_ratio"] for entry in report["history"] if "flops_ratio" in entry]
+    assert ratios[0] > 0.6
+    assert ratios[-1] == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_best_checkpoint_is_taken(files, base, tmp_path, monkeypatch):
+    seen, evaluate = [], trainer.PruningTrainer.evaluate
+
+    def watched(self, *args, **kwargs):
+        seen.append(self.pruned.state_dict()["model.classifier.weight"].clone())
+        return evaluate(self, *args, **kwargs)
+
+    monkeypatch.setattr(trainer.PruningTrainer, "evaluate", watched)
+    monkeypatch.setattr(BudgetController, "score", lambda self, quality, ratios, step: -abs(step - 16.0))
+    prune(job(files, tmp_path / "out", base, soft_epochs=0.0, budget=0.5), PruningConfig())
+    taken = PrunedModel.from_pretrained(tmp_path / "out").model.classifier.weight
+    assert [torch.equal(taken, weight) for weight in seen] == [False, True, False]
+
+
 def test_thresholds_stay_in_the_hard_stage_without_a_budget(files, base, tmp_path, monkeypatch):
     seen = []
     original = trainer.PruningTrainer.training_step
@@ -153,6 +180,9 @@ def test_thresholds_stay_in_the_hard_stage_without_a_budget(files, base, tmp_pat
     assert all(torch.equal(hard[0], thresholds) for thresholds in hard)
     assert hard[0].min() >= 0
     assert hard[0].max() > 0
+    changes = {"budget": None, "regularizer": 1.0, "soft_epochs": 0.0, "hard_epochs": 0.2}
+    report = prune(job(files, tmp_path / "other", base, **changes), PruningConfig())
+    assert report["thresholds"] == [0.0] * len(hard[0])
 
 
 def test_of_what_it_is_measured_on_the_model_knows_nothing_but_lengths(files, base, tmp_path):
@@ -251,13 +281,20 @@ def test_a_model_with_an_untrained_head_is_sent_to_finetune(files, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_ladder_is_trained_at_once_and_every_rung_keeps_its_budget(files, base, tmp_path):
-    out = tmp_path / "out"
+def test_a_ladder_is_trained_at_once_and_every_rung_keeps_its_budget(files, base, tmp_path, monkeypatch):
+    out, fit, fits = tmp_path / "out", trainer.fit_budget, []
+
+    def watched(pruner, measure, budget, **how):
+        fits.append((budget, fit(pruner, measure, budget, **how), pruner.thresholds.tolist()))
+
+    monkeypatch.setattr(trainer, "fit_budget", watched)
     changes = {"soft_epochs": 2.0, "hard_epochs": 2.0, "budget": [0.7, 0.45]}
     report = prune(job(files, out, base, **changes), PruningConfig())
     assert [rung["budget"] for rung in report["ladder"]] == [0.7, 0.45]
-    for rung in report["ladder"]:
+    for rung, (budget, ratio, thresholds) in zip(report["ladder"], fits[-2:], strict=True):
         assert abs(rung["flops_ratio"] - rung["budget"]) < 0.06
+        assert budget - 0.02 < ratio <= budget == rung["budget"]
+        assert rung["thresholds"] == pytest.approx(thresholds)
         assert rung["quality"]["accuracy"] > 80
         again = evaluate(str(out), str(files["eval"]), [], "label", budget=rung["budget"], speed=False)
         assert again["flops_ratio"] == rung["flops_ratio"]
@@ -268,6 +305,28 @@ def test_a_ladder_is_trained_at_once_and_every_rung_keeps_its_budget(files, base
         evaluate(str(out), str(files["eval"]), [], "label", budget=0.6, speed=False)
     with pytest.raises(UserError, match="'topk' holds one budget"):
         prune(job(files, tmp_path / "other", base, **changes), PruningConfig("topk"))
+
+
+def test_a_drop_is_kept_where_harder_pruning_breaks_the_model(files, base, tmp_path, monkeypatch):
+    """Made up: under 0.4 of the FLOPs all answers are wrong."""
+    lives, narrow, right = [], BudgetController.narrow, Examples.predict
+
+    def broken(self, *args, **how):
+        found = right(self, *args, **how)
+        return replace(found, logits=-found.logits) if (found.flops_ratio or 1) < 0.4 else found
+
+    def watched(self, drops, bound):
+        narrow(self, drops, bound)
+        lives.append([self.budgets[rung] for rung in self.live])
+
+    monkeypatch.setattr(Examples, "predict", broken)
+    monkeypatch.setattr(BudgetController, "narrow", watched)
+    asked = job(files, tmp_path / "out", base, soft_epochs=1.0, hard_epochs=3.0, max_drop=5.0, evaluations=6)
+    choice = prune(asked, PruningConfig())["max_drop"]
+    assert min(lives[-1]) < 0.4 < max(lives[-1])
+    assert choice["clear"]
+    assert 0.4 <= choice["flops_ratio"] < 0.5
+    assert {point["drop"] > 50 for point in choice["tried"] if point["flops_ratio"] < 0.4} == {True}
 
 
 def test_a_drop_is_asked_for_instead_of_a_budget(files, base, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ HOLD, SMOOTHING = 0.1, 0.9
 FAINT = 1e-3
 OVERSHOOT = 0.02  # FLOPs ratio above the budget at which a checkpoint may still be chosen
 OVER = -1000.0  # score of those above that, at most: below every quality
+FITS = 24  # measurements, at most, to fit a budget: half of them find where to bisect from afar
 SETTLED = 0.25  # share of the hard stage after which what is steered is judged: it has come to its budget
 
 
@@ -128,7 +129,8 @@ class BudgetController(TrainerCallback, ExportableState):
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         pruner: Pruner = kwargs["model"].pruner
-        pruner.clamp()
+        if self.stage == "soft":
+            pruner.clamp()
         ratio = sum(self._ratios) / len(self._ratios)
         self._ratios.clear()
         pace = len(self.live)  # one step in so many is a rung's own
@@ -220,7 +222,7 @@ def _out_of_reach(pruner: Pruner, budget: float, least: float) -> UserError:
 
 
 def fit_budget(
-    pruner: Pruner, measure: Callable[[], float], budget: float, tolerance: float = 0.004, tries: int = 16
+    pruner: Pruner, measure: Callable[[], float], budget: float, tolerance: float = 0.004
 ) -> float:
     """Rescale a pruner so that the measured FLOPs ratio is at the budget, or a little under it.
 
@@ -233,8 +235,6 @@ def fit_budget(
     budget : float
     tolerance : float
         How far under the budget is near enough.
-    tries : int
-        Most measurements.
 
     Returns
     -------
@@ -254,7 +254,7 @@ def fit_budget(
         return measure()
 
     low, high, factor, ratio = 0.0, math.inf, 1.0, measure()
-    for _ in range(tries):
+    for _ in range(FITS):
         if budget - tolerance <= ratio <= budget:
             return ratio
         if ratio > budget:

@@ -41,7 +41,7 @@ class Data:
 
 @dataclass
 class Job:
-    """What `finetune` and `prune` share.
+    """What `finetune`, `prune` and `calibrate` share.
 
     Attributes
     ----------
