@@ -15,6 +15,7 @@ from thresher.tasks import METRICS, Kind, Task
 
 CLASSES = Task("single-label", ("a", "b", "c"))
 TAGS = Task("multi-label", ("a", "b", "c"))
+YES = Task("multi-label", ("LABEL_0",))  # one output
 SCORE = Task("regression", ("score",))
 UNNAMED = Task("single-label", ("LABEL_0", "LABEL_1", "LABEL_2"))
 
@@ -25,7 +26,11 @@ UNNAMED = Task("single-label", ("LABEL_0", "LABEL_1", "LABEL_2"))
         (["b", "a", "b"], "single-label", ("a", "b")),
         (["10", "9", "-1"], "single-label", ("-1", "9", "10")),
         ([10, 9.0, 2], "single-label", ("2", "9", "10")),
-        (["1.0", "2.0"], "single-label", ("1.0", "2.0")),
+        (["1.0", "2.0"], "single-label", ("1", "2")),
+        (["007", "7"], "single-label", ("007", "7")),
+        (["pos", "neg", "pos "], "single-label", ("neg", "pos")),
+        (["true", "FALSE", "True"], "single-label", ("FALSE", "true")),
+        (["caf\u00e9", "cafe\u0301", "tea"], "single-label", ("café", "tea")),
         (["1", "b", "10"], "single-label", ("1", "10", "b")),
         (["nan", "0.5"], "single-label", ("0.5", "nan")),
         ([True, False], "single-label", ("False", "True")),
@@ -35,6 +40,14 @@ UNNAMED = Task("single-label", ("LABEL_0", "LABEL_1", "LABEL_2"))
         ([["b", "a"], []], "multi-label", ("a", "b")),
         ([[10], [9, 1]], "multi-label", ("1", "9", "10")),
         ([np.array([1, 0]), np.array([], int)], "multi-label", ("0", "1")),
+        ([[1, 0], [0, 1]], "multi-label", ("0", "1")),
+        ([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], "multi-label", ("0", "1", "2")),
+        ([[True, False, True], [False, False, True]], "multi-label", ("0", "1", "2")),
+        ([np.array([1, 0, 1]), np.array([0, 0, 1])], "multi-label", ("0", "1", "2")),
+        (["[1, 0, 1]", "[0 0 1]", "[1. 1. 1.]"], "multi-label", ("0", "1", "2")),
+        (["['a', 'b']", "['c']", "[]"], "multi-label", ("a", "b", "c")),
+        (["['a' 'b']", "['c']", ""], "multi-label", ("a", "b", "c")),
+        ([["a"], ["a"], []], "multi-label", ("a",)),  # one yes or no
     ],
 )
 def test_infer(labels: list, kind: Kind, names: tuple[str, ...]) -> None:
@@ -43,10 +56,27 @@ def test_infer(labels: list, kind: Kind, names: tuple[str, ...]) -> None:
 
 def test_infer_forced() -> None:
     assert Task.infer(["a, b", "", "c"], "multi-label").names == ("a", "b", "c")
-    assert Task.infer(['["x, y"]', '["z"]', "[odd"], "multi-label").names == ("[odd", "x, y", "z")
+    assert Task.infer(['["x, y"]', "['z', \"it's\"]", "(odd)"], "multi-label").names == (
+        "(odd)",
+        "it's",
+        "x, y",
+        "z",
+    )
+    assert Task.infer(
+        ["array(['a', 'b'], dtype=object)", "{'c'}", "[np.str_('d')]"], "multi-label"
+    ).names == (
+        "a",
+        "b",
+        "c",
+        "d",
+    )
+    assert Task.infer([[1, 0], [0, 1]], "single-label").names == ("0", "1")
     assert Task.infer([3, 4], "multi-label").names == ("3", "4")
     assert Task.infer([1, 2], "regression", score_name="stars") == Task("regression", ("stars",))
     assert Task.infer([0.5, 1.0], "single-label").names == ("0.5", "1")
+    mapped = Task.infer(["0", "1", "x"], label_map={"0.0": "neg", "1": "pos", "x": "pos"})
+    assert mapped.names == ("neg", "pos")
+    assert mapped.encode("0.0", "f:1") == 0
 
 
 @pytest.mark.parametrize(
@@ -55,8 +85,16 @@ def test_infer_forced() -> None:
         ([], None, "no labels"),
         (["a", "a"], None, "every label is 'a'.*nothing to learn"),
         ([0.5, 0.5], None, "nothing to learn"),
-        ([["a"], ["a"], []], None, "nothing to learn"),
-        (["", ""], "multi-label", "every label is empty"),
+        ([["a"], ["a"]], None, "nothing to learn"),
+        ([[1, 0], [1, 0]], None, "nothing to learn"),
+        (["1.0", "1 "], None, "nothing to learn"),
+        (["", ""], "multi-label", "every label is ''"),
+        (["['a', 'b'", "['c']"], "multi-label", r"label 1: the label .* begins as a list does, but is none"),
+        (["c", "[a, b]"], "multi-label", r"label 2: the label '\[a, b\]' begins as a list"),
+        (["c", "['a'... 'b']"], "multi-label", "label 2: the label .* begins as a list"),
+        (["c", "{'a': 1, 'b': 0}"], "multi-label", "label 2: the label .* begins as a list"),
+        ([["a", None], ["b"]], None, "None is no class"),
+        (["[nan]", "['a']"], "multi-label", "label 1: the label .* begins as a list"),
         (["a", "b"], "ranking", "unknown kind of task 'ranking'; choose from: single-label, multi-label"),
         (["1", "b"], "regression", "'b' is not a finite number"),
         ([["a"], ["b"]], "single-label", r"\['a'\] is no class"),
@@ -79,9 +117,10 @@ def test_encode() -> None:
     assert SCORE.encode(np.float32(0.5), "f:1") == 0.5
 
 
-@pytest.mark.parametrize("label", ["2", 2, 2.0, "2.0", "LABEL_2", np.int64(2)])
+@pytest.mark.parametrize("label", ["2", 2, 2.0, "2.0", "LABEL_2", np.int64(2), " 2 "])
 def test_encode_ids(label: object) -> None:
     assert UNNAMED.encode(label, "f:1") == 2
+    assert CLASSES.encode(label, "f:1") == 2
     assert Task("single-label", ("0", "LABEL_2", "2")).encode(label, "f:1") in (1, 2)
 
 
@@ -90,12 +129,147 @@ def test_encode_bools() -> None:
     assert UNNAMED.encode(True, "f:1") == 1
 
 
+@pytest.mark.parametrize("one", [["1.0", "0.0"], ["1", "0"], [1, 0], [1.0, 0.0], [" 1", "0 "], [True, False]])
+@pytest.mark.parametrize(
+    "other", [["1.0", "0.0"], ["1", "0"], [1, 0], [1.0, 0.0], ["true", "FALSE"], [True, False]]
+)
+def test_spellings_agree_both_ways(one: list, other: list) -> None:
+    assert [Task.infer(one).encode(label, "f:1") for label in other] == [1, 0]
+    assert [Task.infer(other).encode(label, "f:1") for label in one] == [1, 0]
+
+
+class Table(dict):
+    """The columns of a data set, as `encode_all` reads them."""
+
+    def __init__(self, *labels: object):
+        super().__init__(label=list(labels), line=list(range(2, 2 + len(labels))))
+
+
+SENTIMENT = Task("single-label", ("neg", "pos"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["neg", "pos"], None),
+        ([" neg", "pos "], None),
+        (["NEG", "Pos"], "'NEG' is 'neg' (by case), 'Pos' is 'pos' (by case)"),
+        (["0", "1"], "'0' is 'neg' (by id), '1' is 'pos' (by id)"),
+        ([0.0, 1.0], "0.0 is 'neg' (by id)"),
+        ([False, True], "True is 'pos' (by id)"),
+        (["LABEL_0", "LABEL_1"], "'LABEL_1' is 'pos' (by id)"),
+        ([[1, 0], [0, 1]], None),
+    ],
+)
+def test_labels_that_are_called_otherwise_are_read_and_said(labels: list, said: str | None, caplog) -> None:
+    assert SENTIMENT.encode_all(Table(*labels), "dev.tsv") == [0, 1]
+    assert (said in caplog.text and "dev.tsv" in caplog.text) if said else not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["neg", "1"], "dev.tsv:3: label '1' beside 'neg': one is a name and the other an id"),
+        (["1", "2"], "dev.tsv:3: unknown label '2'"),  # counted from 1: no id
+        ([[1, 0], [1, 1]], "dev.tsv:3: .* marks 2 classes"),
+    ],
+)
+def test_labels_that_may_mean_two_things_are_refused(labels: list, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SENTIMENT.encode_all(Table(*labels), "dev.tsv")
+
+
+def test_a_label_map_says_what_labels_mean(caplog) -> None:
+    task = SENTIMENT.reading({"1": "neg", "2.0": "pos", "good": "pos"})
+    assert task.encode_all(Table(1, "2", "neg", "good", 2.0), "dev.tsv") == [0, 1, 0, 1, 1]
+    assert not caplog.text
+    assert TAGS.reading({"x": "a"}).encode(["x", "c"], "f:1") == [1.0, 0.0, 1.0]
+    with pytest.raises(UserError, match="unknown label 'negativ'"):
+        SENTIMENT.reading({"1": "negativ"}).encode("1", "f:1")
+
+
+def test_vectors_stand_for_classes_in_their_order() -> None:
+    vectors = [[int(bit) for bit in f"{i:03b}"] for i in range(8)]
+    for task in (TAGS, Task("multi-label", UNNAMED.names), Task("multi-label", ("0", "1", "2"))):
+        for column in (vectors, np.array(vectors, float).tolist(), [str(v) for v in vectors]):
+            assert task.encode_all(Table(*column), "f") == vectors  # eight targets, not one
+    assert Task("multi-label", ("a", "b")).encode_all(Table([1, 0], [1, 1]), "f") == [[1.0, 0.0], [1.0, 1.0]]
+    # Not of one length, or of another than there are classes: ids.
+    ids = Task("multi-label", tuple(f"LABEL_{i}" for i in range(4)))
+    assert ids.encode_all(Table([1, 0], [1]), "f") == [[1, 1, 0, 0], [0, 1, 0, 0]]
+    assert ids.encode_all(Table([1, 0], [0, 1]), "f") == [[1, 1, 0, 0]] * 2
+
+
+@pytest.mark.parametrize(
+    ("names", "theirs", "found"),
+    [
+        (("neg", "pos"), ("pos", "neg"), ("pos", "neg")),
+        (("NEG", "POS"), ("pos", "neg"), ("pos", "neg")),
+        (("0", "1", "2"), ("toxic", "threat", "insult"), ("toxic", "threat", "insult")),
+        (("0", "1"), ("LABEL_0", "LABEL_1"), ("0", "1")),
+        (("a", "b"), ("pos", "neg"), ("a", "b")),
+        (("1", "2"), ("neg", "pos"), ("1", "2")),
+        (("0", "1", "2"), ("neg", "pos"), ("0", "1", "2")),
+    ],
+)
+def test_a_model_gives_the_order_of_its_names(names: tuple, theirs: tuple, found: tuple) -> None:
+    config = SimpleNamespace(id2label=dict(enumerate(theirs)))
+    assert Task("multi-label", names).in_order_of(config).names == found
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "said"),
+    [
+        (["bug", "Bug", "other"], None, "'Bug' and 'bug' differ in case alone"),
+        (["bug", "NaN"], None, "'NaN' looks like a label that is missing"),
+        ([["bug"], ["None"]], None, "'None' looks like a label that is missing"),
+        (["bug", "account", "bug;account"], "multi-label", "'bug;account' looks like several classes"),
+        (["bug", "account", "bug,account"], None, "ask for --task multi-label"),
+        (["0,5", "1,0", "2,25"], None, "decimal commas"),
+        ([str(i) for i in range(0, 300, 7)], None, "read as 43 classes. If they are scores"),
+        (["neg", "pos", "so-so, maybe"], None, None),
+        ([["a"], ["b", "c/d"]], None, None),
+    ],
+)
+def test_odd_classes_are_not_made_without_a_word(labels: list, kind: str | None, said: str, caplog) -> None:
+    Task.infer(labels, kind)
+    assert said in caplog.text if said else not caplog.text
+
+
+@pytest.mark.parametrize("task", [YES, Task("multi-label", ("toxic",))])
+def test_one_output_may_be_a_yes_or_no(task: Task) -> None:
+    for labels in (
+        [1, 0],
+        [1.0, 0.0],
+        ["1", "0"],
+        [True, False],
+        ["true", "False"],
+        [[1], [0]],
+        ["[1]", "[0]"],
+    ):
+        assert task.encode_all(Table(*labels), "f") == [[1.0], [0.0]]
+    name = task.names[0]
+    assert task.encode_all(Table(name, ""), "f") == task.encode_all(Table([name], []), "f") == [[1.0], [0.0]]
+    assert task.quality(np.array([[2.0], [-1.0]]), [[1.0], [0.0]])["micro_f1"] == 100
+    with pytest.raises(UserError, match=r"unknown label 0\.5"):
+        task.encode(0.5, "f:1")
+
+
 @pytest.mark.parametrize(
     ("task", "label", "message"),
     [
         (CLASSES, "d", "dev.tsv:17: unknown label 'd'; the model knows 'a', 'b', 'c': mend"),
-        (CLASSES, 0, "unknown label 0"),
-        (CLASSES, ["a"], "unknown label"),
+        (CLASSES, 3, "unknown label 3"),
+        (CLASSES, "0.5", "unknown label '0.5'"),
+        (CLASSES, ["a"], "is no class"),
+        (CLASSES, [1, 1, 0], "marks 2 classes"),
+        (CLASSES, [1, 1], r"vector of 2 entries, but the model has 3 classes"),
+        (TAGS, [1, 1], r"vector of 2 entries, but the model has 3 classes"),
+        (TAGS, "[a, b]", "dev.tsv:17: .* begins as a list"),
+        (TAGS, "b, 1", "'1' beside 'b'|'b' beside '1'"),
+        (Task("single-label", ("Bug", "bug")), "BUG", "unknown label 'BUG'"),
+        (Task("single-label", ("1 star", "2 stars")), "2", "unknown label '2'.*--label-map"),
+        (Task("single-label", ("2", "b")), "1", "unknown label '1'"),  # an id, where a name is a number?
         (TAGS, ["a", "d"], "dev.tsv:17: unknown label 'd'"),
         (UNNAMED, 3, "unknown label 3"),
         (UNNAMED, -1, "unknown label -1"),
@@ -113,7 +287,7 @@ def test_encode_refuses(task: Task, label: object, message: str) -> None:
         task.encode(label, "dev.tsv:17")
 
 
-@pytest.mark.parametrize("task", [CLASSES, TAGS, SCORE, Task("regression", ("stars",))])
+@pytest.mark.parametrize("task", [CLASSES, TAGS, SCORE, Task("regression", ("stars",)), YES])
 def test_config_round_trip(task: Task) -> None:
     assert Task.of(PreTrainedConfig(**task.config_kwargs())) == task
 
@@ -126,8 +300,9 @@ def test_of_config() -> None:
     assert Task.of(config(3)) == UNNAMED
     assert Task.of(config(3, "multi_label_classification")).kind == "multi-label"
     assert Task.of(config(2, None, **{"1": "b", "0": "a"})).names == ("a", "b")
-    for problem in (None, "regression", "single_label_classification", "multi_label_classification"):
+    for problem in (None, "regression", "single_label_classification"):
         assert Task.of(config(1, problem)) == SCORE
+    assert Task.of(config(1, "multi_label_classification")) == YES
     assert Task.of(config(1, None, **{"0": "relevance"})).names == ("relevance",)
     with pytest.raises(UserError, match="predicts 3 scores; only regression with one"):
         Task.of(config(3, "regression"))

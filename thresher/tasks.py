@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
+import logging
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, cast
 
 import numpy as np
 
+from thresher import labels as raw
+from thresher.classes import Classes, read_classes
 from thresher.errors import UserError
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["single-label", "multi-label", "regression"]
 
@@ -27,7 +29,6 @@ METRICS = {  # the first is the main one unless another is asked for
     "multi-label": ("micro_f1", "macro_f1", "exact_match"),
     "regression": ("pearson", "spearman"),
 }
-_SHOWN = 20  # label names in an error message
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Task:
     metric : str
         Key of the main figure in `quality`, in which losses are measured. Default: accuracy, micro_f1 or
         pearson.
+    aliases : mapping of str to str
+        The class that a label of the data stands for, by the label's normal form (`thresher.labels.key`).
 
     Raises
     ------
@@ -53,6 +56,7 @@ class Task:
     kind: Kind
     names: tuple[str, ...]
     metric: str = ""
+    aliases: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         known = METRICS[self.kind]
@@ -66,54 +70,84 @@ class Task:
         """The same task with another main figure; None: with the default."""
         return replace(self, metric=metric or "")
 
+    def reading(self, label_map: Mapping[str, str] | None) -> Task:
+        """The same task, with labels of the data that stand for others: ``{"0": "neg", "1": "pos"}``."""
+        return replace(self, aliases={raw.key(label): name for label, name in (label_map or {}).items()})
+
     def in_order_of(self, config: Any) -> Task:
-        """The same task with its names as a model has them, if it has the same, so that a head keeps its
+        """The same task with its names as a model has them, if they mean the same, so that a head keeps its
         meaning."""
-        names = tuple(str(config.id2label[key]) for key in sorted(config.id2label))
-        return replace(self, names=names) if sorted(names) == sorted(self.names) else self
+        theirs = replace(self, names=tuple(str(config.id2label[id_]) for id_ in sorted(config.id2label)))
+        return theirs if theirs.classes.mean_the_same(self.names) else self
 
     @staticmethod
-    def infer(labels: Iterable[Any], kind: str | None = None, score_name: str = "score") -> Task:
+    def infer(
+        labels: Iterable[Any],
+        kind: str | None = None,
+        score_name: str = "score",
+        places: Sequence[str] | None = None,
+        label_map: Mapping[str, str] | None = None,
+    ) -> Task:
         """Find the task that raw training labels stand for; sort names by value if all are integers.
 
         Parameters
         ----------
         labels : iterable
-            Strings, numbers, bools, or lists of them.
+            Strings, numbers, bools, or lists of them. Lists of one length that hold nothing but 0 and 1 are
+            vectors with an entry a class; their classes are called 0, 1, 2 and so on.
         kind : str, optional
             By default lists are multi-label, numbers that are not all whole are regression, and all
             else is single-label. If "multi-label", strings hold names with commas between.
         score_name : str
             Name of the score in regression.
+        places : sequence of str, optional
+            File and line of each label, for messages.
+        label_map : mapping of str to str, optional
+            The classes that labels stand for, where they are not called so.
 
         Raises
         ------
         UserError
             Unknown kind; no labels; fewer than two different ones; labels that do not fit the kind.
         """
-        labels = [_plain(label) for label in labels]
+        blank = Task("single-label", ()).reading(label_map)
+        labels = [raw.relabel(raw.plain(label), blank.aliases) for label in labels]
+        places = places or [f"label {i}" for i in range(1, len(labels) + 1)]
         if not labels:
             raise UserError("there are no labels; give at least one labelled row")
         kind = _guess(labels) if kind is None else kind
         if kind not in METRICS:
             raise UserError(f"unknown kind of task {kind!r}; choose from: {', '.join(METRICS)}")
         if kind == "regression":
-            found: set[Any] = {_score(label, "in the labels") for label in labels}
-        elif kind == "multi-label":
-            found = {_name(item) for label in labels for item in _items(label)}
+            found: set[Any] = {_score(label, where) for label, where in zip(labels, places, strict=True)}
+            names = [score_name]
         else:
-            found = {_name(label) for label in labels}
+            read = [
+                read_classes(label, kind == "multi-label", where)
+                for label, where in zip(labels, places, strict=True)
+            ]
+            if raw.are_hot(read):
+                found, names = set(map(tuple, read)), [str(i) for i in range(len(read[0]))]
+            else:
+                found = {frozenset(map(raw.key, some)) for some in read}
+                called: dict[str, str] = {}
+                for item in (item for some in read for item in some):
+                    called.setdefault(raw.key(item), raw.spelled(item))
+                names = sorted(called.values())
+                if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
+                    names.sort(key=int)
+            for doubt in raw.doubts(names, kind):
+                log.warning(doubt)
         if len(found) < 2:
-            only = f"is {found.pop()!r}" if found else "is empty"
-            raise UserError(f"every label {only}: there is nothing to learn; give rows with other labels")
-        names = [score_name] if kind == "regression" else sorted(found)
-        if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
-            names.sort(key=int)
-        return Task(cast(Kind, kind), tuple(names))
+            raise UserError(
+                f"every label is {labels[0]!r}: there is nothing to learn; give rows with other labels"
+            )
+        return Task(cast(Kind, kind), tuple(names), aliases=blank.aliases)
 
     @staticmethod
     def of(config: Any) -> Task:
-        """Read the task from a transformers config; one output is regression, whatever its problem type.
+        """Read the task from a transformers config. One output is regression, unless its problem type says
+        that it is a yes or no.
 
         Raises
         ------
@@ -123,7 +157,7 @@ class Task:
         count, problem = config.num_labels, getattr(config, "problem_type", None)
         by_id = {int(key): str(name) for key, name in config.id2label.items()}
         names = tuple(by_id.get(i, f"LABEL_{i}") for i in range(count))
-        if count == 1:
+        if count == 1 and problem != "multi_label_classification":
             return Task("regression", ("score",) if names == ("LABEL_0",) else names)
         if problem == "regression":
             raise UserError(f"the model predicts {count} scores; only regression with one is supported")
@@ -139,45 +173,51 @@ class Task:
         }
 
     @cached_property
-    def _ids(self) -> dict[str, int]:
-        ids = {name: i for i, name in enumerate(self.names)}
-        if all(name == f"LABEL_{i}" for i, name in enumerate(self.names)):  # nobody has named them
-            ids |= {str(i): i for i in range(len(self.names))}
-        return ids
+    def classes(self) -> Classes:
+        """The classes, which know how data may call them."""
+        return Classes(self.names, self.kind == "multi-label")
 
     def encode(self, label: Any, where: str) -> int | list[float] | float:
         """Turn a raw label into its id, a list of 0.0 or 1.0 for each name (multi-label), or a number.
 
-        3, 3.0 and "3" all mean the label "3", or id 3 where names are transformers' defaults. `where`
-        is the label's file and line, for the error message.
+        3, 3.0 and "3" all mean the label "3", or id 3 where no name is a number. `where` is the label's file
+        and line, for the error message. Whether a list of 0 and 1 is a vector with an entry a class, a whole
+        column tells better: see `encode_all`.
+
+        Examples
+        --------
+        >>> Task("single-label", ("neg", "pos")).encode("POS", "dev.tsv:2")
+        1
+        >>> Task("multi-label", ("bug", "account", "other")).encode("other, bug", "dev.tsv:2")
+        [1.0, 0.0, 1.0]
 
         Raises
         ------
         UserError
             Unknown label; in regression, not a finite number.
         """
-        label = _plain(label)
-        if self.kind == "regression":
-            return _score(label, where)
-        if self.kind == "single-label":
-            return self._id(label, where)
-        ids = {self._id(item, where) for item in _items(label)}
-        return [float(i in ids) for i in range(len(self.names))]
+        return self._encode([label], [where])[0]
 
     def encode_all(self, examples: Any, source: str) -> list[Any]:
-        """Encode the column "label" of a data set that was read from the file `source`."""
-        return [
-            self.encode(label, f"{source}:{line}")
-            for label, line in zip(examples["label"][:], examples["line"][:], strict=True)
-        ]
+        """Encode the column "label" of a data set that was read from the file `source`.
 
-    def _id(self, label: Any, where: str) -> int:
-        for spelling in _spellings(label):
-            if spelling in self._ids:
-                return self._ids[spelling]
-        known = ", ".join(map(repr, self.names[:_SHOWN]))
-        more = f" and {len(self.names) - _SHOWN} more" if len(self.names) > _SHOWN else ""
-        raise UserError(f"{where}: unknown label {label!r}; the model knows {known}{more}: mend the label")
+        Labels that are called otherwise than the model's classes are read by case, as bools or by id where
+        that can mean one thing alone, and a warning says so.
+
+        Raises
+        ------
+        UserError
+            As `encode`; or some labels are names and others ids.
+        """
+        return self._encode(
+            examples["label"][:], [f"{source}:{line}" for line in examples["line"][:]], source
+        )
+
+    def _encode(self, labels: Sequence[Any], places: Sequence[str], source: str = "") -> list[Any]:
+        labels = [raw.relabel(raw.plain(label), self.aliases) for label in labels]
+        if self.kind == "regression":
+            return [_score(label, where) for label, where in zip(labels, places, strict=True)]
+        return self.classes.encode(labels, places, source)
 
     def quality(self, predictions: np.ndarray, encoded_labels: Sequence[Any]) -> dict[str, float]:
         """Score logits, of shape (texts, names), against what `encode` gave for each text.
@@ -287,53 +327,20 @@ class Task:
         return logits.argmax(axis=-1) if self.kind == "single-label" else (logits > 0).astype(int)
 
 
-def _plain(label: Any) -> Any:
-    return label.tolist() if hasattr(label, "tolist") else label  # NumPy and PyTorch to Python
-
-
-def _number(label: Any) -> float | None:
-    """The finite number that a label is or spells, if any."""
-    try:
-        number = math.nan if isinstance(label, bool) else float(label)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _score(label: Any, where: str) -> float:
-    if (number := _number(label)) is None:
+    if (number := raw.number(label)) is None:
         raise UserError(f"{where}: label {label!r} is not a finite number, as regression needs; mend it")
     return number
 
 
-def _spellings(label: Any) -> list[str]:
-    """The names a label may go by: as written and, for a whole number, in digits alone."""
-    number = float(label) if isinstance(label, bool) else _number(label)
-    return [str(label)] + ([str(int(number))] if number is not None and number.is_integer() else [])
-
-
-def _name(label: Any) -> str:
-    if not isinstance(label, (str, int, float)) or label != label:
-        raise UserError(f"label {label!r} is no class; use a string, number or bool, or in all rows a list")
-    return _spellings(label)[-1] if isinstance(label, float) else str(label)  # 3.0 is "3"
-
-
-def _items(label: Any) -> Sequence[Any]:
-    """The labels in a multi-label value: a list, such a list in JSON, or names with commas between."""
-    if isinstance(label, (list, tuple)):
-        return label
-    if not isinstance(label, str):
-        return [label]
-    if label.lstrip().startswith("["):
-        with suppress(ValueError):
-            return cast(list[Any], json.loads(label))
-    return [item.strip() for item in label.split(",") if item.strip()]
-
-
 def _guess(labels: list[Any]) -> str:
-    if any(isinstance(label, (list, tuple)) for label in labels):
+    """Lists, or cells that all hold one, are multi-label; numbers that are not all whole are scores."""
+    cells = [label for label in labels if not (isinstance(label, str) and not label.strip())]
+    if any(isinstance(label, (list, tuple)) for label in cells) or (
+        cells and all(isinstance(label, str) and raw.parse_list(label) is not None for label in cells)
+    ):
         return "multi-label"
-    numbers = [_number(label) for label in labels]
+    numbers = [raw.number(label) for label in labels]
     scores = all(n is not None for n in numbers) and not all(n.is_integer() for n in numbers if n is not None)
     return "regression" if scores else "single-label"
 
