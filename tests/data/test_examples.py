@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
 
 from tests.data.conftest import Make
-from thresher.data import load_examples
+from thresher.data import columns_of, load_examples, resolve_columns, text_of
 from thresher.errors import UserError
 
 
@@ -39,6 +42,7 @@ def test_label_types(make: Make, labels: list) -> None:
         (['{"t": null, "l": 1}'], ":2: column 't' has no text"),
         (['{"t": NaN, "l": 1}'], ":2: column 't' has no text"),
         (['{"t": [1], "l": 1}'], ":2: column 't' is a list, not a text"),
+        (['{"t": {}, "l": 1}'], ":2: column 't' is a dict, not a text"),
         (['{"t": "a", "l": null}'], ":2: column 'l' has no label"),
         (['{"t": "a", "l": " "}'], ":2: column 'l' has no label"),
         (['{"t": "a", "l": NaN}'], ":2: column 'l' has no label"),
@@ -56,6 +60,37 @@ def test_examples_refused(make: Make, rows: list[str], message: str) -> None:
 def test_empty_label_refused(make: Make) -> None:
     with pytest.raises(UserError, match=r"a\.tsv:3: column 'y' has no label"):
         load_examples(str(make("a.tsv", "x\ty\na\tb\na\t\n")), ["x"], "y")
+
+
+def test_blank_labels(make: Make) -> None:
+    path = str(make("a.tsv", "x\ty\na\tb,c\na\t\na\t  \n"))
+    assert load_examples(path, ["x"], "y", blank_labels=True)["label"][:] == ["b,c", "", ""]
+    with pytest.raises(UserError, match=r"a\.tsv:3: .*an empty cell means none.*: --task multi-label"):
+        load_examples(path, ["x"], "y")
+    for null in ("null", "NaN"):
+        path = str(make("a.jsonl", f'{{"x": "a", "y": []}}\n{{"x": "a", "y": {null}}}\n'))
+        with pytest.raises(
+            UserError, match=r"a\.jsonl:2: column 'y' has no label; write \[\] or an empty cell"
+        ):
+            load_examples(path, ["x"], "y", blank_labels=True)
+        with pytest.raises(UserError, match=r"has no label; remove the row or label it$"):
+            load_examples(path, ["x"], "y")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("a", "a"), ("", ""), (1, "1"), (2.5, "2.5"), (True, "True"), (Decimal("1.50"), "1.50")],
+)
+def test_text_of(value: Any, text: str) -> None:
+    assert text_of(value, "f:1") == text
+
+
+@pytest.mark.parametrize(
+    "value", [None, float("nan"), [], ["a"], {}, {"a": 1}, b"a", date(2020, 1, 1), ("a",)]
+)
+def test_no_text(value: Any) -> None:
+    with pytest.raises(UserError, match=r"^f:1: column 'x' (has no text|is a \w+, not a text)"):
+        text_of(value, "f:1: column 'x'")
 
 
 @pytest.mark.parametrize("columns", [[], ["x", "y", "z"]])
@@ -95,6 +130,10 @@ def test_hub(hub: list[tuple]) -> None:
     assert load_examples("own-er/na.me:dev", ["s"], "m")["label"][:] == [["neg", "pos"], []]
     assert load_examples("glue:mrpc:validation", ["s", "n"], "n")["label"][:] == [1, 2]
     load_examples("imdb", ["s"])
+    assert columns_of("imdb") == ["s", "n", "c", "m", "h"]
+    assert resolve_columns("imdb", ["s,n", " c"], split="dev") == ["s", "n", "c"]
+    assert hub.pop() == ("imdb", None, "dev")
+    assert hub.pop() == ("imdb", None, "train")
     assert hub == [
         ("imdb", None, "test"),
         ("own-er/na.me", None, "dev"),

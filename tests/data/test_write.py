@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import tempfile
@@ -43,6 +44,7 @@ def round_trip(suffix: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @few
 @given(st.lists(st.fixed_dictionaries({"a": texts, "b": texts}), min_size=1), st.sampled_from(["", ".gz"]))
 def test_round_trip_text(rows: list[dict[str, str]], packed: str) -> None:
+    rows = [{k: v.replace("\0", "\\x00") for k, v in row.items()} for row in rows]  # no text file can hold it
     assert round_trip(".csv" + packed, rows) == rows
     squeezed = [{k: re.sub(r"[\t\r\n]+", " ", v) for k, v in row.items()} for row in rows]
     assert round_trip(".tsv" + packed, rows) == squeezed
@@ -51,6 +53,7 @@ def test_round_trip_text(rows: list[dict[str, str]], packed: str) -> None:
 @few
 @given(st.lists(st.fixed_dictionaries({"a": texts}), min_size=1))
 def test_round_trip_one_column(rows: list[dict[str, str]]) -> None:
+    rows = [{"a": row["a"].replace("\0", "\\x00")} for row in rows]
     assert round_trip(".csv", rows) == rows
     assert round_trip(".tsv", rows) == [{"a": re.sub(r"[\t\r\n]+", " ", row["a"])} for row in rows]
 
@@ -144,3 +147,93 @@ def test_writer_without_rows(tmp_path: Path, suffix: str) -> None:
     write(path, [])
     with pytest.raises(UserError, match="no rows"):
         iter_rows(path)
+
+
+@pytest.mark.parametrize("first", [[], [[]], [None], [{}], {}, [{"a": []}], [{"a": None}], [[], None]])
+def test_writer_parquet_of_what_shows_no_type(tmp_path: Path, first: Any) -> None:
+    path = tmp_path / "a.parquet"
+    write(path, [{"x": first}] * 4096 + [{"x": None}, {"x": first}])
+    found = [row.values["x"] for row in iter_rows(path)]
+    assert len(found) == 4098
+    assert found[4096] is None
+    shown = found[0] if not isinstance(found[0], str) else json.loads(found[0])
+    assert json.dumps(shown) in (json.dumps(first), json.dumps([json.dumps(item) for item in first]))
+
+
+def test_writer_parquet_of_lists_that_begin_empty(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write(path, [{"x": []}] * 4096 + [{"x": ["bug"]}, {"x": []}, {"x": ["a", "b"]}])
+    assert [row.values["x"] for row in iter_rows(path)][4096:] == [["bug"], [], ["a", "b"]]
+    with pytest.raises(UserError, match=r"does not fit column 'x' of type list<.*string>; write \.jsonl"):
+        write(path, [{"x": []}] * 4096 + [{"x": [1]}])
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv.gz", ".jsonl", ".parquet"])
+def test_writer_of_dicts(tmp_path: Path, suffix: str) -> None:
+    cells = [{"bug": 0.25, "ü": 1e-9}, {"bug": np.float32(0.5)}, {}]
+    write(tmp_path / f"a{suffix}", [{"x": 1, "score": cell} for cell in cells])
+    found = [row.values["score"] for row in iter_rows(tmp_path / f"a{suffix}")]
+    expected = [{"bug": 0.25, "ü": 1e-9}, {"bug": 0.5}, {}]
+    assert (found if suffix == ".jsonl" else list(map(json.loads, found))) == expected
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".jsonl.gz", ".parquet"])
+@pytest.mark.parametrize("value", ["\ud800", "a\udc00b", ["\ud800"], {"\ud800": ["\udfff"]}, "a\0b"])
+def test_writer_of_what_is_no_text(tmp_path: Path, suffix: str, value: Any) -> None:
+    write(tmp_path / f"a{suffix}", [{"x": 1, "y": "first"}] * 4096 + [{"x": 1, "y": value}])
+    write(tmp_path / f"b{suffix}", [{"x": 1, "y": value}])
+    for name in ("a", "b"):
+        *_, row = iter_rows(tmp_path / f"{name}{suffix}", ["x"])
+        assert set(row.values) == {"x", "y"}
+
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+
+
+@FULL
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".jsonl", ".tsv.gz", ".jsonl.gz", ".parquet"])
+@pytest.mark.parametrize("rows", [0, 1, 30_000])
+def test_writer_on_a_full_disk(tmp_path: Path, suffix: str, rows: int) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.symlink_to("/dev/full")
+    many = ({"x": f"{i * 7919 % 100_003} {i}"} for i in range(rows))
+    if rows or suffix not in (".tsv", ".csv", ".jsonl"):
+        with pytest.raises(
+            UserError, match=rf"a{suffix}: cannot be written \(No space left on device\); make"
+        ):
+            write(path, many)
+    gc.collect()
+
+
+@FULL
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("suffix", [".tsv", ".csv.gz", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("error", [UserError("mine"), KeyboardInterrupt("mine")])
+def test_writer_on_a_full_disk_lets_other_exceptions_pass(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, error: BaseException
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.symlink_to("/dev/full")
+
+    def rows() -> Iterator[dict[str, str]]:
+        yield {"x": "1"}
+        raise error
+
+    with pytest.raises(type(error), match="mine"):
+        write(path, rows())
+    assert "No space left on device" in caplog.text
+    gc.collect()
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv.gz", ".jsonl", ".parquet"])
+def test_writer_at_a_limit_keeps_what_fits(tmp_path: Path, suffix: str) -> None:
+    resource = pytest.importorskip("resource")
+    path, before = tmp_path / f"a{suffix}", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        with pytest.raises(UserError, match=rf"a{suffix}: cannot be written \(File too large\)"):
+            write(path, ({"x": f"{i * 7919 % 100_003} {i}"} for i in range(50_000)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.stat().st_size > 1 << 12

@@ -1,7 +1,18 @@
 """Rows in and out of files, and labelled texts from files or the hub."""
 
-from thresher.data.examples import load_examples
-from thresher.data.read import Row, iter_rows
+from thresher.data.columns import columns_of, resolve, resolve_columns
+from thresher.data.examples import load_examples, text_of
+from thresher.data.read import iter_rows
+from thresher.data.table import Row
 from thresher.data.write import RowWriter
 
-__all__ = ["Row", "RowWriter", "iter_rows", "load_examples"]
+__all__ = [
+    "Row",
+    "RowWriter",
+    "columns_of",
+    "iter_rows",
+    "load_examples",
+    "resolve",
+    "resolve_columns",
+    "text_of",
+]

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import numbers
-import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from thresher.data.formats import ARROW_ERRORS, SUFFIX
-from thresher.data.read import Row, iter_rows, require_columns
-from thresher.errors import UserError, one_line
+from thresher.data.formats import ARROW_ERRORS
+from thresher.data.hub import open_source
+from thresher.data.names import one_or_two, resolve
+from thresher.errors import UserError
 
 if TYPE_CHECKING:
     import datasets
 
 
 def load_examples(
-    source: str, text: Sequence[str], label: str | None = None, split: str = "train"
+    source: str,
+    text: Sequence[str],
+    label: str | None = None,
+    split: str = "train",
+    *,
+    blank_labels: bool = False,
 ) -> datasets.Dataset:
     """Load texts, and labels if asked, from a file or from a data set of the Hugging Face hub.
 
@@ -30,17 +34,20 @@ def load_examples(
         Path of a file, or `name`, `name:split` or `name:config:split` of a hub data set (`name` may
         have an owner: `owner/name`).
     text : sequence of str
-        The one text column, or the two columns of a pair of texts.
+        The one text column, or the two columns of a pair of texts, each found by `resolve`.
     label : str, optional
-        The label column.
+        The label column, found likewise.
     split : str
         Split of a hub data set, where `source` names none.
+    blank_labels : bool
+        Take an empty label, which means none of the classes in multi-label data.
 
     Returns
     -------
     datasets.Dataset
         Columns `text`, `text_pair` (with two text columns), `label` (if asked; as it stands in the
-        source, class ids of the hub as their names) and `line` (1-based line or row number).
+        source, a blank one as "", class ids of the hub as their names) and `line` (1-based line or row
+        number).
 
     Raises
     ------
@@ -50,18 +57,22 @@ def load_examples(
     """
     import datasets  # slow to import
 
-    text = [text] if isinstance(text, str) else list(text)
-    if len(text) not in (1, 2):
-        raise UserError(f"one text column or two are needed, not {len(text)}; name one, or the two of a pair")
-    columns: dict[str, list[Any]] = {column: [] for column in ("text", "text_pair")[: len(text)]}
+    names = [text] if isinstance(text, str) else list(text)
+    labels_in = [] if label is None else [label]
+    table = open_source(str(source), split, [*names, *labels_in])
+    names = one_or_two(resolve(names, table.columns, table.where))
+    labels_in = resolve(labels_in, table.columns, table.where)
+    if label is not None and len(labels_in) != 1:
+        raise UserError(f"{source}: {label!r} names {len(labels_in)} columns; name the one of labels")
+    columns: dict[str, list[Any]] = {column: [] for column in ("text", "text_pair")[: len(names)]}
     columns |= {"line": []} if label is None else {"label": [], "line": []}
-    for row in _source_rows(str(source), split, text, label):
+    for row in table.rows([*names, *labels_in], others=False):
         where = f"{source}:{row.line}"
         columns["line"].append(row.line)
-        for column, name in zip(columns, text, strict=False):
-            columns[column].append(_text(row.values[name], f"{where}: column {name!r}"))
+        for column, name, value in zip(columns, names, row.wanted, strict=False):
+            columns[column].append(text_of(value, f"{where}: column {name!r}"))
         if label is not None:
-            columns["label"].append(_label(row.values[label], f"{where}: column {label!r}"))
+            columns["label"].append(_label(row.wanted[-1], f"{where}: column {labels_in[0]!r}", blank_labels))
     labels = columns.get("label", [])
     if not _one_type(labels):
         odd = bisect_left(range(len(labels)), True, key=lambda i: not _one_type(labels[: i + 1]))
@@ -72,7 +83,16 @@ def load_examples(
     return datasets.Dataset.from_dict(columns)
 
 
-def _text(value: Any, where: str) -> str:
+def text_of(value: Any, where: str) -> str:
+    """Give a value of a text column as a text: a string, or a number as it is written.
+
+    `where` is the row and its column, for the error message.
+
+    Raises
+    ------
+    UserError
+        Null or NaN, or anything else that is neither.
+    """
     if value is None or value != value:  # NaN is how pandas writes a null
         raise UserError(f"{where} has no text; remove the row or write an empty text")
     if not isinstance(value, (str, numbers.Number)):
@@ -80,9 +100,20 @@ def _text(value: Any, where: str) -> str:
     return str(value)
 
 
-def _label(value: Any, where: str) -> Any:
-    if value is None or value != value or (isinstance(value, str) and not value.strip()):
-        raise UserError(f"{where} has no label; remove the row or label it")
+def _label(value: Any, where: str, blank_labels: bool) -> Any:
+    blank = isinstance(value, str) and not value.strip()
+    if blank and blank_labels:
+        return ""
+    if blank or value is None or value != value:
+        advice = (
+            "write [] or an empty cell for none of the classes, or remove the row"
+            if blank_labels
+            else "remove the row or label it; for multi-label data an empty cell means none of the classes: "
+            "--task multi-label"
+            if blank
+            else "remove the row or label it"
+        )
+        raise UserError(f"{where} has no label; {advice}")
     return value
 
 
@@ -92,37 +123,3 @@ def _one_type(values: list[Any]) -> bool:
     except ARROW_ERRORS:
         return False
     return True
-
-
-def _source_rows(source: str, split: str, text: list[str], label: str | None) -> Iterator[Row]:
-    """Rows of a file, or of the hub where no file can be meant."""
-    wanted = list(dict.fromkeys(text if label is None else [*text, label]))
-    name, *parts = source.split(":")
-    hub_like = re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name) and len(parts) <= 2 and all(parts)
-    if Path(source).exists() or SUFFIX.search(source) or not hub_like:
-        return iter_rows(source, wanted)
-    import datasets
-
-    config, split = (parts[0] if len(parts) == 2 else None), (parts[-1] if parts else split)
-    try:
-        data = datasets.load_dataset(name, config, split=split)
-    except Exception as error:  # of many kinds: offline, not found, no such split, gated, ...
-        raise UserError(
-            f"{source}: neither a file nor a hub data set that could be loaded "
-            f"({type(error).__name__}: {one_line(error)}); check the path, or the name, split and network"
-        ) from error
-    require_columns(wanted, data.column_names, source)
-    feature = data.features[label] if label is not None else None
-    feature = getattr(feature, "feature", feature)  # of a list of labels: what the list holds
-    names: list[str] = feature.names if isinstance(feature, datasets.ClassLabel) else []
-
-    def named(value: Any) -> Any:
-        if isinstance(value, list):
-            return [named(item) for item in value]
-        return None if value is None or value < 0 else names[value]  # -1 marks a hidden label
-
-    def rows() -> Iterator[Row]:
-        for number, values in enumerate(data.select_columns(wanted), 1):
-            yield Row(number, values | {label: named(values[label])} if label and names else values)
-
-    return rows()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thresher.data.formats import ARROW_ERRORS, format_of, open_file
+from thresher.data.lines import HALF
 from thresher.errors import UserError, one_line
 
+log = logging.getLogger(__name__)
 _GROUP = 4096  # rows per Parquet row group
 _ARROW_TYPES = {str: pa.string(), float: pa.float64()}  # of which no value is out of range
 
@@ -23,8 +26,9 @@ class RowWriter:
 
     The first row fixes the columns: a later row may lack some (left empty or null). Only JSON Lines
     takes rows as they come. TSV turns tabs and line ends inside values into one space; TSV and CSV
-    take lists and dicts as JSON, Parquet dicts. Rows written are in the file after the `with` block,
-    also when an exception ends it.
+    take lists and dicts as JSON, Parquet dicts. What no text file can hold, a NUL or half of a surrogate
+    pair, is written as its escape. Rows written are in the file after the `with` block, also when an
+    exception ends it.
 
     Parameters
     ----------
@@ -34,8 +38,10 @@ class RowWriter:
     Raises
     ------
     UserError
-        At construction: unknown suffix. On entering: the file cannot be written. In `write`: a column
-        that the first row lacks, or a value that does not fit the type of its Parquet column.
+        At construction: unknown suffix. On entering, in `write` and at the end of the block: the file cannot
+        be written, as of a full disk; if another exception ends the block, that is logged instead. In
+        `write`: a column that the first row lacks, or a value that does not fit the type of its Parquet
+        column.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -56,23 +62,47 @@ class RowWriter:
             else:
                 self._file = open_file(self.path, self._packed, "wt", **text)
         except OSError as error:
-            reason = one_line(error)
-            raise UserError(f"{self.path}: cannot be written ({reason}); choose another path") from error
+            raise self._unwritable(error) from error
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        with self._file:
-            if self._kind == "parquet":
-                if self._group or not self._parquet:
-                    self._flush()
-                self._parquet.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            self._close()
+        except OSError as error:
+            if kind is None:
+                raise self._unwritable(error) from error
+            log.warning("%s", self._unwritable(error))  # the exception that ends the block says more
 
     def write(self, values: dict[str, Any]) -> None:
         """Write one row: `values` by column name, of Python, NumPy or PyTorch types."""
+        try:
+            self._write(values)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _close(self) -> None:
+        with self._file:
+            if self._kind == "parquet":
+                try:
+                    if self._group or not self._parquet:
+                        self._flush()
+                finally:
+                    if self._parquet:
+                        self._parquet.close()
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(
+            f"{self.path}: cannot be written ({one_line(error)}); make room or choose another path"
+        )
+
+    def _write(self, values: dict[str, Any]) -> None:
         row = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
         if self._kind == "jsonl":
             self._file.write(_json(row) + "\n")
             return
+        if self._kind == "parquet":
+            flat = {name: _json(value) if isinstance(value, dict) else value for name, value in row.items()}
+            row = _sound(flat)
         if not self._columns:
             self._columns = list(row)
             if self._kind != "parquet":
@@ -84,7 +114,6 @@ class RowWriter:
         if self._kind != "parquet":
             self._put([row.get(name) for name in self._columns])
             return
-        row = {name: _json(value) if isinstance(value, dict) else value for name, value in row.items()}
         if self._parquet:
             self._check(row)
         self._group.append(row)
@@ -92,7 +121,7 @@ class RowWriter:
             self._flush()
 
     def _put(self, values: list[Any]) -> None:
-        cells = [_cell(value) for value in values]
+        cells = [_cell(value).replace("\0", "\\x00") for value in values]
         if self._kind == "csv":
             csv.writer(self._file).writerow(cells)
         else:
@@ -130,12 +159,36 @@ def _cell(value: Any) -> str:
     return "" if value is None else _json(value) if isinstance(value, (list, tuple, dict)) else str(value)
 
 
+def _sound(value: Any) -> Any:
+    """A value for Parquet, with halves of surrogate pairs as their escapes."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode() if HALF.search(value) else value
+    if isinstance(value, (list, tuple)):
+        return [_sound(item) for item in value]
+    if isinstance(value, dict):
+        return {_sound(name): _sound(item) for name, item in value.items()}
+    return value
+
+
 def _arrow(values: list[Any], kind: pa.DataType | None) -> pa.Array:
     """A Parquet column, of text where the values have no type in common, or none at all."""
     try:
         column = pa.array(values, kind)
+        if kind is None and (known := _known(column.type)) != column.type:
+            column = pa.array(values, known)
     except ARROW_ERRORS:
         if kind not in (None, pa.string()):
             raise
-        column = pa.array([None if value is None else _cell(value) for value in values])
-    return column.cast(pa.string()) if pa.types.is_null(column.type) else column
+        column = pa.array([None if value is None else _cell(value) for value in values], pa.string())
+    return column
+
+
+def _known(kind: pa.DataType) -> pa.DataType:
+    """A type with text where no value has shown one: of nulls, of what empty lists hold, of empty dicts."""
+    if pa.types.is_list(kind):
+        return pa.list_(_known(kind.value_type))
+    if pa.types.is_struct(kind) and kind.num_fields:
+        return pa.struct(
+            [field.with_type(_known(field.type)) for field in map(kind.field, range(kind.num_fields))]
+        )
+    return pa.string() if pa.types.is_null(kind) or pa.types.is_struct(kind) else kind
