@@ -18,6 +18,7 @@ import numpy as np
 from quality_at_budget import METHODS, training
 from tasks import TASKS, arguments, base, beside_base, data, done, portable, script, write
 from thresher.data import load_examples
+from thresher.measure.progress import stages
 from thresher.measure.report import write_json
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training import Data, Job, TrainingSettings
@@ -84,7 +85,8 @@ def main(argv: list[str] | None = None) -> None:
                 continue
             job = Job(str(start), short, work / name, settings, task.max_length, extras=False)
             job.outputs = start / "outputs-short"
-            report = prune(job.go_on(), METHODS[method])
+            with stages() as stage:
+                report = prune(job.go_on(), METHODS[method], stage)
             report["length_shift"] = {"task": given.task, "method": method, "seed": seed}
             report["length_shift"] |= {"budget": given.budget}
             report["groups"] = by_length(start, job.out, files)

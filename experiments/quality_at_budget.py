@@ -19,6 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tasks import TASKS, arguments, base, data, done, parts, portable, script
 from thresher.config import PruningConfig
+from thresher.measure.progress import stages
 from thresher.measure.report import write_json
 from thresher.pruners import PRUNERS
 from thresher.training import Job, TrainingSettings
@@ -121,7 +122,8 @@ def main(argv: list[str] | None = None) -> None:
             # Outputs on what is held out, which is something else with --max-drop, are kept apart.
             outputs = start / ("outputs" if given.max_drop is None else "outputs-drop")
             job = Job(str(model), files, out, settings, task.max_length, outputs=outputs, extras=False)
-            report = prune(job.go_on(), METHODS[method])
+            with stages() as stage:
+                report = prune(job.go_on(), METHODS[method], stage)
             report["experiment"] = {"task": given.task, "method": method, "seed": seed, "budget": budget}
             report["experiment"] |= {"max_drop": given.max_drop, "changed": changed}
             report["flops_ratio"] *= deep

@@ -37,6 +37,7 @@ from thresher.data import RowWriter, load_examples
 from thresher.demo import encoder_folder
 from thresher.errors import UserError
 from thresher.measure.evaluate import open_model
+from thresher.measure.progress import stages
 from thresher.model import PrunedModel
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training.base import load_base
@@ -226,7 +227,8 @@ def base(name: str, seed: int, work: Path, encoder: str | None = None, part: str
                 shutil.rmtree(stale)
             model = encoder or str(encoder_folder())
             job = Job(model, files, folder, settings, task.max_length, extras=False)
-            finetune(job.go_on())
+            with stages() as stage:
+                finetune(job.go_on(), stage=stage)
     return folder
 
 

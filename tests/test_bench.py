@@ -14,11 +14,13 @@ from typer.testing import CliRunner
 from tests import toy
 from thresher import PruningConfig, UserError, prune
 from thresher.cli import app
-from thresher.measure import bench
-from thresher.measure.contenders import Contender, contenders
+from thresher.data import load_examples
+from thresher.measure import bench, race
+from thresher.measure.bench_tables import bench_table, profile_table
+from thresher.measure.contenders import Contender, contenders, load, prepare
+from thresher.measure.evaluate import open_model
 from thresher.measure.memory import peak_above
 from thresher.measure.profile import product_flops
-from thresher.measure.tables import bench_table, profile_table
 
 INSTALLED = {"transformers"} | {name for name in ("onnxruntime", "openvino") if find_spec(name)}
 
@@ -76,7 +78,7 @@ def test_ratios_are_to_the_fastest_dense_rival():
         zip(order, np.array([8.0, 4.0, 2.0, 1.8, 1.0, 0.5])[:, None, None] * np.ones((3, 2)), strict=True)
     )
     entries = [{} for _ in order]
-    bench._ratios(entries, seconds, order, 0.5)
+    race.ratios(entries, seconds, order, 0.5)
     same = [entry["times_same_precision"] for entry in entries]
     assert same == [0.5, 1.0, 1.0, pytest.approx(4 / 1.8), 4.0, None]
     every = [entry["times_any_precision"] for entry in entries]
@@ -96,7 +98,7 @@ def test_tables_of_nothing():
     report = {"model": "m", "data": {"texts": 3}, "lengths": {"shortest": 1, "longest": 2, "mean": 1.5}}
     report |= {"batch": 1, "threads": 1, "repeats": 1, "flops_ratio": 0.5, "rows": [], "matmul_rate": {}}
     report["skipped"] = {"thresher openvino, packed, fp32": "openvino is not installed"}
-    assert "not installed" in str(bench_table(report).caption)
+    assert "not installed" in str(bench_table(report).caption)  # of a report from before
     assert profile_table(report).row_count == 0
 
 
@@ -120,7 +122,10 @@ def test_an_engine_that_is_missing_is_skipped(world, monkeypatch):
         str(world / "pruned"), str(world / "eval.tsv"), ["text"], texts=8, repeats=1, memory=False
     )
     assert {row["engine"] for row in report["rows"]} == {"torch"}
-    assert report["skipped"]["openvino, sorted, fp32"] == "nothere is not installed"
+    assert report["skipped"]["openvino, sorted, fp32"] == (
+        "not installed: nothere (pip install '.[openvino]')"
+    )
+    assert report["skipped"]["onnxruntime, sorted, fp32"] == "not installed: nothere (pip install '.[bench]')"
     assert all(row["times_any_precision"] is None for row in report["rows"])
 
 
@@ -143,7 +148,9 @@ def test_our_engine_that_is_not_installed_is_skipped_too(world, monkeypatch):
         str(world / "pruned"), str(world / "eval.tsv"), ["text"], engines=["openvino"], texts=8, memory=False
     )
     assert report["rows"] == []
-    assert report["skipped"]["thresher openvino, packed, fp32"] == "openvino is not installed"
+    assert report["skipped"]["thresher openvino, packed, fp32"] == (
+        "not installed: openvino (pip install '.[openvino]')"
+    )
     with pytest.raises(UserError, match="not installed"):
         engines.check_engine("openvino", "fp32")
 
@@ -186,3 +193,57 @@ def test_ctrl_c_while_memory_is_measured_keeps_the_times(world, monkeypatch):
     report = bench.bench(str(world / "pruned"), str(world / "eval.tsv"), ["text"], texts=8, repeats=1)
     assert report["stopped"]
     assert report["rows"][0]["texts_per_second"] > 0
+
+
+@pytest.mark.skipif(not find_spec("nncf"), reason="NNCF is not installed")
+@pytest.mark.parametrize("kind", ["sorted", "pruned"])
+def test_converters_say_nothing(world, tmp_path, capfd, kind):
+    import logging
+
+    import rich
+
+    _, encoder, _ = open_model(world / "pruned")
+    examples = load_examples(str(world / "eval.tsv"), ["text"], split="test")
+    setup, work = prepare(world / "pruned", encoder, examples, np.arange(20), 8, tmp_path)
+    contender = Contender("openvino", "int8", kind)
+    capfd.readouterr()
+    load(contender, setup, encoder)(work.batches(contender)[0][1])
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "NNCF" not in said.err
+    assert "INFO" not in said.err
+    assert not rich.get_console().quiet
+    assert logging.root.manager.disable == logging.NOTSET
+
+
+def test_every_long_part_has_a_stage(world, monkeypatch):
+    """What runs is told of, and nothing but `done` of `total` is told."""
+    stages = {}
+
+    def begin(name, total=None):
+        stages[name] = [total, 0]
+
+        def advance(done):
+            assert name == list(stages)[-1], "a stage ends where the next begins"
+            stages[name][1] += done
+
+        return advance
+
+    def told(name):
+        return lambda *_, **__: {"said": list(stages)[-1] == name}
+
+    monkeypatch.setattr(bench, "contenders", lambda *_: contenders(["fp32"], ["torch"])[-2:])
+    monkeypatch.setattr(bench, "peak_memory", lambda *_: float(list(stages)[-1] == "memory"))
+    monkeypatch.setattr(bench, "parts", told("profile"))
+    monkeypatch.setattr(bench, "matmul_rate", told("peak rate of this machine"))
+    report = bench.bench(
+        *(str(world / "pruned"), str(world / "eval.tsv"), ["text"]),
+        **{"texts": 8, "repeats": 1, "profile": True, "stage": begin},
+    )
+    assert list(stages) == [
+        *("loading the model", "reading texts", "counting FLOPs", "peak rate of this machine"),
+        *("loading engines", "timing", "memory", "profile"),
+    ]
+    assert all(total is None or total == done > 0 for total, done in stages.values()), stages
+    assert all(row["peak_mb"] and row["profile"]["said"] for row in report["rows"])
+    assert all(rate["said"] for rate in report["matmul_rate"].values())

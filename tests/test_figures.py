@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from thresher.measure.figures import _curve, _stages, kept_figure, training_figure
+from thresher.measure.figures import _curve, _stages, bench_figure, kept_figure, training_figure
 
 HISTORY = [
     {"step": 10, "loss": 0.7, "stage": "soft", "flops_ratio": 0.9, "target": 0.8, "temperature": 1.0},
@@ -34,6 +34,28 @@ def test_kept_figure(tmp_path: Path, layers: int) -> None:
     assert (tmp_path / "kept.png").read_bytes().startswith(b"\x89PNG")
     kept_figure(share, str(tmp_path / "kept.svg"), [0.5] * layers, title="Tokens <kept> & dropped")
     assert "</svg>" in (tmp_path / "kept.svg").read_text()
+
+
+def test_nothing_is_read_as_a_formula(tmp_path: Path) -> None:
+    r"""Between two dollars matplotlib reads TeX, and fails where it is none."""
+    odd = r"o/$\nothing$"
+    kept_figure([0.5], tmp_path / "kept.svg", title=odd)
+    training_figure(HISTORY, tmp_path / "training.svg", metric=odd)
+    row = {"name": odd, "precision": "fp32", "kind": "pruned"}
+    row |= {"texts_per_second": 2.0, "slowest": 1.0, "fastest": 3.0}
+    bench_figure([row], tmp_path / "bench.svg", title=odd)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_is_missing_does_not_break_a_figure(tmp_path: Path) -> None:
+    nan = float("nan")
+    kept_figure([0.5, nan, None], tmp_path / "kept.png", [nan, None, 0.1])
+    training_figure([{"step": 1, "eval_quality": nan, "flops_ratio": nan}], tmp_path / "training.png", nan)
+    row = {"name": "thresher", "precision": "fp32", "kind": "pruned"}
+    bench_figure(
+        [row | dict.fromkeys(("texts_per_second", "slowest", "fastest"), nan)], tmp_path / "bench.png"
+    )
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_curves_and_stages() -> None:

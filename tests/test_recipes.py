@@ -18,7 +18,7 @@ from thresher import PrunedModel, PruningConfig, UserError
 from thresher.measure.evaluate import evaluate
 from thresher.measure.predict import predict
 from thresher.measure.tables import evaluation_table, training_table
-from thresher.training import Data, Job, TrainingSettings, recipes, trainer
+from thresher.training import Data, Job, TrainingSettings, texts, trainer
 from thresher.training.budget import BudgetController
 from thresher.training.examples import Examples
 from thresher.training.recipes import finetune, prune
@@ -547,8 +547,8 @@ def test_what_is_chosen_on_can_be_named(files, base, tmp_path):
 def test_a_drop_is_measured_on_more_texts_where_they_are_short(
     files, base, tmp_path, monkeypatch, tokens, measured
 ):
-    monkeypatch.setattr(recipes, "MEASURED", 25)
-    monkeypatch.setattr(recipes, "MEASURED_TOKENS", tokens)
+    monkeypatch.setattr(texts, "MEASURED", 25)
+    monkeypatch.setattr(texts, "MEASURED_TOKENS", tokens)
     asked = job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.1, max_drop=5.0)
     asked.data.held_out = str(toy.write_tsv(tmp_path / "valid.tsv", 60, seed=2))
     asked.max_length = 5  # so all have as many tokens

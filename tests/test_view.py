@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.tiny import FAMILIES
 from thresher import PrunedModel, PruningConfig, prune
-from thresher.measure.view import Survival, _by_offsets, _by_tokens, render, survival
+from thresher.measure.stretches import by_offsets, by_tokens, clusters
+from thresher.measure.view import Survival, render, survival
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 TEXT = "The  Thresher\tseparates grain, quickly."
@@ -119,36 +120,170 @@ def test_slow_tokenizer(pruned: PrunedModel, tokenizer: PreTrainedTokenizerFast)
     ],
 )
 def test_put_together_from_tokens(tokens: list[str], text: str) -> None:
-    stretches = _by_tokens([(token, i) for i, token in enumerate(tokens)])
+    stretches = by_tokens([(token, i) for i, token in enumerate(tokens)])
     assert "".join(piece for piece, _ in stretches) == text
     assert [fate for _, fate in stretches if fate is not None] == list(range(len(tokens)))
 
 
 def test_by_offsets() -> None:
     # Some tokenizers count the space in; one character may be spread over several tokens.
-    assert _by_offsets("a b", [(0, 1, 2), (1, 3, 0)]) == [("a", 2), (" ", None), ("b", 0)]
-    assert _by_offsets("é!", [(0, 1, 0), (0, 1, 3), (1, 2, 3)]) == [("é!", 3)]
-    assert _by_offsets("a b c", [(2, 3, 1)]) == [("… ", None), ("b", 1), (" …", None)]
-    assert _by_offsets(" ", []) == []
+    assert by_offsets("a b", [(0, 1, 2), (1, 3, 0)]) == [("a", 2), (" ", None), ("b", 0)]
+    assert by_offsets("é!", [(0, 1, 0), (0, 1, 3), (1, 2, 3)]) == [("é!", 3)]
+    assert by_offsets("a b c", [(2, 3, 1)]) == [("… ", None), ("b", 1), (" …", None)]
+    assert by_offsets(" ", []) == []
+    assert by_offsets("ab", []) == [("…", None)]
+    # BERT's tokenizer strips accents: no token holds the mark, and yet it stays with its letter.
+    assert by_offsets("e\u0301a e\u0301", [(0, 1, 1), (2, 3, 2), (4, 5, 0)]) == [
+        ("e\u0301", 1),
+        ("a", 2),
+        (" ", None),
+        ("e\u0301", 0),
+    ]
+
+
+def test_tokens_of_one_fate_are_one_piece() -> None:
+    assert by_tokens([("quick", 2), ("##ly", 2), (".", 2)]) == [("quickly", 2), (" ", None), (".", 2)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a|b|,",
+        "e\u0301|a",
+        "👍🏽|👍",
+        "👨\u200d👩\u200d👧|!",
+        "🇩🇪|🇫🇷|🇮",
+        "❤\ufe0f|1\ufe0f\u20e3",
+        "मु|झे",
+        "\u1112\u1161\u11ab|가",
+        "a| |\u0301",
+    ],
+)
+def test_what_is_drawn_as_one_is_not_cut(text: str) -> None:
+    whole = text.replace("|", "")
+    assert [whole[start:end] for start, end in clusters(whole, 0, len(whole))] == text.split("|")
+
+
+def view(*pieces: tuple[str, int | None], **more: Any) -> Survival:
+    """One text in three layers, of which nothing but the pieces matters."""
+    return Survival(["[CLS]", "a"], [3, 0], 3, [list(pieces)], more.pop("prediction", {}), 0.5, **more)
 
 
 def test_readable_without_colours() -> None:
     text = [("grain", 3), (" ", None), ("cha", 0), ("ff", 1), (" [b]", 2), ("\x1b", 3)]
     found = Survival(["[CLS]", "grain", "cha", "##ff", "[b]"], [3, 3, 0, 1, 2], 3, [text], {"good": 0.9}, 0.5)
     shown = printed(found)
-    assert "grain cha¹ff² [b]³?" in shown
+    assert "grain cha¹ ·ff²  [b]³ ?" in shown
     assert "\x1b" not in shown
-    assert "word¹: dropped in layer 1" in shown
+    legend = "word¹: dropped in layer 1", "no number: kept to the end", "·piece: goes on the word before it"
+    assert "\n".join(legend) in "\n".join(line.rstrip() for line in shown.splitlines())
     rows = [line.split() for line in shown.splitlines() if "█" in line]
     assert [row[:3] for row in rows] == [["1", "4", "80%"], ["2", "3", "60%"], ["3", "2", "40%"]]
     assert [len(row[3]) for row in rows] == [24, 18, 12]
     assert "Prediction: good 0.90" in shown
-    assert "FLOPs: 50% of base's" in shown
+    assert "FLOPs: 50% of the base model's" in shown
+
+
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        ([("phone", 2), (",", 1)], "phone³ ,²"),
+        ([("thresh", 1), ("er", 2), (".", 3)], "thresh² ·er³ ."),
+        ([("(", 0), ("see", 3), (")", 0)], "(¹ see )¹"),
+        ([("20", 1), ("24", 2)], "20² ·24³"),
+        ([("good", 3), ("ness", 0)], "good ·ness¹"),
+        ([("good·", 3), (" ", None), ("like", 3), ("ness", 0)], "good· like +ness¹"),  # the text has the mark
+        ([("m²", 2), ("x", 3)], "m²(3) ·x"),  # or a superscript
+        ([("m²", 2), (" ", None), ("(1)", 0)], "m²[3] (1)[1]"),
+        ([("我喜", 0), ("欢", 1), ("，", 3)], "我喜¹ 欢² ，"),  # no spaces in Chinese: none are missed
+        ([("학교", 0), ("에", 1)], "학교¹ ·에²"),
+        ([("ילד", 2), ("ים", 1)], "ילד³ ·ים²"),
+        ([("हिन्", 2), ("दी", 1)], "हिन्³ ·दी²"),
+        ([("👍🏽", 2), ("👨\u200d👩\u200d👧", 1)], "👍🏽³ 👨\u200d👩\u200d👧²"),
+        ([("?", 0), ("!", 1), ("...", 2)], "?¹ !² ...³"),
+    ],
+)
+def test_pieces_with_different_fates_stand_apart(pieces: list[tuple[str, int | None]], shown: str) -> None:
+    assert printed(view(*pieces)).splitlines()[0].rstrip() == shown
+
+
+def test_a_long_string_is_wrapped_between_its_pieces() -> None:
+    pieces = [(f"{i:07}", i % 3) for i in range(40)]
+    lines = [line.strip() for line in printed(view(*pieces), width=40).splitlines()]
+    wrapped = " ".join(lines[: lines.index("")]).split()
+    assert len(wrapped) == 40
+    assert all(piece[-1] in "¹²³" for piece in wrapped)
+
+
+def test_what_the_output_cannot_write_is_a_question_mark() -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    found = view(("grün", 0), (",", 1), (" ", None), ("我", 3), (" …", None), prediction={"schön": 0.5})
+    Console(file=file, width=80).print(render(found))
+    file.seek(0)
+    shown = file.read()
+    assert shown.splitlines()[0].rstrip() == "gr?n(1) ,(2) ? ..."
+    assert "word(1): dropped in layer 1" in shown
+    assert "sch?n 0.50" in shown
+
+
+def test_nothing_in_a_text_or_label_commands_the_terminal() -> None:
+    words = "[/old] [bold]x[/bold] :smile: \x1b[31m \u202eabc \r\x85\x9b"
+    for terminal in ({}, {"force_terminal": True, "color_system": "truecolor"}):
+        shown = printed(view((words, 3), prediction={"[red]": 0.9, ":smile:\x1b": float("nan")}), **terminal)
+        assert "[/old] [bold]x[/bold] :smile: ?[31m abc" in shown
+        assert not {"\u202e", "\r", "\x85", "\x9b"} & set(shown)
+        assert "[red] 0.90, :smile:? -" in shown
+
+
+def test_kept_to_the_last_layer_where_that_needs_the_prefix_alone() -> None:
+    pieces = [("a", 0), (" ", None), ("film", 2), (" ", None), ("long", 1)]
+    shown = printed(view(*pieces, prefix_only_at_end=True))
+    assert "a¹ film long²" in shown
+    assert "no number: kept to the last layer, which needs [CLS] alone" in shown
+    assert "[CLS] alone" in next(line for line in shown.splitlines() if line.lstrip().startswith("3 "))
+    coloured = printed(view(*pieces, prefix_only_at_end=True), force_terminal=True, color_system="truecolor")
+    assert "\x1b[1;38;2;204;120;0mfilm" in coloured
+    assert "\x1b[1;38;2;204;120;0mkept to the last layer" in coloured
+
+
+@pytest.mark.parametrize(
+    ("fates", "legend"),
+    [
+        ((3, 3), "Every word is kept to the end"),
+        ((0, 2), "Dropped in layer 1 3"),
+        ((1, 3), "Dropped in layer 2, or kept to the end"),
+    ],
+)
+def test_the_legend_names_what_is_there(fates: tuple[int, int], legend: str) -> None:
+    found = view(("a", fates[0]), (" ", None), ("b", fates[1]))
+    assert legend in [line.rstrip() for line in printed(found, numbers=False).splitlines()]
+    assert ("no number" in printed(found)) == (min(fates) < 3 == max(fates))
+
+
+def test_no_text() -> None:
+    found = Survival(["[CLS]", "[SEP]"], [2, 1], 2, [[], [("a", 2)]], {}, 0.5, True)
+    assert [line.strip() for line in printed(found).splitlines()[:3]] == ["(no text)", "", "a"]
+    assert "word" not in printed(Survival(["[CLS]", "[SEP]"], [2, 1], 2, [[]], {}, 0.5, True))
+    one_layer = Survival(["[CLS]", "a"], [1, 0], 1, [[("a", 0)]], {}, 0.5, True)
+    assert "Every word is kept to the last layer, which needs [CLS] alone" in printed(one_layer)
+
+
+@pytest.mark.parametrize(
+    "config", [PruningConfig("last-layer"), PruningConfig("none", prefix_only_at_end=True)]
+)
+def test_survivors_of_a_model_whose_last_layer_keeps_the_prefix(
+    tokenizer: PreTrainedTokenizerFast, config: PruningConfig
+) -> None:
+    model = prune(FAMILIES["bert"](), config)
+    found = survival(model, tokenizer, TEXT)
+    assert found.prefix_only_at_end
+    assert "Every word is kept to the last layer, which needs [CLS] alone" in printed(found)
+    assert "(no text)" in printed(survival(model, tokenizer, ""))
 
 
 def test_readable_with_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
-    found = Survival(["[CLS]", "a", "b"], [2, 0, 1], 2, [[("a", 0), (" ", None), ("b", 1)]], {}, 0.5)
+    found = Survival(["[CLS]", "a", "b"], [2, 0, 2], 2, [[("a", 0), (" ", None), ("b", 2)]], {}, 0.5)
     terminal = {"force_terminal": True, "color_system": "truecolor"}
     shown = printed(found, **terminal)
     assert "\x1b[38;2;112;112;112ma\x1b[0m" in shown
@@ -157,7 +292,7 @@ def test_readable_with_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Prediction: \x1b[1mno label" in shown
     assert "¹" in printed(found, numbers=True, **terminal)
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "a¹ b²" in printed(found, **terminal)
+    assert "a¹" in printed(found, **terminal)
 
 
 @pytest.mark.parametrize("problem", ["regression", "multi_label_classification"])

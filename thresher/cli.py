@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +15,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.text import Text as Styled
 
-from thresher.errors import TrainingDiverged, UserError
+from thresher.errors import TrainingDiverged, UserError, one_line
+from thresher.measure.progress import Stages, err, stages
 from thresher.version import __version__
 
 app = typer.Typer(
@@ -25,10 +29,10 @@ app = typer.Typer(
     add_completion=False,
 )
 WIDE = 120  # columns that the widest tables need
-console = Console()
+# What users named is printed as it is, not as markup.
+console = Console(markup=False, emoji=False)
 if not console.is_terminal and "COLUMNS" not in os.environ:
     console.width = WIDE  # a log or a pipe
-err = Console(stderr=True)
 
 
 def _command(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,42 +40,61 @@ def _command(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
-        _quiet()
+        _prepare()
         try:
             function(*args, **kwargs)
         except UserError as error:
-            err.print(f"[bold red]Error:[/] {_escape(error)}", highlight=False, soft_wrap=True)
-            raise typer.Exit(2) from error
+            raise _ends("Error:", "red", error, 2) from error
         except KeyboardInterrupt as error:
             hint = str(error)
             if function.__name__ == "demo":
                 hint += " Run the demo again to go on."
             elif function.__name__ in ("finetune", "prune"):
                 hint += " Run the same command with --resume to go on from the last checkpoint."
-            err.print(f"[bold yellow]Interrupted.[/] {_escape(hint)}", highlight=False, soft_wrap=True)
-            raise typer.Exit(130) from error
+            raise _ends("Interrupted.", "yellow", hint, 130) from error
         except TrainingDiverged as error:
-            err.print(f"[bold red]Failed:[/] {_escape(error)}", highlight=False, soft_wrap=True)
-            raise typer.Exit(1) from error
+            raise _ends("Failed:", "red", error, 1) from error
+        except _CannotPrint:
+            raise
+        except OSError as error:
+            where = "" if error.filename is None else f"{error.filename}: "
+            hint = "Free space, or write elsewhere; what was finished before is there."
+            raise _ends("Error:", "red", f"{where}{one_line(error)}. {hint}", 2) from error
 
     return app.command()(run)
 
 
-def _escape(message: object) -> str:
-    return str(message).replace("[", r"\[")
+def _ends(what: str, colour: str, message: object, code: int) -> typer.Exit:
+    """Say why a command ends."""
+    err.print(Styled.assemble((what, f"bold {colour}"), f" {message}"), soft_wrap=True)
+    return typer.Exit(code)
 
 
-def _quiet() -> None:
-    """Our own words only: transformers' load reports and bars say nothing a user can act on."""
-    logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err, show_path=False)]
-    )
-    import datasets
-    import transformers
+class _CannotPrint(OSError):
+    """The output stream is full, or its reader is gone."""
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        raise _CannotPrint(error.errno, error.strerror) from error
+
+
+def _prepare() -> None:
+    """Our own words only, in what the terminal can show: transformers' load reports and bars say nothing that
+    a user can act on."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    handler = RichHandler(console=err, show_path=False, show_time=False, markup=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    # Read where the libraries are imported, which takes seconds: they need not be imported for this.
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY", "DATASETS_VERBOSITY"):
+        os.environ.setdefault(name, "error")
 
 
 def _version(wanted: bool) -> None:
@@ -79,11 +102,10 @@ def _version(wanted: bool) -> None:
         try:
             from thresher import native
         except UserError as error:
-            err.print(f"[bold red]Error:[/] {_escape(error)}", highlight=False, soft_wrap=True)
-            raise typer.Exit(2) from error
+            raise _ends("Error:", "red", error, 2) from error
 
         route = f"native, {native.instructions}" if native.instructions else "plain, by torch"
-        console.print(f"thresher {__version__} (attention: {route})", highlight=False)
+        _say(f"thresher {__version__} (attention: {route})")
         raise typer.Exit
 
 
@@ -122,9 +144,27 @@ HeldOut = Annotated[
         "Default: a tenth of --train. At most 1,000 are used, or with --max-drop 4,000 (more if short).",
     ),
 ]
-Text = Annotated[str, typer.Option(help="Column with the text; two with a comma between for pairs.")]
+Text = Annotated[
+    list[str],
+    typer.Option(help="Column with the text. Of pairs both: two options, or one with a comma between them."),
+]
 KnownText = Annotated[
-    str, typer.Option("--text", help="As for prune. Default: the columns the model was trained on.")
+    list[str] | None,
+    typer.Option("--text", help="As for prune. Default: the columns the model was trained on."),
+]
+LabelMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="FROM=TO: a label of the files and the class that it stands for, as 1=pos; may be repeated. "
+        "Or a JSON file of such pairs."
+    ),
+]
+TaskKind = Annotated[
+    str | None,
+    typer.Option(
+        help="single-label, multi-label or regression. Default: lists of labels are multi-label, numbers "
+        "that are not all whole regression, all else single-label."
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 AtBudget = Annotated[
@@ -167,9 +207,8 @@ def finetune(
     out: Out,
     eval_: Eval = None,
     held_out: HeldOut = None,
-    task: Annotated[
-        str | None, typer.Option(help="single-label, multi-label or regression. Default: as labels look.")
-    ] = None,
+    task: TaskKind = None,
+    label_map: LabelMap = None,
     epochs: Annotated[float, typer.Option(help="Passes over the training texts.")] = 3.0,
     learning_rate: Rate = 5e-5,
     batch_size: Batch = 32,
@@ -186,26 +225,27 @@ def finetune(
     resume: Resume = False,
 ) -> None:
     """Train a dense classifier or scorer from an encoder: the base to prune."""
-    from thresher.measure.tables import training_table
-    from thresher.training import Data, Job, TrainingSettings
-    from thresher.training.recipes import finetune as run
+    with _stages() as stage:
+        from thresher.measure.tables import training_table
+        from thresher.training import Data, Job, TrainingSettings
+        from thresher.training.recipes import finetune as run
 
-    settings = TrainingSettings(
-        hard_epochs=epochs,
-        soft_epochs=0.0,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        accumulation=accumulation,
-        weight_decay=weight_decay,
-        warmup=warmup,
-        evaluations=evaluations,
-        metric=metric,
-        dropout=dropout,
-        seed=seed,
-        precision=precision,
-    )
-    data = Data(train, _columns(text), eval_, label, held_out)
-    report = run(Job(model, data, out, settings, max_length, force, resume), task)
+        settings = TrainingSettings(
+            hard_epochs=epochs,
+            soft_epochs=0.0,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            accumulation=accumulation,
+            weight_decay=weight_decay,
+            warmup=warmup,
+            evaluations=evaluations,
+            metric=metric,
+            dropout=dropout,
+            seed=seed,
+            precision=precision,
+        )
+        data = Data(train, text, eval_, label, held_out, _pairs(label_map))
+        report = run(Job(model, data, out, settings, max_length, force, resume), task, stage)
     _print(training_table(report))
     _wrote(out)
 
@@ -221,6 +261,7 @@ def prune(
     label: Annotated[
         str | None, typer.Option(help="Label column. Without: learn to reproduce the model's own outputs.")
     ] = None,
+    label_map: LabelMap = None,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -235,7 +276,11 @@ def prune(
         ),
     ] = None,
     regularizer: Annotated[
-        float | None, typer.Option(help="The paper's lambda: no budget, a price on gates instead.")
+        float | None,
+        typer.Option(
+            help="The paper's lambda: train without a budget, with this weight of the mean gate in the loss. "
+            "The larger it is, the more is pruned."
+        ),
     ] = None,
     pruner: Annotated[str, typer.Option(help="threshold, topk, random, last-layer or none.")] = "threshold",
     option: Annotated[
@@ -273,46 +318,48 @@ def prune(
     resume: Resume = False,
 ) -> None:
     """Learn which tokens a fine-tuned model can drop."""
-    from thresher.config import PruningConfig
-    from thresher.measure.tables import training_table
-    from thresher.pruners import PRUNERS
-    from thresher.training import Data, Job, TrainingSettings
-    from thresher.training.recipes import prune as run
-
     named = {"--budget": budget, "--max-drop": max_drop, "--regularizer": regularizer}
     if len(given := [option for option, value in named.items() if value is not None]) > 1:
         raise UserError(f"{' and '.join(given)} exclude each other: name one of them.")
-    if budget is not None and pruner in PRUNERS and not PRUNERS[pruner].adjustable:
-        raise UserError(f"Pruner '{pruner}' always prunes the same: it takes no --budget.")
-    settings = TrainingSettings(
-        soft_epochs=soft_epochs,
-        hard_epochs=hard_epochs,
-        budget=_budgets("0.5" if budget is None else budget)
-        if max_drop is None and regularizer is None
-        else None,
-        max_drop=None if max_drop is None else _points(max_drop),
-        regularizer=regularizer or 0.0,
-        learning_rate=learning_rate,
-        threshold_learning_rate=threshold_learning_rate,
-        score_learning_rate=score_learning_rate,
-        distill=distill,
-        distill_hidden=distill_hidden,
-        saliency=saliency,
-        dropout=dropout,
-        batch_size=batch_size,
-        accumulation=accumulation,
-        weight_decay=weight_decay,
-        warmup=warmup,
-        evaluations=evaluations,
-        metric=metric,
-        seed=seed,
-        precision=precision,
-    )
-    data = Data(train, _columns(text), eval_, label, held_out)
-    report = run(
-        Job(model, data, out, settings, max_length, force, resume),
-        PruningConfig(pruner, _options(option or [])),
-    )
+    with _stages() as stage:
+        from thresher.config import PruningConfig
+        from thresher.measure.tables import training_table
+        from thresher.pruners import PRUNERS
+        from thresher.training import Data, Job, TrainingSettings
+        from thresher.training.recipes import prune as run
+
+        if budget is not None and pruner in PRUNERS and not PRUNERS[pruner].adjustable:
+            raise UserError(f"Pruner '{pruner}' always prunes the same: it takes no --budget.")
+        settings = TrainingSettings(
+            soft_epochs=soft_epochs,
+            hard_epochs=hard_epochs,
+            budget=_budgets("0.5" if budget is None else budget)
+            if max_drop is None and regularizer is None
+            else None,
+            max_drop=None if max_drop is None else _points(max_drop),
+            regularizer=regularizer or 0.0,
+            learning_rate=learning_rate,
+            threshold_learning_rate=threshold_learning_rate,
+            score_learning_rate=score_learning_rate,
+            distill=distill,
+            distill_hidden=distill_hidden,
+            saliency=saliency,
+            dropout=dropout,
+            batch_size=batch_size,
+            accumulation=accumulation,
+            weight_decay=weight_decay,
+            warmup=warmup,
+            evaluations=evaluations,
+            metric=metric,
+            seed=seed,
+            precision=precision,
+        )
+        data = Data(train, text, eval_, label, held_out, _pairs(label_map))
+        report = run(
+            Job(model, data, out, settings, max_length, force, resume),
+            PruningConfig(pruner, _options(option or [])),
+            stage,
+        )
     _print(training_table(report))
     _wrote(out)
 
@@ -333,13 +380,13 @@ def calibrate(
     force: Force = False,
 ) -> None:
     """Prune without any training, in minutes: outputs stay within a bound of the model's own."""
-    from thresher.measure.tables import calibration_table
-    from thresher.training import Data, Job, TrainingSettings
-    from thresher.training.calibrate import calibrate as run
-
     share = _share(max_change, "--max-change")
-    job = Job(model, Data(data, _columns(text)), out, TrainingSettings(seed=seed), max_length, force)
     with _stages() as stage:
+        from thresher.measure.tables import calibration_table
+        from thresher.training import Data, Job, TrainingSettings
+        from thresher.training.calibrate import calibrate as run
+
+        job = Job(model, Data(data, text), out, TrainingSettings(seed=seed), max_length, force)
         report = run(job, share, stage)
     _print(calibration_table(report))
     _wrote(out)
@@ -349,10 +396,11 @@ def calibrate(
 def evaluate(
     folder: Folder,
     eval_: Annotated[str, typer.Option("--eval", help="Texts to measure on.")],
-    text: KnownText = "",
+    text: KnownText = None,
     label: Annotated[
         str | None, typer.Option(help="Label column. Without: agreement with the dense model.")
     ] = None,
+    label_map: LabelMap = None,
     json: Annotated[
         Path | None,
         typer.Option(dir_okay=False, help="Write the report here. Default: FOLDER/evaluation.json."),
@@ -364,21 +412,22 @@ def evaluate(
     speed: Annotated[bool, typer.Option(help="Time transformers and the pruned model.")] = True,
 ) -> None:
     """Quality of pruned, dense and base (as `prune` noted it); FLOPs; tokens kept; texts per second."""
-    from thresher.measure.evaluate import evaluate as run
-    from thresher.measure.report import write_json
-    from thresher.measure.tables import evaluation_table
-
     with _stages() as stage:
+        from thresher.measure.evaluate import evaluate as run
+        from thresher.measure.report import write_json
+        from thresher.measure.tables import evaluation_table
+
         report = run(
             folder,
             eval_,
-            _columns(text),
+            text or [],
             label,
             precision=precision,
             engine=engine,
             max_length=max_length,
             budget=at_budget,
             speed=speed,
+            label_map=_pairs(label_map),
             stage=stage,
         )
     _print(evaluation_table(report))
@@ -391,8 +440,9 @@ def evaluate(
 def bench(
     folder: Folder,
     eval_: Annotated[str, typer.Option("--eval", help="Texts to run.")],
-    text: KnownText = "",
+    text: KnownText = None,
     label: Annotated[str | None, typer.Option(help="Label column, to report quality as well.")] = None,
+    label_map: LabelMap = None,
     precision: Annotated[str, typer.Option(help="One or more of fp32, bf16, int8, with commas.")] = "fp32",
     engine: Annotated[str, typer.Option(help="Our engines: torch, openvino.")] = "torch,openvino",
     max_length: RunLength = None,
@@ -407,16 +457,16 @@ def bench(
     ] = None,
 ) -> None:
     """Time the pruned model beside the dense engines you could run instead."""
-    from thresher.measure.bench import bench as run
-    from thresher.measure.figures import bench_figure
-    from thresher.measure.report import write_json
-    from thresher.measure.tables import bench_table, profile_table
-
     with _stages() as stage:
+        from thresher.measure.bench import bench as run
+        from thresher.measure.figures import bench_figure
+        from thresher.measure.report import write_json
+        from thresher.measure.tables import bench_table, profile_table
+
         report = run(
             folder,
             eval_,
-            _columns(text),
+            text or [],
             label,
             precisions=_columns(precision),
             engines=_columns(engine),
@@ -427,14 +477,16 @@ def bench(
             repeats=repeats,
             memory=memory,
             profile=profile,
+            label_map=_pairs(label_map),
             stage=stage,
         )
-    home = out or (Path(folder) if Path(folder).is_dir() else Path())
-    file = write_json(report, home / "bench.json")
+        stage("drawing")
+        home = out or (Path(folder) if Path(folder).is_dir() else Path())
+        file = write_json(report, home / "bench.json")
+        bench_figure(report["rows"], home / "bench.png")
     profiled = any("profile" in row for row in report["rows"])
     for table in (bench_table(report), *([profile_table(report)] if profiled else [])):
-        console.print(table, width=max(console.width, WIDE))
-    bench_figure(report["rows"], home / "bench.png")
+        _print(table, max(console.width, WIDE))
     _say(f"Report: {file}\nFigure: {home / 'bench.png'}")
     if report["stopped"]:
         raise KeyboardInterrupt(f"The table is of what was done: {report['repeats']} rounds of {repeats}.")
@@ -445,7 +497,7 @@ def predict(
     folder: Folder,
     input_: Annotated[Path, typer.Option("--input", help="File to read.")],
     output: Annotated[Path, typer.Option(help="File to write; its suffix is the format.")],
-    text: KnownText = "",
+    text: KnownText = None,
     precision: RunPrecision = "fp32",
     engine: Engine = "torch",
     max_length: RunLength = None,
@@ -454,24 +506,22 @@ def predict(
     resume: Resume = False,
 ) -> None:
     """Classify or score every row of a file of any size; adds `prediction`, and for classes `score`."""
-    from thresher.measure.progress import progress_bar
-    from thresher.measure.stream import predict_file
+    with _stages() as stage:
+        from thresher.measure.stream import predict_file
 
-    with progress_bar() as bar:
-        task = bar.add_task("rows", total=None, note=f"to {output}")
         try:
             rows = predict_file(
                 folder,
                 input_,
                 output,
-                _columns(text),
+                text or [],
                 precision=precision,
                 engine=engine,
                 max_length=max_length,
                 budget=at_budget,
                 force=force,
                 resume=resume,
-                advance=lambda n: bar.advance(task, n),
+                stage=stage,
             )
         except KeyboardInterrupt as error:
             raise KeyboardInterrupt(
@@ -488,13 +538,16 @@ def show(
     at_budget: AtBudget = None,
 ) -> None:
     """Show which tokens of a text survive to which layer."""
-    from thresher.measure.evaluate import open_model
-    from thresher.measure.view import render, survival
+    with _stages() as stage:
+        from thresher.measure.evaluate import open_model
+        from thresher.measure.view import render, survival
 
-    model, encoder, _ = open_model(folder, budget=at_budget)
-    encoder.encode([text], None if pair is None else [pair])
-    encoder.warn(encoder.truncated, encoder.seen)
-    _print(render(survival(model, encoder.tokenizer, text, pair, encoder.max_length)))
+        stage("loading the model")
+        model, encoder, _ = open_model(folder, budget=at_budget)
+        encoder.encode([text], None if pair is None else [pair])
+        encoder.warn(encoder.truncated, encoder.seen)
+        view = render(survival(model, encoder.tokenizer, text, pair, encoder.max_length))
+    _print(view)
 
 
 @_command
@@ -505,25 +558,44 @@ def demo(
     """Fine-tune and prune a real encoder, on the docstrings of this very Python."""
     from thresher.demo import run
 
-    run(out, seed, _print)
+    run(out, seed, _print, _stages)
 
 
 @contextmanager
-def _stages() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """Progress bars, one for each part of a job: called with its name and its length."""
-    from thresher.measure.progress import progress_bar
-
-    with progress_bar() as bar:
-
-        def stage(name: str, total: int) -> Callable[[int], None]:
-            task = bar.add_task(name, total=total, note="")
-            return lambda done: bar.advance(task, done)
-
+def _stages() -> Iterator[Stages]:
+    """What a command does while it works: first it imports, which takes seconds."""
+    with stages() as stage:
+        stage("starting")
         yield stage
 
 
 def _columns(text: str) -> list[str]:
+    """``"a, b"`` to a list."""
     return [column.strip() for column in text.split(",") if column.strip()]
+
+
+def _pairs(given: list[str] | None) -> dict[str, str]:
+    """``["0=neg,1=pos"]``, ``["0=neg", "1=pos"]`` and the name of a JSON file that holds as much."""
+    import json
+
+    pairs: dict[str, str] = {}
+    for item in given or ():
+        if item.endswith(".json"):
+            try:
+                pairs |= {str(key): str(value) for key, value in json.loads(Path(item).read_text()).items()}
+            except (OSError, ValueError, AttributeError) as error:
+                raise UserError(
+                    f'--label-map {item}: no JSON object of labels and classes, as {{"0": "neg"}} '
+                    f"({one_line(error)})."
+                ) from error
+            continue
+        parts = item.split(",") if all("=" in part for part in item.split(",")) else [item]
+        for part in parts:
+            label, equals, name = part.partition("=")
+            if not (equals and label.strip() and name.strip()):
+                raise UserError(f"--label-map {item}: write FROM=TO, as 1=pos.")
+            pairs[label.strip()] = name.strip()
+    return pairs
 
 
 def _points(given: str) -> float:
@@ -572,12 +644,14 @@ def _options(given: list[str]) -> dict[str, Any]:
     return options
 
 
-def _print(renderable: Any) -> None:
-    console.print(renderable)
+def _print(renderable: Any, width: int | None = None) -> None:
+    with _printing():
+        console.print(renderable, width=width)
 
 
 def _say(line: str) -> None:
-    console.print(line, highlight=False, soft_wrap=True)
+    with _printing():
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _wrote(folder: Path) -> None:
@@ -586,4 +660,15 @@ def _wrote(folder: Path) -> None:
 
 def main() -> None:
     """Entry point."""
-    app()
+    try:
+        try:
+            app()
+        finally:
+            with _printing():
+                pass
+    except OSError as error:  # a command sees to its own: this is of printing
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again at its end
+        if error.errno == errno.EPIPE:  # as where `head` has read enough
+            sys.exit(1)
+        what = f"What is printed could not be written ({one_line(error)}). Free space, or send it elsewhere."
+        sys.exit(_ends("Error:", "red", what, 2).exit_code)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from thresher.errors import UserError
 
-VERSION = 2
+VERSION = 3  # until 2, the pruner's tensors lay among the model's
 
 
 @dataclass
@@ -41,12 +42,17 @@ class PruningConfig:
     offset: list[float] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.options, dict):
+            raise UserError(f"options are {self.options!r}; they are a dict of the pruner's own.")
         if self.prefix < 1:
             raise UserError(
                 f"prefix is {self.prefix}; at least the first token of a sequence must stay: 1 or more."
             )
         if self.suffix is not None and self.suffix < 0:
             raise UserError(f"suffix is {self.suffix}; it is a number of tokens: 0 or more.")
+        for number in self.offset or ():
+            if not math.isfinite(number):
+                raise UserError(f"offset holds {number}; what is added to logits must be finite.")
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -66,15 +72,30 @@ class PruningConfig:
         UserError
             If it was written by another version of the layout.
         """
-        version = block.get("version")
+        version = version_of(block)
         if version == 1:  # thresholds were on attention received alone
             old = {"score": "attention"} if block["pruner"] == "threshold" else {}
             options = {name: value for name, value in block["options"].items() if name != "rungs"}
             block = {"suffix": 0} | block | {"options": old | options}
-        elif version != VERSION:
-            newer = isinstance(version, int) and version > VERSION
-            raise UserError(
-                f"The model's token_pruning block has version {version}; this Thresher reads "
-                f"version {VERSION}. " + ("Upgrade Thresher." if newer else "Prune the model again.")
-            )
-        return cls(**{f.name: block[f.name] for f in fields(cls) if f.name in block})
+        try:
+            return cls(**{f.name: block[f.name] for f in fields(cls) if f.name in block})
+        except TypeError as error:
+            raise UserError(f"The token_pruning block of config.json is damaged ({error}).") from error
+
+
+def version_of(block: dict[str, Any]) -> int:
+    """Version of the layout that a block, and the folder around it, was written in.
+
+    Raises
+    ------
+    UserError
+        If this Thresher does not read that version.
+    """
+    version = block.get("version") if isinstance(block, dict) else None
+    if isinstance(version, int) and 1 <= version <= VERSION:
+        return version
+    newer = isinstance(version, int) and version > VERSION
+    raise UserError(
+        f"The model's token_pruning block has version {version}; this Thresher reads "
+        f"versions 1 to {VERSION}. " + ("Upgrade Thresher." if newer else "Prune the model again.")
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,8 +16,10 @@ from thresher.data import RowWriter, iter_rows
 from thresher.demo_corpus import docstrings, split
 from thresher.errors import UserError
 from thresher.measure.evaluate import evaluate, open_model
+from thresher.measure.progress import Stages
 from thresher.measure.report import write_json
 from thresher.measure.view import render, survival
+from thresher.measure.wording import literal, rate_text
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training.recipes import finetune, prune
 
@@ -34,11 +37,13 @@ def encoder_folder() -> Path:
     """
     spec = find_spec(ENCODER)
     if spec is None or spec.origin is None:
-        raise UserError("The demo's encoder is not installed: pip install 'thresher[demo]'.")
+        raise UserError("The demo's encoder is not installed: pip install '.[demo]'.")
     return Path(spec.origin).parent / "model"
 
 
-def run(out: Path, seed: int, show: Callable[[Any], None]) -> None:
+def run(
+    out: Path, seed: int, show: Callable[[Any], None], working: Callable[[], AbstractContextManager[Stages]]
+) -> None:
     """Fine-tune, prune, evaluate and show.
 
     Parameters
@@ -48,6 +53,8 @@ def run(out: Path, seed: int, show: Callable[[Any], None]) -> None:
     seed : int
     show : callable
         Prints a rich renderable.
+    working : callable
+        Gives a context in which stages are shown; nothing is printed in it.
 
     Raises
     ------
@@ -56,8 +63,10 @@ def run(out: Path, seed: int, show: Callable[[Any], None]) -> None:
     """
     encoder = encoder_folder()
     show(
-        "Encoder: all-MiniLM-L6-v2. Texts: this Python's docstrings; labels: their packages. "
-        f"Writing to {out}."
+        literal(
+            "Encoder: all-MiniLM-L6-v2. Texts: this Python's docstrings; labels: their packages. "
+            f"Writing to {out}."
+        )
     )
     files = {"train": out / "train.jsonl", "held_out": out / "held_out.jsonl"}
     for file, part in zip(files.values(), split(docstrings()), strict=True):
@@ -68,23 +77,29 @@ def run(out: Path, seed: int, show: Callable[[Any], None]) -> None:
     common = TrainingSettings(seed=seed, learning_rate=2e-4, evaluations=2)
     base, pruned = out / "base", out / "pruned"
     if (base / "report.json").exists():
-        show(f"1. The fine-tuned base is there already: {base}")
+        show(literal(f"1. The fine-tuned base is there already: {base}"))
     else:
         show("1. Fine-tuning the base")
         settings = replace(common, soft_epochs=0.0, hard_epochs=3.0)
-        finetune(Job(str(encoder), data, base, settings, MAX_LENGTH).go_on())
+        with working() as stage:
+            finetune(Job(str(encoder), data, base, settings, MAX_LENGTH).go_on(), stage=stage)
     show("2. Pruning it to under half of its FLOPs")
     settings = replace(common, soft_epochs=1.0, hard_epochs=1.0, budget=0.45)
-    prune(Job(str(base), data, pruned, settings, MAX_LENGTH).go_on(), PruningConfig("threshold"))
+    with working() as stage:
+        prune(Job(str(base), data, pruned, settings, MAX_LENGTH).go_on(), PruningConfig("threshold"), stage)
     show("3. Measuring")
-    report = evaluate(str(pruned), str(files["held_out"]), ["text"], "label")
+    with working() as stage:
+        report = evaluate(str(pruned), str(files["held_out"]), ["text"], "label", stage=stage)
     file = write_json(report, pruned / "evaluation.json")
     quality, speed = report["quality"], report["speed"]
     table = Table(title=f"Which package is a docstring from? {report['data']['texts']} held-out texts")
     for column in ("model", "accuracy", "FLOPs ratio", "texts/s"):
         table.add_column(column, justify="left" if column == "model" else "right")
-    fast = {name: f"{speed[name]['texts_per_second']:.0f}" for name in ("transformers", "thresher")}
+    fast = {
+        name: rate_text(speed[name]["texts_per_second"]) for name in ("transformers", "packed", "thresher")
+    }
     table.add_row("base, by transformers", f"{quality['base']['accuracy']:.1f}", "1.00", fast["transformers"])
+    table.add_row("dense, packed by thresher", "", "1.00", fast["packed"])
     table.add_row(
         "pruned, by thresher",
         f"{quality['pruned']['accuracy']:.1f}",
@@ -101,4 +116,4 @@ def run(out: Path, seed: int, show: Callable[[Any], None]) -> None:
     )
     show("What is left of a docstring:")
     show(render(survival(model, encode.tokenizer, example, max_length=encode.max_length)))
-    show(f"Report: {file}\nFigures: {pruned / 'training.png'}, {pruned / 'kept.png'}")
+    show(literal(f"Report: {file}\nFigures: {pruned / 'training.png'}, {pruned / 'kept.png'}"))

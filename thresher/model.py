@@ -15,12 +15,15 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from thresher import store
+from thresher import state, store
 from thresher.attention import attend
 from thresher.config import PruningConfig
+from thresher.conventions import Conventions, refuse_inputs, refuse_tracing
+from thresher.distributed import take_part
 from thresher.engines import Engine, Heads, TorchEngine, make_engine
 from thresher.errors import UserError
 from thresher.families import family_of
+from thresher.locate import ASKING
 from thresher.packed import PackedBatch
 from thresher.pruners import Decision, all_options, make_pruner
 from thresher.trace import Step, Trace
@@ -44,8 +47,11 @@ def prune(model: PreTrainedModel, config: PruningConfig | None = None) -> Pruned
     return PrunedModel(model, config or PruningConfig())
 
 
-class PrunedModel(nn.Module):
+class PrunedModel(Conventions):
     """Has the calling convention of the transformers model that it holds.
+
+    Under torch.compile it runs as without: how many tokens stay depends on the data, so that there is little
+    to compile as a whole.
 
     Parameters
     ----------
@@ -86,23 +92,7 @@ class PrunedModel(nn.Module):
         self._dropout = True
         self.precision: str | None = None  # None: as the model came, to train or to run
 
-    # What pipelines and Trainer ask of a model -----------------------------------------------
-
-    @property
-    def config(self) -> PreTrainedConfig:
-        """The transformers config of the model inside."""
-        return self.model.config
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.model.dtype
-
-    def can_generate(self) -> bool:
-        return False
+    # Modes -----------------------------------------------------------------------------------
 
     def for_inference(self, precision: str = "fp32", engine: str = "torch") -> Self:
         """Make ready to run, and only to run: weights are converted and layers replaced in place, so that the
@@ -175,8 +165,14 @@ class PrunedModel(nn.Module):
         """
         self.pruner.set_budget(budget)
 
+    def __getstate__(self) -> dict[str, Any]:
+        if not isinstance(self.engine, TorchEngine):
+            raise UserError("Only a model that PyTorch runs can be copied or pickled; load the folder again.")
+        return self.__dict__.copy()
+
     # The loop --------------------------------------------------------------------------------
 
+    @torch.compiler.disable(reason="How many tokens a PrunedModel keeps depends on the data.")
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -185,6 +181,7 @@ class PrunedModel(nn.Module):
         labels: Tensor | None = None,
         output_hidden_states: bool = False,
         return_dict: bool | None = None,
+        **others: Any,
     ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
         """Classify or score a padded batch.
 
@@ -208,10 +205,12 @@ class PrunedModel(nn.Module):
         Raises
         ------
         UserError
-            For a mask with holes, a row without tokens, or a sequence longer than the model allows.
+            For a mask with holes, a row without tokens, a sequence longer than the model allows, or another
+            input than these.
         """
-        if input_ids is None:
-            raise UserError("PrunedModel needs input_ids, as the tokenizer makes them.")
+        refuse_tracing()
+        refuse_inputs(input_ids, others)
+        assert input_ids is not None
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         packed, *values = PackedBatch.from_padded(mask, input_ids, types)
@@ -274,7 +273,7 @@ class PrunedModel(nn.Module):
                 log_weight = None if log_weight is None else log_weight[keep]
             trace.steps.append(Step(entry, packed, keep, log_weight_in, log_weight_out))
             gate = log_gate.exp() if log_gate is not None and not exact else None
-            hidden, heads = self.engine.stage(
+            hidden, heads = self._checkpointed(layer, self.engine.stage)(
                 layer,
                 hidden,
                 packed.with_spare(context),
@@ -287,6 +286,8 @@ class PrunedModel(nn.Module):
         logits = family.logits(hidden[: packed.tokens], packed, weight)
         if self.pruning.offset is not None and not self._dense:
             logits = logits + logits.new_tensor(self.pruning.offset)
+        if self.training:
+            logits = take_part(logits, self.pruner, self.pruner.learning)
         return logits, trace
 
     def _decider(
@@ -315,53 +316,93 @@ class PrunedModel(nn.Module):
 
     # Save and load ---------------------------------------------------------------------------
 
-    def save_pretrained(self, path: str | Path) -> None:
+    def save_pretrained(
+        self,
+        path: str | Path,
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        **options: Any,
+    ) -> None:
         """Write a folder that `from_pretrained` opens pruned, and stock transformers opens dense.
 
         Parameters
         ----------
         path : str or Path
             Created if need be. The tokenizer is saved beside by ``tokenizer.save_pretrained(path)``.
+        is_main_process : bool
+            False writes nothing: for all but one of several processes that train.
+        state_dict : dict, optional
+            In place of ``self.state_dict()``, where another process holds the weights.
+        **options
+            ``max_shard_size`` or ``save_function`` of transformers' ``save_pretrained``.
 
         Raises
         ------
         UserError
-            If `for_inference` has converted the weights.
+            If `for_inference` has converted the weights, or for another option.
         """
-        if self.precision is not None:
+        if (obstacle := self._obstacle()) is not None:
+            raise UserError(obstacle)
+        if options.pop("safe_serialization", True) is False:
+            raise UserError("A pruned model is saved as safetensors alone; leave out safe_serialization.")
+        if unknown := sorted(set(options) - {"max_shard_size", "save_function"}):
             raise UserError(
-                "This model was made ready for inference; load it again without a precision to save it."
+                f"PrunedModel.save_pretrained takes no '{unknown[0]}'. To upload what it wrote, "
+                "call model.push_to_hub(name)."
             )
-        pruning = replace(self.pruning, options=all_options(self.pruning))
-        block = pruning.to_dict() | {"metadata": self.metadata}
-        store.save(self.model, self.pruner.state_dict(), block, path)
+        if not is_main_process:
+            return
+        pruner = self.pruner.state_dict()
+        if state_dict is not None:
+            options["state_dict"], pruner = state.parts(state_dict)
+        store.save(self.model, pruner, self._block(), path, **options)
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, precision: str | None = None, engine: str | None = None
+        cls, path: str | Path, precision: str | None = None, engine: str | None = None, **hub: Any
     ) -> Self:
-        """Open a folder, or a hub repository, that `save_pretrained` wrote.
+        """Open a folder, or a hub repository, that `save_pretrained` wrote, or Trainer of such a model.
 
         Parameters
         ----------
         path : str or Path
         precision, engine : str, optional
             As of `for_inference`. With neither, the model can be trained and saved.
+        **hub
+            How the hub is asked: ``revision``, ``token``, ``cache_dir``, ``subfolder``, ``local_files_only``
+            or ``force_download``, as of transformers.
 
         Raises
         ------
         UserError
             If there is no such folder, it holds no pruned model, or another version wrote it.
         """
-        model, state, block = store.load(path)
+        if unknown := sorted(set(hub) - set(ASKING)):
+            raise UserError(
+                f"PrunedModel.from_pretrained takes no '{unknown[0]}': choose a precision "
+                "(fp32, bf16, int8), or open the model and move it: model.to(device or dtype)."
+            )
+        model, tensors, block = store.load(path, **hub)
         pruned = cls(model, PruningConfig.from_dict(block), block.get("metadata"))
-        if missing := sorted(set(pruned.pruner.state_dict()) - set(state)):
-            name = f"{store.PREFIX}.{missing[0]}"
-            raise UserError(f"{path} is incomplete: '{name}' is missing. Copy or prune it again.")
-        pruned.pruner.load_state_dict(state)
+        store.check_state(path, tensors, pruned.pruner.state_dict())
+        pruned.pruner.load_state_dict(tensors)
         if precision is None and engine is None:
             return pruned.eval()
         return pruned.for_inference(precision or "fp32", engine or "torch")
+
+    def _block(self) -> dict[str, Any]:
+        """What the folder says of the pruning, as JSON values."""
+        pruning = replace(self.pruning, options=all_options(self.pruning))
+        return pruning.to_dict() | {"metadata": self.metadata}
+
+    def _obstacle(self) -> str | None:
+        """Why the model cannot be saved, if it cannot."""
+        if self.precision is not None:
+            return "This model was made ready for inference; load it again without a precision to save it."
+        adapted = any(hasattr(module, "base_layer") for module in self.model.modules())
+        if adapted or hasattr(self.model, "get_base_model"):
+            return "An adapter cannot be saved pruned: merge it first (merge_and_unload() of the PeftModel)."
+        return None
 
 
 class _PipelineEntry(PreTrainedConfig):

@@ -1,4 +1,4 @@
-"""The folder of a pruned model: a transformers folder with a block in config.json and a few tensors more."""
+"""The folder of a pruned model: a transformers folder with a block in config.json, and a small file."""
 
 from __future__ import annotations
 
@@ -8,39 +8,62 @@ from typing import Any
 
 import transformers
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
-from thresher.errors import UserError, first_line
+from thresher import state
+from thresher.config import version_of
+from thresher.errors import UserError, first_line, one_line
+from thresher.folders import check_config, check_weights, foreign_weights, refuse_adapter
+from thresher.locate import locate, near
 
 BLOCK = PREFIX = "token_pruning"
+FILE = f"{BLOCK}.safetensors"  # the pruner's tensors; stock transformers does not look for it
+OWN_FILE = 3  # version from which they lie there; before, they lay among the model's, under PREFIX
 
 
 def save(
-    model: PreTrainedModel, pruner_state: dict[str, Tensor], block: dict[str, Any], path: str | Path
+    model: PreTrainedModel,
+    pruner_state: dict[str, Tensor],
+    block: dict[str, Any],
+    path: str | Path,
+    **options: Any,
 ) -> None:
-    """Write `model` with the pruner's tensors beside its own, and `block` in its config."""
-    if hasattr(model, "get_base_model"):
-        raise UserError("An adapter cannot be saved pruned: merge it first (model.merge_and_unload()).")
-    named = {f"{PREFIX}.{name}": tensor.detach().cpu() for name, tensor in pruner_state.items()}
+    """Write `model` with `block` in its config, and the pruner's tensors to a file beside it.
+
+    `options` are those of transformers' ``save_pretrained``.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        raise UserError(f"'{path}' is a file; give the name of a folder to save to.")
     setattr(model.config, BLOCK, block)
     try:
-        model.save_pretrained(path, state_dict=model.state_dict() | named)
+        model.save_pretrained(path, **options)
     finally:
         delattr(model.config, BLOCK)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in pruner_state.items()}
+    save_file(tensors, path / FILE, metadata={"format": "pt"})
 
 
-def load(path: str | Path) -> tuple[PreTrainedModel, dict[str, Tensor], dict[str, Any]]:
+def load(path: str | Path, **hub: Any) -> tuple[PreTrainedModel, dict[str, Tensor], dict[str, Any]]:
     """Read the dense model, the pruner's tensors and the block.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder or hub name; or a folder or checkpoint that transformers' Trainer saved.
+    **hub
+        Options of `thresher.locate.ASKING`.
 
     Raises
     ------
     UserError
         If nothing is there, or it holds no pruned model, or not all of it.
     """
-    config = load_config(path)
+    where = locate(path, **hub)
+    config = load_config(where, **hub)
     block = getattr(config, BLOCK, None)
     if block is None:
         raise UserError(
@@ -48,52 +71,120 @@ def load(path: str | Path) -> tuple[PreTrainedModel, dict[str, Tensor], dict[str
             "Run `thresher prune`."
         )
     delattr(config, BLOCK)
-    tensors: dict[str, Tensor] = {}
-    for file in _weight_files(path):
-        # Copies: what lies in the file is not aligned, and BLAS then rounds otherwise than before saving;
-        # nor may a folder that is written again change a model in use.
-        try:
-            tensors |= {name: tensor.clone() for name, tensor in load_file(file).items()}
-        except SafetensorError as error:
-            raise UserError(f"{file} is damaged ({first_line(error)}). Copy or prune it again.") from error
-    state = {
-        name.removeprefix(f"{PREFIX}."): tensors.pop(name)
-        for name in list(tensors)
-        if name.startswith(f"{PREFIX}.")
-    }
-    # Weights are handed over, so that transformers does not report the pruner's as unexpected.
-    kind = getattr(transformers, config.architectures[0])
-    model, report = kind.from_pretrained(None, config=config, state_dict=tensors, output_loading_info=True)
-    if missing := sorted(report["missing_keys"]):
-        raise UserError(f"{path} is incomplete: '{missing[0]}' is missing. Copy or prune it again.")
-    return model, state, block
+    version = version_of(block)
+    if (file := state.trained_weights(where, hub.get("subfolder"))) is not None:
+        tensors, own = state.parts(_read(file))
+    else:
+        tensors = {}
+        for shard in _weight_files(where, **hub):
+            tensors |= _read(shard)
+        own = {name: tensors.pop(name) for name in list(tensors) if name.startswith(f"{PREFIX}.")}
+        own = {name.removeprefix(f"{PREFIX}."): tensor for name, tensor in own.items()}
+        if version >= OWN_FILE:
+            own = _read(_own_file(where, **hub))
+    return _assembled(path, config, tensors), own, block
 
 
-def load_config(path: str | Path) -> Any:
+def check_state(path: str | Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Refuse the tensors of a pruner that are not all there, of another shape, or not finite.
+
+    Raises
+    ------
+    UserError
+        With the tensor's name.
+    """
+    again = "Copy or prune it again."
+    if missing := sorted(set(wanted) - set(found)):
+        raise UserError(f"{path} is incomplete: '{PREFIX}.{missing[0]}' is missing. {again}")
+    if unknown := sorted(set(found) - set(wanted)):
+        raise UserError(f"{path} holds a '{PREFIX}.{unknown[0]}' that its pruner does not know. {again}")
+    for name, tensor in found.items():
+        if tensor.shape != wanted[name].shape:
+            shapes = f"{list(tensor.shape)} in place of {list(wanted[name].shape)}"
+            raise UserError(f"{path} is damaged: '{PREFIX}.{name}' has the shape {shapes}. {again}")
+        if not tensor.isfinite().all():  # a threshold that is NaN drops every token, and says nothing
+            raise UserError(f"{path} is damaged: '{PREFIX}.{name}' holds NaN or infinity. {again}")
+
+
+def load_config(path: str | Path, **hub: Any) -> Any:
     """The transformers config of a folder or hub name.
 
     Raises
     ------
     UserError
-        If there is none, or transformers does not know its architecture.
+        If there is none, transformers does not know its architecture, or what lies there is no whole model
+        of full precision: an adapter, a quantised model, a file for another library.
     """
+    where = locate(path, **hub)
+    if (file := state.trained_weights(where, hub.get("subfolder"))) is not None:
+        config, block = state.description(file)
+        setattr(config, BLOCK, block)
+        return config
     try:
-        return AutoConfig.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        what = f"No model could be opened at '{path}'"
-        if isinstance(error, OSError) and not Path(path).is_dir():
-            what = f"There is no folder '{path}', and from the Hugging Face hub it could not be had"
-        raise UserError(f"{what}: {first_line(error)}") from error
+        refuse_adapter(where, **hub)
+        check_config(where, **hub)
+        config = AutoConfig.from_pretrained(where, **hub)
+    except UserError:
+        raise
+    except Exception as error:  # what is wrong with a value in a config may be found anywhere
+        offer = "" if Path(where).is_dir() else near(where)
+        said = first_line(error)
+        said = one_line(error) if said.endswith(":") else said
+        raise UserError(f"No model could be opened at '{path}': {said}{offer}") from error
+    if (layers := getattr(config, "num_hidden_layers", 1)) < 1:
+        raise UserError(f"The config of '{path}' says num_hidden_layers {layers}; a model needs 1 or more.")
+    return config
 
 
-def _weight_files(path: str | Path) -> list[str]:
-    """One safetensors file, or the shards that the index names."""
-    index = cached_file(str(path), SAFE_WEIGHTS_INDEX_NAME, _raise_exceptions_for_missing_entries=False)
+def _assembled(path: str | Path, config: Any, tensors: dict[str, Tensor]) -> PreTrainedModel:
+    kind = getattr(transformers, (config.architectures or [""])[0], None)
+    if kind is None:
+        raise UserError(
+            f"The config of '{path}' names no class of transformers as its architecture "
+            f"('architectures' is {config.architectures}). Copy or prune it again."
+        )
+    # Weights are handed over, so that transformers does not report those of old folders as unexpected.
+    model, report = kind.from_pretrained(None, config=config, state_dict=tensors, output_loading_info=True)
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(f"{path} is incomplete: '{missing[0]}' is missing. Copy or prune it again.")
+    check_weights(model, path)
+    return model
+
+
+def _read(file: str | Path) -> dict[str, Tensor]:
+    """Copies: what lies in the file is not aligned, and BLAS then rounds otherwise than before saving; nor
+    may a folder that is written again change a model in use."""
+    try:
+        return {name: tensor.clone() for name, tensor in load_file(file).items()}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is damaged ({first_line(error)}). Copy or prune it again.") from error
+
+
+def _own_file(where: str, **hub: Any) -> str:
+    file = cached_file(where, FILE, _raise_exceptions_for_missing_entries=False, **hub)
+    if file is None:
+        raise UserError(
+            f"{where} is incomplete: '{FILE}' is missing, which holds what the pruner learned. "
+            "Copy the whole folder, or prune the model again."
+        )
+    return file
+
+
+def _weight_files(where: str, **hub: Any) -> list[str]:
+    """One safetensors file, or else the shards that the index names: transformers leaves the index of shards
+    where it writes one file over them."""
+    optional = {"_raise_exceptions_for_missing_entries": False}
+    if (single := cached_file(where, SAFE_WEIGHTS_NAME, **hub, **optional)) is not None:
+        return [single]
+    index = cached_file(where, SAFE_WEIGHTS_INDEX_NAME, **hub, **optional)
     if index is None:
-        names = {SAFE_WEIGHTS_NAME}
-    else:
-        names = set(json.loads(Path(index).read_text())["weight_map"].values())
+        why = foreign_weights(where) or f"{SAFE_WEIGHTS_NAME} is missing. Copy or prune it again."
+        raise UserError(f"{where} has no safetensors weights: {why}")
     try:
-        return [str(cached_file(str(path), name)) for name in sorted(names)]
+        names = set(json.loads(Path(index).read_text())["weight_map"].values())
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{index} is damaged ({first_line(error)}). Copy it again.") from error
+    try:
+        return [str(cached_file(where, name, **hub)) for name in sorted(names)]
     except OSError as error:
-        raise UserError(f"{path} has no safetensors weights: {first_line(error)}") from error
+        raise UserError(f"{where} is incomplete: {first_line(error)}") from error

@@ -13,27 +13,95 @@ from transformers import AutoTokenizer
 
 from thresher.batches import token_batches
 from thresher.errors import UserError, first_line
+from thresher.families.base import Family
+from thresher.locate import locate
 
 log = logging.getLogger(__name__)
 
 LOOK = 50  # texts, for the mean length
+UNHEARD = "\u2603 \U000e0100\u0f3a"  # characters that few vocabularies have
 
 
-def load_tokenizer(path: str | Path) -> Any:
-    """The tokenizer of a folder or hub repository.
+def load_tokenizer(path: str | Path, family: Family | None = None) -> Any:
+    """The tokenizer of a folder or hub repository, checked against its model's family, if that is given.
 
     Raises
     ------
     UserError
-        If there is none: transformers would make up one that knows no words.
+        If there is none: transformers would make up one that knows no words. If it gives ids that the model
+        has no embedding for, or has no token for what it does not know or to pad with.
     """
+    where = locate(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, ImportError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(where)
+    except Exception as error:  # of many kinds, of two libraries
         raise UserError(f"No tokenizer could be opened at '{path}': {first_line(error)}") from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise UserError(f"'{path}' has no tokenizer. Save it there too: tokenizer.save_pretrained('{path}').")
+    if family is not None:
+        _check_unknown(tokenizer, path)
+        _check_ids(tokenizer, family, path)
+        _check_ends(tokenizer, family, path)
     return tokenizer
+
+
+def special_ends(tokenizer: Any) -> tuple[int, int]:
+    """How many tokens a tokenizer adds before a text ([CLS]) and after it ([SEP])."""
+    whole = tokenizer("a")["input_ids"]
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    starts = range(len(whole) - len(bare) + 1)
+    first = next((start for start in starts if whole[start : start + len(bare)] == bare), 0)
+    return first, len(whole) - len(bare) - first
+
+
+def _check_unknown(tokenizer: Any, path: str | Path) -> None:
+    """Refuse a tokenizer that fails on some texts, or in padding."""
+    try:
+        unknown = None in tokenizer(UNHEARD)["input_ids"]
+    except Exception:  # of the tokenizers library, which has no class for it
+        unknown = True
+    if unknown:
+        raise UserError(
+            f"The tokenizer of '{path}' has no token for words that it does not know, and fails on them: "
+            "give it one (unk_token) that is in its vocabulary."
+        )
+    if tokenizer.pad_token_id is None:  # whatever it is, it is packed away
+        if not tokenizer.all_special_tokens:
+            raise UserError(f"The tokenizer of '{path}' has no token to pad with: give it one (pad_token).")
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.all_special_tokens[0]
+
+
+def _check_ids(tokenizer: Any, family: Family, path: str | Path) -> None:
+    """Refuse ids beyond the rows of the model's embeddings, of tokens and of segments."""
+    most = 1 + max(tokenizer.get_vocab().values())
+    if most > family.vocabulary:
+        raise UserError(
+            f"The tokenizer of '{path}' has {most} tokens, but the model's embedding has {family.vocabulary} "
+            "rows: they do not belong together. Save the tokenizer that the model was trained with beside "
+            "it, or call model.resize_token_embeddings(len(tokenizer)) before training."
+        )
+    types = tokenizer("a", "b").get("token_type_ids", [0])
+    if family.segments is not None and max(types) >= family.segments:
+        raise UserError(
+            f"The tokenizer of '{path}' tells {1 + max(types)} segments apart, but the model knows "
+            f"{family.segments}: they do not belong together. Save the tokenizer that the model was trained "
+            "with."
+        )
+
+
+def _check_ends(tokenizer: Any, family: Family, path: str | Path) -> None:
+    """Say what a tokenizer does not add around a text."""
+    before, after = special_ends(tokenizer)
+    first = "no [CLS] before" if family.pools_prefix and not before else ""
+    last = "" if after else "no [SEP] after"
+    if first or last:
+        log.warning(
+            "The tokenizer of '%s' adds %s a text.%s If the model was not trained so, save the tokenizer "
+            "that it was trained with.",
+            path,
+            " and ".join(filter(None, (first, last))),
+            " The model's head reads the first word instead." if first else "",
+        )
 
 
 class TextEncoder:
@@ -59,9 +127,13 @@ class TextEncoder:
                 f"--max-length {max_length} leaves no room: this tokenizer adds {own} tokens of its own."
             )
         self.truncated = self.seen = 0
+        special = [tokenizer.cls_token_id, tokenizer.bos_token_id, tokenizer.sep_token_id]
+        special += [tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id]
+        self.stand_in: int = next((id_ for id_ in special if id_ is not None), 0)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, list[list[int]]]:
-        """Token ids of each text, not padded, with what else the tokenizer gives (token types)."""
+        """Token ids of each text, not padded, with what else the tokenizer gives (token types). Where the
+        tokenizer adds no token of its own, an empty text has one that says nothing."""
         encoded = self.tokenizer(
             list(texts),
             None if pairs is None else list(pairs),
@@ -75,7 +147,12 @@ class TextEncoder:
             cut = sum(len(ids) >= self.max_length for ids in encoded["input_ids"])
         self.truncated += cut
         self.seen += len(texts)
-        return dict(encoded)
+        columns = dict(encoded)
+        for row, ids in enumerate(columns["input_ids"]):
+            if not ids:
+                for name, values in columns.items():
+                    values[row] = [self.stand_in if name == "input_ids" else 0]
+        return columns
 
     def encode_columns(self, examples: datasets.Dataset) -> dict[str, list[list[int]]]:
         """As `encode`, of the columns ``text`` (and ``text_pair``)."""

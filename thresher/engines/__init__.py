@@ -36,7 +36,7 @@ def check_engine(name: str, precision: str) -> None:
     """
     check_names(name, precision)
     if lacks(name, precision):
-        raise UserError(f"Engine '{name}' is not installed: pip install 'thresher[{name}]'.")
+        raise UserError(f"Engine '{name}' is not installed: pip install '.[{name}]'.")
 
 
 def make_engine(name: str, family: Family, precision: str) -> Engine:

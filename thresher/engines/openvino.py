@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
+import rich
 import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
@@ -117,9 +118,14 @@ def quantized(model: ov.Model, samples: Sequence[Any]) -> ov.Model:
     import nncf
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    return nncf.quantize(
-        model, nncf.Dataset(samples), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(samples)
-    )
+    console = rich.get_console()  # NNCF has no switch for its bars, which go there; ours are on another
+    before, console.quiet = console.quiet, True
+    try:
+        return nncf.quantize(
+            model, nncf.Dataset(samples), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(samples)
+        )
+    finally:
+        console.quiet = before
 
 
 class _Traced(nn.Module):

@@ -130,6 +130,16 @@ class Family(ABC):
         """
 
     @property
+    def vocabulary(self) -> int:
+        """Rows of the token embedding: ids are below."""
+        return self.model.get_input_embeddings().num_embeddings
+
+    @property
+    def segments(self) -> int | None:
+        """Rows of the embedding of token types; None where token types are not read."""
+        return None
+
+    @property
     def pools_prefix(self) -> bool:
         """True if the head reads the first token alone, so that no other is needed at the end."""
         return True

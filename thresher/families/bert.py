@@ -32,6 +32,10 @@ class Bert(Family):
     def max_length(self) -> int:
         return self.config.max_position_embeddings - self.position_offset
 
+    @property
+    def segments(self) -> int:
+        return self.encoder.embeddings.token_type_embeddings.num_embeddings
+
     def layer(self, index: int) -> Any:
         return self.encoder.encoder.layer[index]
 

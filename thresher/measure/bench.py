@@ -5,13 +5,12 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from thresher import native
@@ -24,9 +23,13 @@ from thresher.measure.evaluate import open_model, text_columns
 from thresher.measure.memory import peak_memory
 from thresher.measure.predict import predict
 from thresher.measure.profile import matmul_rate, parts
-from thresher.measure.progress import silent
+from thresher.measure.progress import Stages, silent
+from thresher.measure.race import race, rates, ratios
 from thresher.measure.report import versions
-from thresher.measure.rivals import Runner, as_numpy
+from thresher.measure.rivals import Runner, Setup
+from thresher.text import TextEncoder
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}  # whose peak rate is measured
 
 
 @torch.inference_mode()
@@ -45,7 +48,8 @@ def bench(
     repeats: int = 5,
     memory: bool = True,
     profile: bool = False,
-    stage: Callable[[str, int], Callable[[int], None]] | None = None,
+    label_map: dict[str, str] | None = None,
+    stage: Stages = silent,
 ) -> dict[str, Any]:
     """Time a pruned model and its rivals, in turn, on the same texts.
 
@@ -71,8 +75,10 @@ def bench(
         Measure peak memory, in a fresh process for each contender.
     profile : bool
         Split the time of our own engines into kinds of work.
-    stage : callable, optional
-        As of `thresher.measure.evaluate.evaluate`.
+    label_map : dict of str to str, optional
+        The class that a label of the file stands for, where it is called otherwise.
+    stage : Stages
+        Shows what is done.
 
     Returns
     -------
@@ -86,53 +92,50 @@ def bench(
             check_names(engine, precision)
     if min(batch, texts, repeats) < 1:
         raise UserError("Texts, batch size and repeats must be 1 or more.")
-    begin = stage or silent
+    stage("loading the model")
     model, encoder, task = open_model(folder, max_length, budget)
     columns = text_columns(model, text)
+    stage("reading texts")
     examples = load_examples(source, columns, label, split="test")
-    labels = None if label is None else np.array(task.encode_all(examples, source), dtype=object)
+    labels = None if label is None else task.reading(label_map).encode_all(examples, source)
     chosen = spread(len(examples), texts)
     with tempfile.TemporaryDirectory() as temporary:
         setup, work = prepare(folder, encoder, examples, chosen, batch, Path(temporary), budget)
-        entries, skipped = [], {}
-        wanted = contenders(precisions, engines)
-        advance = begin("loading", len(wanted))
-        runners: list[tuple[Contender, Runner]] = []
-        for contender in wanted:
-            name = f"{contender.name}, {contender.precision}"
-            if lacks := contender.lacks():
-                skipped[name] = f"{lacks} is not installed"
-            else:
-                try:
-                    run = load(contender, setup, encoder)
-                    run(work.batches(contender)[0][1])
-                    runners.append((contender, run))
-                except Exception as error:  # of others' converters, which know not every model
-                    skipped[name] = f"{type(error).__name__}: {first_line(error)}"
+        # What needs no contender comes first, so that nothing is left to do after Ctrl-C.
+        advance = stage("counting FLOPs", len(chosen))
+        ratio = predict(model.for_inference(), encoder, work.columns, advance=advance).flops_ratio
+        advance = stage("peak rate of this machine", len(DTYPES))
+        matmul_rates = {}
+        for name, dtype in DTYPES.items():
+            matmul_rates[name] = matmul_rate(dtype)
             advance(1)
-        seconds, logits = _race(runners, work, repeats, begin("timing", (repeats + 1) * len(runners)))
+        wanted = contenders(precisions, engines)
+        runners, skipped = _load(wanted, setup, encoder, work, stage("loading engines", len(wanted)))
+        order = [contender for contender, _ in runners]
+        seconds, logits = race(runners, work, repeats, stage("timing", (repeats + 1) * len(runners)))
         rounds = min((len(took) for took in seconds.values()), default=0)
         stopped = bool(runners) and rounds < repeats
-        memory, profile = memory and not stopped, profile and not stopped
-        advance = begin("memory", len(runners) if memory else 0)
-        for contender, run in runners:
-            entry = asdict(contender) | {"name": contender.name} | _figures(seconds[contender], work)
-            try:
-                if memory:
+        entries = [asdict(c) | {"name": c.name} | rates(seconds[c], work) for c in order]
+        if labels is not None:
+            for entry, contender in zip(entries, order, strict=True):
+                entry["quality"] = task.quality(logits[contender], [labels[i] for i in chosen])
+        try:
+            if memory and not stopped:
+                advance = stage("memory", len(order))
+                for entry, contender in zip(entries, order, strict=True):
                     entry["peak_mb"] = peak_memory(
                         contender, setup, source, columns, chosen, batch, encoder.max_length
                     )
                     advance(1)
-                if profile and contender.ours:
-                    entry["profile"] = parts(partial(work.run, contender, run))
-            except KeyboardInterrupt:
-                stopped, memory, profile = True, False, False
-            found = logits[contender]
-            if labels is not None:
-                entry["quality"] = task.quality(found, labels[chosen].tolist())
-            entries.append(entry)
-    ratio = predict(model.for_inference(), encoder, work.columns).flops_ratio
-    _ratios(entries, seconds, [contender for contender, _ in runners], ratio or 1.0)
+            if profile and not stopped:
+                advance = stage("profile", sum(contender.ours for contender in order))
+                for entry, (contender, run) in zip(entries, runners, strict=True):
+                    if contender.ours:
+                        entry["profile"] = parts(partial(work.run, contender, run))
+                        advance(1)
+        except KeyboardInterrupt:
+            stopped = True
+    ratios(entries, seconds, order, ratio or 1.0)
     return {
         "command": "bench",
         "model": str(folder),
@@ -149,9 +152,7 @@ def bench(
             "longest": int(work.lengths.max()),
         },
         "flops_ratio": ratio,
-        "matmul_rate": {
-            name: matmul_rate(dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
-        },
+        "matmul_rate": matmul_rates,
         "rows": entries,
         "skipped": skipped,
         "calibration": {"texts": len(setup.examples), "also_timed": setup.also_timed},
@@ -165,76 +166,25 @@ def bench(
     }
 
 
-def _race(
-    runners: list[tuple[Contender, Runner]], work: Texts, repeats: int, advance: Callable[[int], None]
-) -> tuple[dict[Contender, np.ndarray], dict[Contender, np.ndarray]]:
-    """Seconds ``[rounds, batches]`` of every contender, in turn after one uncounted round, and logits.
-
-    Ctrl-C ends it after the last whole round, if there was one.
-    """
-    seconds: dict[Contender, list[list[float]]] = {contender: [] for contender, _ in runners}
-    logits: dict[Contender, np.ndarray] = {}
-    try:
-        for round_ in range(repeats + 1):
-            for contender, run in runners:
-                took: list[float] = []
-                found: dict[int, np.ndarray] = {}
-                for index, rows in work.batches(contender):
-                    begin = time.perf_counter()
-                    out = run(rows)
-                    took.append(time.perf_counter() - begin)
-                    if not round_:
-                        found |= dict(zip(index, as_numpy(out), strict=True))
-                if round_:
-                    seconds[contender].append(took)
-                else:
-                    logits[contender] = np.stack([found[i] for i in range(len(found))])
-                advance(1)
-    except KeyboardInterrupt:
-        if not all(seconds.values()):
-            raise
-    whole = min((len(took) for took in seconds.values()), default=0)
-    return {contender: np.array(took[:whole]) for contender, took in seconds.items()}, logits
-
-
-def _figures(seconds: np.ndarray, work: Texts) -> dict[str, Any]:
-    """Rates over whole rounds, and latencies of single batches in milliseconds."""
-    rounds, n, tokens = seconds.sum(1), len(work.lengths), int(work.lengths.sum())
-    return {
-        "texts_per_second": n / float(np.median(rounds)),
-        "slowest": n / float(rounds.max()),
-        "fastest": n / float(rounds.min()),
-        "tokens_per_second": tokens / float(np.median(rounds)),
-        "p50_ms": 1000 * float(np.percentile(seconds, 50)),
-        "p95_ms": 1000 * float(np.percentile(seconds, 95)),
-    }
-
-
-def _ratios(
-    entries: list[dict[str, Any]],
-    seconds: dict[Contender, np.ndarray],
-    order: list[Contender],
-    flops_ratio: float,
-) -> None:
-    """How many times as fast as the fastest dense rival, of the same precision and of any: medians."""
-    rounds = {contender: took.sum(1) for contender, took in seconds.items()}
-    rivals = [contender for contender in order if not contender.ours]
-
-    def over(contender: Contender, some: list[Contender]) -> float | None:
-        if not some:
-            return None
-        best = min(some, key=lambda rival: float(np.median(rounds[rival])))
-        return float(np.median(rounds[best] / rounds[contender]))
-
-    for entry, contender in zip(entries, order, strict=True):
-        entry["times_same_precision"] = over(
-            contender, [rival for rival in rivals if rival.precision == contender.precision]
-        )
-        entry["times_any_precision"] = over(contender, rivals)
-        packed = replace(contender, kind="packed")
-        if contender.kind == "pruned" and packed in rounds:
-            # What became of the FLOPs that were saved: 1 is all of it.
-            entry["realised"] = float(np.median(rounds[packed] / rounds[contender])) * flops_ratio
+def _load(
+    wanted: list[Contender], setup: Setup, encoder: TextEncoder, work: Texts, advance: Callable[[int], None]
+) -> tuple[list[tuple[Contender, Runner]], dict[str, str]]:
+    """Contenders that have run a batch, and why each of the others was skipped."""
+    runners: list[tuple[Contender, Runner]] = []
+    skipped: dict[str, str] = {}
+    for contender in wanted:
+        name = f"{contender.name}, {contender.precision}"
+        if lacks := contender.lacks():
+            skipped[name] = f"not installed: {lacks} (pip install '.[{contender.extra}]')"
+        else:
+            try:
+                run = load(contender, setup, encoder)
+                run(work.batches(contender)[0][1])
+                runners.append((contender, run))
+            except Exception as error:  # of others' converters, which know not every model
+                skipped[name] = f"{type(error).__name__}: {first_line(error)}"
+        advance(1)
+    return runners, skipped
 
 
 def _versions() -> dict[str, str]:

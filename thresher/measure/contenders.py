@@ -50,8 +50,17 @@ class Contender:
         """The package that is missing for it, if any."""
         if self.ours:
             return engines.lacks(self.engine, self.precision)
-        needs = import_module(f"thresher.measure.rivals.{self.engine}").NEEDS
-        return next((package for package in needs if find_spec(package) is None), None)
+        return next((package for package in _rival(self.engine).NEEDS if find_spec(package) is None), None)
+
+    @property
+    def extra(self) -> str:
+        """The extra of ours that installs what it needs."""
+        return self.engine if self.ours else str(_rival(self.engine).EXTRA)
+
+
+def _rival(name: str) -> Any:
+    """The module of a rival."""
+    return import_module(f"thresher.measure.rivals.{name}")
 
 
 def contenders(precisions: Sequence[str], ours: Sequence[str] = engines.ENGINES) -> list[Contender]:
@@ -59,7 +68,7 @@ def contenders(precisions: Sequence[str], ours: Sequence[str] = engines.ENGINES)
     found = [Contender("transformers", "fp32", "padded")]
     for precision in precisions:
         for rival in RIVALS:
-            if precision in import_module(f"thresher.measure.rivals.{rival}").PRECISIONS:
+            if precision in _rival(rival).PRECISIONS:
                 found.append(Contender(rival, precision))
         found += [Contender(engine, precision, kind) for engine in ours for kind in ("packed", "pruned")]
     return found
@@ -91,9 +100,8 @@ def load(contender: Contender, setup: Setup, encoder: TextEncoder) -> Runner:
     """A contender, ready to run."""
     with quiet():
         if not contender.ours:
-            return import_module(f"thresher.measure.rivals.{contender.engine}").load(
-                setup, contender.precision
-            )
+            runner: Runner = _rival(contender.engine).load(setup, contender.precision)
+            return runner
         model, _, _ = open_model(setup.folder, None, setup.budget)
         # What runs dense has to be calibrated dense: later layers would never have seen most tokens.
         with model.dense() if contender.kind == "packed" else nullcontext():

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from thresher.data import load_examples
+from thresher.data import load_examples, resolve_columns
 from thresher.engines import check_engine
 from thresher.errors import UserError
 from thresher.measure.predict import Predictions, predict, warn_if_bare
-from thresher.measure.progress import silent
+from thresher.measure.progress import Stages, silent
 from thresher.measure.report import kept_report, versions
 from thresher.measure.rivals import dense_model
-from thresher.measure.speed import speeds
+from thresher.measure.speed import calls, speeds
 from thresher.model import PrunedModel
 from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
@@ -38,7 +37,7 @@ def open_model(
         model.set_budget(budget)
     limit = model.family.length_limit(model.metadata.get("max_length") if max_length is None else max_length)
     task = Task.of(model.config).measured_by(model.metadata.get("metric"))
-    return model, TextEncoder(load_tokenizer(folder), limit), task
+    return model, TextEncoder(load_tokenizer(folder, model.family), limit), task
 
 
 def make_ready(
@@ -56,10 +55,6 @@ def text_columns(model: PrunedModel, given: list[str]) -> list[str]:
     columns = list(given or model.metadata.get("text") or [])
     if not columns:
         raise UserError("This folder does not say which column holds the text: name it with --text.")
-    if len(columns) > 2:
-        raise UserError(
-            f"{len(columns)} text columns are given ({', '.join(columns)}); a model takes one or two."
-        )
     return columns
 
 
@@ -74,7 +69,8 @@ def evaluate(
     max_length: int | None = None,
     budget: float | None = None,
     speed: bool = True,
-    stage: Callable[[str, int], Callable[[int], None]] | None = None,
+    label_map: dict[str, str] | None = None,
+    stage: Stages = silent,
 ) -> dict[str, Any]:
     """Measure a saved model on a file.
 
@@ -96,8 +92,10 @@ def evaluate(
         Of a model that holds several, the one to run at. Default: the first.
     speed : bool
         Time transformers and the pruned model as well.
-    stage : callable, optional
-        Told what begins and how many texts it has; gives what to call as they are done.
+    label_map : dict of str to str, optional
+        The class that a label of the file stands for, where it is called otherwise.
+    stage : Stages
+        Shows what is done.
 
     Returns
     -------
@@ -106,18 +104,22 @@ def evaluate(
     """
     start = time.time()
     check_engine(engine, precision)
+    stage("loading the model")
     model, encoder, task = open_model(folder, max_length, budget)
     model.for_inference()
-    text = text_columns(model, text)
-    examples = load_examples(source, text, label, split="test")
-    labels = None if label is None else task.encode_all(examples, source)  # before the long part
+    stage("reading texts")
+    text = resolve_columns(source, text_columns(model, text), "test")
+    blank = task.kind == "multi-label"
+    examples = load_examples(source, text, label, split="test", blank_labels=blank)
+    # Before the long part:
+    labels = None if label is None else task.reading(label_map).encode_all(examples, source)
+    stage("tokenizing")
     rows = encoder.encode_examples(examples)
-    begin = stage or silent
     other = (precision, engine) != ("fp32", "torch")
-    pruned = predict(model, encoder, rows, depths=other, advance=begin("pruned", len(rows)))
+    pruned = predict(model, encoder, rows, depths=other, advance=stage("pruned", len(rows)))
     warn_if_bare(model, pruned)
     with model.dense():
-        dense = predict(model, encoder, rows, advance=begin("dense", len(rows)))
+        dense = predict(model, encoder, rows, advance=stage("dense", len(rows)))
 
     def quality_of(found: Predictions) -> dict[str, float]:
         if labels is None:
@@ -142,7 +144,7 @@ def evaluate(
         some = np.random.default_rng(0).permutation(len(rows))[:CALIBRATION]
         columns = rows.select(some)[:]
         model = make_ready(open_model(folder, None, budget)[0], encoder, columns, precision, engine)
-        pruned = predict(model, encoder, rows, depths=True, advance=begin(f"pruned, {precision}", len(rows)))
+        pruned = predict(model, encoder, rows, depths=True, advance=stage(f"pruned, {precision}", len(rows)))
         quality["pruned"] = quality_of(pruned)
         ran |= _cost(exact, pruned, quality)
     report = {
@@ -166,7 +168,7 @@ def evaluate(
     }
     if speed:
         plain = dense_model(folder, "bf16" if precision == "bf16" else "fp32")
-        report["speed"] = speeds(model, plain, encoder, examples, advance=begin("timing", 12))
+        report["speed"] = speeds(model, plain, encoder, examples, advance=stage("timing", calls()))
     report["seconds"] = round(time.time() - start, 1)
     return report
 

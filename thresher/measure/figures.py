@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # not pyplot, which keeps global state and may look for a display
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from thresher.measure.tables import rate_text
+from thresher.measure.wording import known, number, rate_text
 
 INK, QUIET, PALE = "#222222", "#767676", "#e6e6e6"
 AMBER, TEAL = "#cc7800", "#188696"
@@ -50,7 +50,7 @@ def training_figure(
     quality.plot(*_curve(history, "eval_quality"), color=AMBER, **held_out)
     if base_quality is not None:
         quality.axhline(base_quality, color=QUIET, linewidth=1, linestyle="--", label="base")
-    quality.set_ylabel(metric)
+    quality.set_ylabel(metric, parse_math=False)
 
     ratio.plot(*_curve(history, "flops_ratio"), color=TEAL, linewidth=1, alpha=0.5, label="training batches")
     ratio.plot(*_curve(history, "eval_flops_ratio"), color=TEAL, **held_out)
@@ -91,11 +91,12 @@ def kept_figure(
     axes = figure.subplots()
     _plain(axes)
     axes.bar(layers, [1.0] * len(kept_share), width=0.8, color=PALE)  # what there was to keep
-    axes.bar(layers, kept_share, width=0.8, color=AMBER)
-    for layer, share in zip(layers, kept_share, strict=True):
+    heights = [share if known(share) else 0.0 for share in kept_share]
+    axes.bar(layers, heights, width=0.8, color=AMBER)
+    for layer, share, height in zip(layers, kept_share, heights, strict=True):
         axes.annotate(
-            f"{share:.0%}",
-            (layer, share),
+            number(share, ".0%"),
+            (layer, height),
             xytext=(0, 2),
             textcoords="offset points",
             ha="center",
@@ -104,7 +105,7 @@ def kept_figure(
         )
     names = [str(layer) for layer in layers]
     if thresholds is not None:
-        names = [f"{name}\n{value:.2f}" for name, value in zip(names, thresholds, strict=True)]
+        names = [f"{name}\n{number(value)}" for name, value in zip(names, thresholds, strict=True)]
     axes.set_xticks(list(layers), names)
     axes.set_xlabel("layer" if thresholds is None else "layer, and its threshold in fair shares")
     axes.set_ylabel("share of tokens kept")
@@ -115,7 +116,7 @@ def kept_figure(
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="x", length=0)
     if title:
-        axes.set_title(title, fontsize=10, color=INK, loc="left")
+        axes.set_title(title, fontsize=10, color=INK, loc="left", parse_math=False)
     _save(figure, path)
 
 
@@ -142,12 +143,13 @@ def bench_figure(rows: Sequence[dict[str, Any]], path: str | Path, title: str | 
     for place, row in zip(places, rows, strict=True):
         at = (row["fastest"], place)
         axes.annotate(f" {rate_text(row['texts_per_second'])}", at, va="center", fontsize=8, color=INK)
-    axes.set_yticks(list(places), [f"{row['name']}, {row['precision']}" for row in rows])
+    names = [f"{row['name']}, {row['precision']}" for row in rows]
+    axes.set_yticks(list(places), names, parse_math=False)
     axes.set_xlabel("texts per second")
     axes.grid(visible=False)
     axes.margins(x=0.08)
     if title:
-        axes.set_title(title, fontsize=10, color=INK, loc="left")
+        axes.set_title(title, fontsize=10, color=INK, loc="left", parse_math=False)
     _save(figure, path)
 
 
@@ -192,6 +194,7 @@ def _above(axes: Axes, x: float, text: str) -> None:
         ha="center",
         fontsize=9,
         color=QUIET,
+        parse_math=False,
     )
 
 

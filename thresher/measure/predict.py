@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from thresher.errors import UserError
+from thresher.folders import first_bad_weight
 from thresher.text import TextEncoder
 
 log = logging.getLogger(__name__)
@@ -81,6 +83,11 @@ def predict(
         Note how deep each token gets, which takes time.
     advance : callable, optional
         Told the number of texts done, after every batch: for a progress bar.
+
+    Raises
+    ------
+    UserError
+        If an output is no finite number; the message names the first weight that is none.
     """
     columns = {key: rows[key][:] for key in KEYS if key in (getattr(rows, "column_names", None) or rows)}
     n = len(columns["input_ids"])
@@ -111,10 +118,27 @@ def predict(
                 advance(len(index))
     finally:
         model.train(training)
+    check_finite(model, found["logits"])
     lengths = np.array([len(ids) for ids in columns["input_ids"]])
     kept = found.pop("kept").T if "kept" in found else None
     in_order = [found_depths[i] for i in range(n)] if found_depths else None
     return Predictions(lengths=lengths, kept=kept, depths=in_order, **found)
+
+
+def check_finite(model: Any, logits: np.ndarray) -> None:
+    """Refuse outputs ``[n, labels]`` that are no numbers: every figure made of them would be wrong."""
+    if np.isfinite(logits).all():
+        return
+    if (bad := first_bad_weight(model)) is not None:
+        raise UserError(
+            f"The weight '{bad}' has become NaN or infinite, so what the model answers means nothing. Load "
+            "the model again, or an earlier checkpoint."
+        )
+    wrong = int((~np.isfinite(logits).reshape(len(logits), -1).all(1)).sum())
+    raise UserError(
+        f"The model's answers to {wrong} of {len(logits)} texts are no finite numbers, though all weights "
+        "are: numbers on the way become too large. Run it in fp32."
+    )
 
 
 def warn_if_bare(model: Any, predictions: Predictions) -> None:

@@ -1,11 +1,13 @@
-"""Reports as tables for the terminal."""
+"""Reports of training, calibration and evaluation as tables for the terminal."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rich import box
 from rich.table import Table
+
+from thresher.measure.bench_tables import bench_table, profile_table
+from thresher.measure.wording import count, known, literal, number, points, rate_text
 
 SEEN = (
     ". If the model was fine-tuned on this part of train, pruning looks worse there than it is: name texts "
@@ -18,173 +20,156 @@ def training_table(report: dict[str, Any]) -> Table:
     metric = report["metric"]
     data = report["data"]
     chosen_on = ", which also chose the checkpoint" if data["eval"] in (None, data.get("held_out")) else ""
-    table = Table(title=f"{report['out']}: {metric} on {report['data']['eval_texts']} texts{chosen_on}")
-    table.add_column("model")
-    table.add_column(metric, justify="right")
-    table.add_column("FLOPs ratio", justify="right")
+    table = _table(f"{report['out']}: {metric} on {count(data['eval_texts'], 'text')}{chosen_on}")
+    _columns(table, "model", metric, "FLOPs ratio")
     for name, quality in report["quality"].items():
         ratio = report["flops_ratio"] if name == "pruned" else 1.0
-        table.add_row(name, f"{quality[metric]:.2f}", f"{ratio:.3f}")
+        _row(table, name, number((quality or {}).get(metric)), number(ratio, ".3f"))
     for rung in report.get("ladder", ())[1:]:
-        ratio, value = rung["flops_ratio"], rung["quality"][metric]
-        table.add_row(f"pruned, at budget {rung['budget']:g}", f"{value:.2f}", f"{ratio:.3f}")
+        name = f"pruned, at budget {rung['budget']:g}"
+        _row(table, name, number(rung["quality"].get(metric)), number(rung["flops_ratio"], ".3f"))
+    lines = []
     if "drop" in report:
-        low, high = report["drop_interval"]
-        table.caption = f"Points lost: {report['drop']:.2f}\n95 %: {low:.2f} to {high:.2f}"
+        sense, drop, interval = points(report["drop"], report.get("drop_interval"))
+        lines += [f"Points {sense}: {drop}", f"95 %: {interval}"]
     if choice := report.get("max_drop"):
-        table.caption = f"{table.caption}\n{_promise(choice, metric, data.get('held_out'))}"
-    return table
+        lines.append(_promise(choice, metric, data.get("held_out")))
+    return _caption(table, lines)
 
 
 def _promise(choice: dict[str, Any], metric: str, held_out: str | None) -> str:
     """What came of --max-drop."""
-    low, high = choice["interval"]
-    lost = (
-        f"{choice['drop']:.2f} points of {metric} lost (95 %: {low:.2f} to {high:.2f}) "
-        f"on {choice['texts']} held-out texts, which chose it"
+    sense, drop, interval = points(choice["drop"], choice["interval"])
+    came = (
+        f"{drop} points of {metric} {sense} (95 %: {interval}) "
+        f"on {count(choice['texts'], 'held-out text')}, which chose it"
     )
     if choice["kept"]:
         doubt = "; that is not sure on so few, and more of them (--held-out) may allow more pruning"
-        return f"{lost}, of {choice['bound']:g} allowed{'' if choice['clear'] else doubt}"
-    possible = choice["drop"] + choice["error"] + 0.1
+        allowed = count(float(choice["bound"]), "point")
+        return f"{came}; {allowed} may be lost{'' if choice['clear'] else doubt}"
+    lost, error = choice["drop"], choice["error"]
+    possible = lost + error + 0.1 if known(lost) and known(error) else None
     return (
-        f"{choice['bound']:g} points at most cannot be kept: the least is {lost}. "
-        f"What can: --max-drop {possible:.1f}%, or longer training (--soft-epochs, --hard-epochs)"
+        f"{count(float(choice['bound']), 'point')} at most cannot be kept: the least is {came}. "
+        f"What can: --max-drop {number(possible, '.1f')}%, or longer training (--soft-epochs, --hard-epochs)"
         + ("" if held_out else SEEN)
     )
 
 
 def calibration_table(report: dict[str, Any]) -> Table:
     """What calibration came to: the change against its bound, FLOPs, tokens kept."""
-    data = report["data"]
     back = report["stepped_back"]
-    how = f", which made it step back {back} times" if back else " that chose nothing"
-    table = Table(title=f"{report['out']}: checked on {data['checked_on']} texts{how}")
-    for name in ("outputs changed", "allowed", "FLOPs ratio", "seconds"):
-        table.add_column(name, justify="right")
-    table.add_row(
-        f"{report['change']:.2%} ± {report['standard_error']:.2%}",
-        f"{report['max_change']:.2%}",
-        f"{report['flops_ratio']:.3f}",
-        f"{report['seconds']:.0f}",
+    how = f", which made it step back {count(back, 'time')}" if back else " that chose nothing"
+    table = _table(f"{report['out']}: checked on {count(report['data']['checked_on'], 'text')}{how}")
+    _columns(table, "outputs changed", "allowed", "FLOPs ratio", "seconds")
+    _row(
+        table,
+        f"{number(report['change'], '.2%')} ± {number(report['standard_error'], '.2%')}",
+        number(report["max_change"], ".2%"),
+        number(report["flops_ratio"], ".3f"),
+        number(report["seconds"], ".0f"),
     )
-    table.caption = "Tokens kept after each layer: " + ", ".join(f"{s:.0%}" for s in report["kept_share"])
-    return table
+    return _caption(table, [_kept(report)])
 
 
 def evaluation_table(report: dict[str, Any]) -> Table:
-    """Quality, FLOPs and speed, one model a row; tokens kept per layer below."""
-    quality, speed = report["quality"], report.get("speed")
+    """Quality, FLOPs and speed, one model a row; what packing alone gives; tokens kept per layer below."""
+    quality, speed = report["quality"], report.get("speed") or {}
     metric = next(iter(quality["pruned"]))
     budget = report["settings"]["budget"]
     at = "" if budget is None else f" at budget {budget:g}"
-    table = Table(title=f"{report['model']}{at}: {metric} on {report['data']['texts']} texts")
-    table.add_column("model")
-    table.add_column(metric, justify="right")
-    table.add_column("FLOPs ratio", justify="right")
-    columns = {"dense": "transformers", "pruned": "thresher"} if speed else {}
-    if speed:
-        table.add_column("texts/s", justify="right")
-        table.add_column("with tokenizing", justify="right")
-        table.add_column("speed-up", justify="right")
-    data = report["data"]
-    recut = "" if data["max_length"] == data["trained_length"] else f", {data['trained_length']} tokens"
+    table = _table(f"{report['model']}{at}: {metric} on {count(report['data']['texts'], 'text')}")
+    timed = ("texts/s", "with tokenizing", "speed-up") if speed else ()
+    _columns(table, "model", metric, "FLOPs ratio", *timed)
     for name in quality:
         if quality[name] is None:
-            continue  # a model that was calibrated: base is dense
-        value = quality[name].get(metric)
-        label = f"base, recorded on {report['base_measured_on']}{recut}" if name == "base" else name
-        row = [label, "-" if value is None else f"{value:.2f}"]
-        row.append(f"{report['flops_ratio'] if name.startswith('pruned') else 1.0:.3f}")
-        if speed and name in columns:
-            timed = speed[columns[name]]
-            row += [rate_text(timed["texts_per_second"]), rate_text(timed["with_tokenizing"])]
-            row.append(f"{speed['ratio']:.2f} x" if name == "pruned" else "1.00 x")
-        table.add_row(*row)
-    kept = ", ".join(f"{share:.0%}" for share in report["kept_share"])
-    table.caption = f"Tokens kept after each layer: {kept}"
-    if speed:
-        low, high = speed["ratio_spread"]
-        table.caption += (
-            f"\nSpeed: {speed['texts']} texts, batches of {speed['batch']} sorted by length, "
-            f"{_precisions(speed)}, {speed['threads']} threads;\nmedian of {speed['repeats']} paired runs "
-            f"({low:.2f} to {high:.2f} x). dense is timed as transformers runs it."
-        )
-    return table
+            continue  # a model that was calibrated: the base model is the dense one
+        label = _recorded(report) if name == "base" else name
+        ratio = report["flops_ratio"] if name.startswith("pruned") else 1.0
+        value = number(quality[name].get(metric))
+        _row(table, label, value, number(ratio, ".3f"), *_speed_cells(speed, name))
+        if name == "dense" and "packed" in speed:
+            # In another precision than the dense model was measured in, nobody has looked.
+            same = "pruned, fp32" not in quality
+            cells = _speed_cells(speed, "dense, packed")
+            _row(table, "dense, packed", value if same else number(None), number(1.0, ".3f"), *cells)
+    return _caption(table, [_kept(report), *_conditions(speed)])
 
 
-def bench_table(report: dict[str, Any]) -> Table:
-    """One contender a row: quality, rates, latencies, memory, and its ratio to the fastest dense rival."""
-    rows, lengths = report["rows"], report["lengths"]
-    table = Table(
-        title=f"{report['model']}: {report['data']['texts']} texts of {lengths['shortest']} to "
-        f"{lengths['longest']} tokens, mean {lengths['mean']:.0f}; batches of {report['batch']}, "
-        f"{report['threads']} threads",
-        box=box.SIMPLE_HEAD,
+def _recorded(report: dict[str, Any]) -> str:
+    """The base model, and on what its quality was measured when the model was pruned."""
+    data = report["data"]
+    recut = (
+        "" if data["max_length"] == data["trained_length"] else f", {count(data['trained_length'], 'token')}"
     )
-    measured = bool(rows) and "quality" in rows[0]
-    metric = next(iter(rows[0]["quality"])) if measured else ""
-    columns = ["engine", "in", *([metric] if measured else []), "texts/s", "spread", "tokens/s"]
-    for name in [*columns, "p50 ms", "p95 ms", "peak MB", "x same", "x any", "realised"]:
-        _add_column(table, name)
-    for row in rows:
-        times = [row["times_same_precision"], row["times_any_precision"], row.get("realised")]
-        memory = row.get("peak_mb")
-        table.add_row(
-            row["name"],
-            row["precision"],
-            *([f"{row['quality'][metric]:.2f}"] if measured else []),
-            rate_text(row["texts_per_second"]),
-            f"{rate_text(row['slowest'])}-{rate_text(row['fastest'])}",
-            f"{row['tokens_per_second']:.0f}",
-            f"{row['p50_ms']:.1f}",
-            f"{row['p95_ms']:.1f}",
-            "-" if memory is None else f"{memory:.0f}",
-            *("-" if value is None else f"{value:.2f}" for value in times),
-            style="bold" if row["kind"] == "pruned" else None,
+    return f"base, recorded on {report['base_measured_on']}{recut}"
+
+
+def _speed_cells(speed: dict[str, Any], name: str) -> list[str]:
+    """Rates of one row, if it was timed."""
+    timed = {"dense": "transformers", "dense, packed": "packed", "pruned": "thresher"}.get(name)
+    if timed not in speed:
+        return []
+    times = {"dense": 1.0, "dense, packed": speed.get("packed_ratio"), "pruned": speed.get("ratio")}[name]
+    rates = speed[timed]
+    return [
+        rate_text(rates["texts_per_second"]),
+        rate_text(rates["with_tokenizing"]),
+        number(times, ".2f", " x"),
+    ]
+
+
+def _conditions(speed: dict[str, Any]) -> list[str]:
+    """How the speed was measured, and which part of it comes of what."""
+    if not speed:
+        return []
+    low, high = speed["ratio_spread"]
+    device = speed.get("device", "cpu")
+    where = count(speed["threads"], "thread") if device == "cpu" else device
+    lines = [
+        f"Speed: {count(speed['texts'], 'text')}, batches of {speed['batch']} sorted by length, "
+        f"{_precisions(speed)}, {where};",
+        f"median of {count(speed['repeats'], 'paired run')} ({number(low)} to {number(high, '.2f', ' x')}). "
+        "dense is timed as transformers runs it, with padding.",
+    ]
+    if "packed" in speed:
+        packing, pruning = (number(speed.get(f"{of}_ratio"), ".2f", " x") for of in ("packed", "pruning"))
+        lines.append(
+            f"Packing alone gives {packing} (dense, packed: our engine, no padding, nothing dropped); "
+            f"pruning then gives {pruning}."
         )
-    table.caption = (
-        "x: times as fast as the fastest dense engine that is not ours, of the same precision or of any; "
-        f"median of {report['repeats']} interleaved rounds\n"
-        f"realised: speed-up over packed, times the FLOPs ratio of {report['flops_ratio']:.3f}"
-    )
-    for name, why in report["skipped"].items():
-        table.caption += f"\nSkipped: {name} ({why})"
-    return table
-
-
-def profile_table(report: dict[str, Any]) -> Table:
-    """One of our engines a row, one kind of work a column: shares of the time, and the linears' rate."""
-    rows = [row for row in report["rows"] if "profile" in row]
-    table = Table(title="Where the time goes", box=box.SIMPLE_HEAD)
-    table.caption = "GFLOP/s: of the linears; of large: over the rate of one large product"
-    for name in ["engine", "in", *(rows[0]["profile"]["shares"] if rows else ()), "GFLOP/s", "of large"]:
-        _add_column(table, name)
-    for row in rows:
-        rate, peak = row["profile"]["linear_rate"], report["matmul_rate"].get(row["precision"])
-        table.add_row(
-            row["name"],
-            row["precision"],
-            *(f"{share:.0%}" for share in row["profile"]["shares"].values()),
-            "-" if rate is None else f"{rate / 1e9:.0f}",
-            f"{rate / peak:.0%}" if rate and peak else "-",
-        )
-    return table
-
-
-def rate_text(value: float) -> str:
-    """A rate in three figures at least."""
-    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")
-
-
-def _add_column(table: Table, name: str) -> None:
-    """A number is never cut; the names of engines fold."""
-    if name == "engine":
-        table.add_column(name, overflow="fold", min_width=12)
-    else:
-        table.add_column(name, justify="left" if name == "in" else "right", no_wrap=True)
+    return lines
 
 
 def _precisions(speed: dict[str, Any]) -> str:
     dense = {"float32": "fp32", "bfloat16": "bf16"}.get(speed["dtype"], speed["dtype"])
-    return dense if dense == speed["precision"] else f"dense {dense}, pruned {speed['precision']}"
+    return dense if dense == speed["precision"] else f"dense {dense}, packed and pruned {speed['precision']}"
+
+
+def _kept(report: dict[str, Any]) -> str:
+    shares = [number(share, ".0%") for share in report["kept_share"] or ()]
+    return f"Tokens kept after each layer: {', '.join(shares) or number(None)}"
+
+
+def _table(title: str) -> Table:
+    return Table(title=literal(title, "table.title"))
+
+
+def _columns(table: Table, first: str, *others: str) -> None:
+    table.add_column(literal(first))
+    for name in others:
+        table.add_column(literal(name), justify="right")
+
+
+def _row(table: Table, *cells: str) -> None:
+    table.add_row(*map(literal, cells))
+
+
+def _caption(table: Table, lines: list[str]) -> Table:
+    if lines:
+        table.caption = literal("\n".join(lines), "table.caption")
+    return table
+
+
+__all__ = ["bench_table", "calibration_table", "evaluation_table", "profile_table", "training_table"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -14,16 +12,13 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from thresher.measure.stretches import Marks, Stretches, by_offsets, by_tokens, one_word
+from thresher.measure.wording import number, printable
 from thresher.model import PrunedModel
 from thresher.tasks import Task
 
 BAR = 30  # characters of a full bar
 RAMP = ((112, 112, 112), (24, 134, 150), (204, 120, 0))  # grey, teal, amber: legible on black and on white
-SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-WORD_STARTS = ("Ġ", "▁")  # how byte-level BPE and SentencePiece write the space before a word
-
-# One text as stretches of characters, each with the layers it got through. None: no token holds it (spaces).
-Stretches = list[tuple[str, int | None]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,9 @@ class Survival:
     prediction : dict of str to float
         Predicted labels with their probabilities, or the score of a regression by its name.
     flops_ratio : float
-        FLOPs over those of the base, for this text.
+        FLOPs over those of the base model, for this text.
+    prefix_only_at_end : bool
+        True where the last layer drops all but the prefix, whatever it is: nothing else is read there.
     """
 
     tokens: list[str]
@@ -51,11 +48,22 @@ class Survival:
     texts: list[Stretches]
     prediction: dict[str, float]
     flops_ratio: float
+    prefix_only_at_end: bool = False
 
     @property
     def alive(self) -> list[int]:
         """Tokens alive after each layer."""
         return [sum(last > layer for last in self.last_layer) for layer in range(self.layers)]
+
+    @property
+    def choosing(self) -> int:
+        """Layers that choose among tokens: what gets through all of them is kept."""
+        return self.layers - self.prefix_only_at_end
+
+    @property
+    def prefix(self) -> str:
+        """What the last layer needs at least, in words."""
+        return self.tokens[0] if self.alive[-1] == 1 else "the prefix"
 
 
 @torch.inference_mode()
@@ -98,12 +106,12 @@ def survival(
     if tokenizer.is_fast:
         owners, offsets = encoded.sequence_ids(0), encoded["offset_mapping"]
         texts = [
-            _by_offsets(whole, [(*offsets[i], last_layer[i]) for i, o in enumerate(owners) if o == owner])
+            by_offsets(whole, [(*offsets[i], last_layer[i]) for i, o in enumerate(owners) if o == owner])
             for owner, whole in enumerate([text] if text_pair is None else [text, text_pair])
         ]
     else:
         special = encoded["special_tokens_mask"]
-        texts = [_by_tokens([(t, n) for t, n, s in zip(tokens, last_layer, special, strict=True) if not s])]
+        texts = [by_tokens([(t, n) for t, n, s in zip(tokens, last_layer, special, strict=True) if not s])]
     return Survival(
         tokens,
         last_layer,
@@ -111,35 +119,8 @@ def survival(
         texts,
         Task.of(model.config).answer(output.logits[0].float().cpu().numpy()),
         float(output.trace.flops.sum() / output.trace.dense_flops.sum()),
+        model.pruning.prefix_only_at_end or model.pruner.leaves_prefix,
     )
-
-
-def _by_offsets(text: str, spans: Sequence[tuple[int, int, int]]) -> Stretches:
-    """Cut a text by ``(start, end, layers got through)`` of its tokens."""
-    fates: list[int | None] = [None] * len(text)
-    for start, end, last in spans:
-        for place in range(start, end):
-            if not text[place].isspace():  # some tokenizers count the space before a word in
-                before = fates[place]  # a character in several tokens lives as long as the last of them
-                fates[place] = last if before is None else max(before, last)
-    held = [place for place, fate in enumerate(fates) if fate is not None]
-    first, behind = (held[0], held[-1] + 1) if held else (0, 0)
-    stretches: Stretches = [("… ", None)] if text[:first].strip() else []
-    for fate, places in groupby(range(first, behind), key=fates.__getitem__):
-        stretches.append(("".join(text[place] for place in places), fate))
-    return stretches + ([(" …", None)] if text[behind:].strip() else [])  # truncated
-
-
-def _by_tokens(tokens: Sequence[tuple[str, int]]) -> Stretches:
-    """Put a text together from ``(token, layers got through)``."""
-    marked = any(token.startswith(WORD_STARTS) for token, _ in tokens)
-    stretches: Stretches = []
-    for token, last in tokens:
-        joined = not token.startswith(WORD_STARTS) if marked else token.startswith("##")
-        if stretches and not joined:
-            stretches.append((" ", None))
-        stretches.append((token.removeprefix("##").lstrip("".join(WORD_STARTS)), last))
-    return stretches
 
 
 def render(survival: Survival, numbers: bool | None = None) -> RenderableType:
@@ -149,13 +130,13 @@ def render(survival: Survival, numbers: bool | None = None) -> RenderableType:
     ----------
     survival : Survival
     numbers : bool, optional
-        Write behind each dropped piece of text the layer that dropped it. Default: where the
-        output has no colours.
+        Write after each dropped piece of text the layer that dropped it. Pieces with different fates then
+        stand apart. Default: where the output has no colours.
 
     Returns
     -------
     rich renderable
-        For ``rich.print`` or ``Console.print``.
+        For ``rich.print`` or ``Console.print``. Nothing in the text is read as markup.
     """
     return _View(survival, numbers)
 
@@ -170,58 +151,87 @@ class _View:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         plain = console.no_color or console.color_system is None
         numbers = plain if self.numbers is None else self.numbers
-        for stretches in self.survival.texts:
-            yield self._text(stretches, numbers, options.ascii_only)
-            yield ""
-        yield self._legend(numbers, options.ascii_only)
+        texts = [self._writable(stretches, options.encoding) for stretches in self.survival.texts]
+        marks = None
+        if numbers:
+            whole = "\n".join(piece for stretches in texts for piece, _ in stretches)
+            marks = Marks.for_text(whole, options.ascii_only)
+        shown = [self._text(stretches, marks) for stretches in texts]
+        for text in shown:
+            yield text if text.plain.strip() else Text("(no text)", "dim")
+            yield Text()
+        fates = {last for stretches in texts for _, last in stretches if last is not None}
+        if fates:
+            joined = marks is not None and any(f" {marks.joint}" in text.plain for text in shown)
+            yield self._legend(fates, marks, joined)
         yield self._table("#" if options.ascii_only else "█")
-        found = ", ".join(f"{name} {value:.2f}" for name, value in self.survival.prediction.items())
-        yield Text.assemble("Prediction: ", (found or "no label", "bold"))
-        yield Text(f"FLOPs: {self.survival.flops_ratio:.0%} of base's")
+        found = ", ".join(f"{name} {number(value)}" for name, value in self.survival.prediction.items())
+        found = printable(found or "no label", options.encoding)
+        yield Text.assemble("Prediction: ", (found, "bold"))
+        yield Text(f"FLOPs: {number(self.survival.flops_ratio, '.0%')} of the base model's")
+
+    @staticmethod
+    def _writable(stretches: Stretches, encoding: str) -> Stretches:
+        """The stretches as the output can write them, without those of which nothing is left."""
+        safe = [(printable(piece, encoding), last) for piece, last in stretches]
+        return [(piece, last) for piece, last in safe if piece]
 
     def _style(self, last: int) -> Style:
         """From grey for what the first layer dropped, over teal, to bold amber for survivors."""
-        layers = self.survival.layers
-        below, share = divmod(last / layers * (len(RAMP) - 1), 1)
+        choosing = self.survival.choosing
+        through = min(last / choosing, 1.0) if choosing else 1.0
+        below, share = divmod(through * (len(RAMP) - 1), 1)
         low, high = RAMP[int(below)], RAMP[min(int(below) + 1, len(RAMP) - 1)]
         color = Color.from_rgb(*(round(a + (b - a) * share) for a, b in zip(low, high, strict=True)))
-        return Style(color=color, bold=last == layers)
+        return Style(color=color, bold=through == 1)
 
-    def _text(self, stretches: Stretches, numbers: bool, ascii_only: bool) -> Text:
-        text = Text()
+    def _text(self, stretches: Stretches, marks: Marks | None) -> Text:
+        text, before = Text(), ""
         for piece, last in stretches:
-            piece = "".join(c if c.isprintable() or c.isspace() else "?" for c in piece)  # no escape codes
             if last is None:
                 text.append(piece)
+                before = ""
                 continue
+            if marks and before:  # two fates side by side
+                text.append(f" {marks.joint}" if one_word(before, piece[0]) else " ")
             text.append(piece, self._style(last))
-            if numbers and last < self.survival.layers:
-                text.append(_number(last + 1, ascii_only), self._style(last))
+            if marks and last < self.survival.choosing:
+                text.append(marks.number(last + 1), self._style(last))
+            before = piece[-1]
         return text
 
-    def _legend(self, numbers: bool, ascii_only: bool) -> Text:
-        if numbers:
-            return Text(
-                f"word{_number(1, ascii_only)}: dropped in layer 1; without a number: kept to the end"
-            )
-        text = Text("Dropped in layer ")
-        for layer in range(self.survival.layers):
-            text.append(str(layer + 1), self._style(layer)).append(" ")
-        return text.append("or ").append("kept to the end", self._style(self.survival.layers))
+    def _legend(self, fates: set[int], marks: Marks | None, joined: bool) -> Text:
+        """What the colours or numbers mean, of those that are there."""
+        survival, kept = self.survival, "kept to the end"
+        if survival.prefix_only_at_end:
+            kept = f"kept to the last layer, which needs {survival.prefix} alone"
+        dropped = sorted(last + 1 for last in fates if last < survival.choosing)
+        survivors = any(last >= survival.choosing for last in fates)
+        if not dropped:
+            return Text("Every word is ").append(kept, self._style(survival.choosing))
+        if marks:
+            parts = [f"word{marks.number(dropped[0])}: dropped in layer {dropped[0]}"]
+            parts += [f"no number: {kept}"] * survivors
+            parts += [f"{marks.joint}piece: goes on the word before it"] * joined
+            return Text("\n".join(parts))
+        text = Text("Dropped in layer")
+        for layer in dropped:
+            text.append(" ").append(str(layer), self._style(layer - 1))
+        if survivors:
+            text.append(", or ").append(kept, self._style(survival.choosing))
+        return text
 
     def _table(self, block: str) -> Table:
         total = len(self.survival.tokens)
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
         table.add_column("after layer", justify="right")
-        table.add_column("tokens", justify="right")
+        table.add_column(f"tokens of {total}", justify="right")
         table.add_column("share", justify="right")
         table.add_column("", no_wrap=True)
         for layer, alive in enumerate(self.survival.alive, 1):
             share = alive / total
             bar = Text(block * max(1, round(BAR * share)), self._style(layer))
+            if layer > self.survival.choosing:
+                bar.append(f" {self.survival.prefix} alone")
             table.add_row(str(layer), str(alive), f"{share:.0%}", bar)
         return table
-
-
-def _number(layer: int, ascii_only: bool) -> str:
-    return f"({layer})" if ascii_only else str(layer).translate(SUPERSCRIPTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from types import UnionType
 from typing import Any, get_args
 
@@ -60,7 +61,9 @@ def _parameters(kind: type[Pruner]) -> dict[str, inspect.Parameter]:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    """Whether a value is of a type such as ``str`` or ``float | None``; of others anything fits."""
+    """Whether a value is of a type such as ``str`` or ``float | None``; of others anything finite fits."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     plain = all(kind in (bool, int, float, str, type(None)) for kind in kinds)
     return not plain or type(value) in kinds or (float in kinds and type(value) is int)

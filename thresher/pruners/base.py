@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from thresher.errors import UserError
@@ -142,4 +143,12 @@ class Pruner(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # .to(bfloat16) moves the model, but thresholds stay float32: rounded, they flip decisions.
-        return super()._apply(lambda t: t.to(fn(t).device) if t.is_floating_point() else fn(t), recurse)
+        def moved(tensor: Tensor) -> Tensor:
+            found = fn(tensor)
+            if not tensor.is_floating_point():
+                return found
+            return (
+                torch.empty_like(tensor, device=found.device) if tensor.is_meta else tensor.to(found.device)
+            )
+
+        return super()._apply(moved, recurse)

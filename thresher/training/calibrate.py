@@ -16,13 +16,15 @@ import torch
 from torch import Tensor
 
 from thresher.config import PruningConfig
-from thresher.data import load_examples
+from thresher.data import load_examples, resolve_columns
 from thresher.errors import UserError
+from thresher.families import family_for, family_of
 from thresher.measure.figures import kept_figure
 from thresher.measure.predict import KEYS, Predictions, predict, warn_if_bare
-from thresher.measure.progress import silent
+from thresher.measure.progress import Stages, silent
 from thresher.measure.report import kept_report, versions, write_json
 from thresher.model import PrunedModel
+from thresher.store import load_config
 from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import device, load_base, pruning_of
@@ -86,8 +88,6 @@ class Probe:
         self.texts = len(rows["input_ids"])
         with model.dense():
             self.base = predict(model, encoder, rows).logits
-        if not np.isfinite(self.base).all():
-            raise UserError("The model's outputs are not all finite numbers: there is nothing to keep to.")
         self.found: Predictions | None = None
 
     def __call__(self, thresholds: Tensor) -> Point:
@@ -213,7 +213,7 @@ def steps(probe: Callable[[Tensor], Point], layers: int) -> Iterator[tuple[Tenso
 def calibrate(
     job: Job,
     max_change: float = 0.01,
-    stage: Callable[[str, int], Callable[[int], None]] | None = None,
+    stage: Stages = silent,
 ) -> dict[str, Any]:
     """Prune a fine-tuned model without training it, and without labels.
 
@@ -230,8 +230,8 @@ def calibrate(
         texts are for what.
     max_change : float
         Largest share of decisions that may differ from base's; for a score, 1 less Pearson's r.
-    stage : callable, optional
-        As of `thresher.measure.evaluate.evaluate`.
+    stage : Stages
+        Shows what is done.
 
     Returns
     -------
@@ -247,12 +247,20 @@ def calibrate(
     if not 0 < max_change < 1:
         raise UserError(f"max-change is {max_change}; it is a share: above 0, below 1. 1% is 0.01.")
     check_folder(job)
-    begin = stage or silent
-    (dense, task), tokenizer = load_base(job.model), load_tokenizer(job.model)
+    family_for(config := load_config(job.model))
+    task = Task.of(config)
+    stage("reading texts")
+    text = resolve_columns(job.data.train, job.data.text)
+    examples = load_examples(job.data.train, text)
+    enough = _enough(job, task, max_change, len(examples))
+    stage("loading the model")
+    dense, _ = load_base(job.model)
+    tokenizer = load_tokenizer(job.model, family_of(dense))
     pruning = pruning_of(dense, tokenizer, PruningConfig("threshold"))
-    pruned = PrunedModel(dense, pruning, {"base": job.model, "text": job.data.text}).to(device())
+    pruned = PrunedModel(dense, pruning, {"base": job.model, "text": text}).to(device())
     encoder = TextEncoder(tokenizer, pruned.family.length_limit(job.max_length))
-    search_rows, fit_rows, check_rows = _parts(job, task, encoder, max_change)
+    stage("tokenizing")
+    search_rows, fit_rows, check_rows = _parts(job, examples, encoder, enough)
 
     def runner(precision: str) -> PrunedModel:
         # Converted to run, a model cannot be saved: copies run.
@@ -261,17 +269,17 @@ def calibrate(
         return copy.to(device()).for_inference(precision)
 
     autocast = TrainingSettings().autocast
-    advance = begin("scores", len(search_rows["input_ids"]))
+    advance = stage("scores", len(search_rows["input_ids"]))
     fit_scores(pruned, encoder, search_rows, job.settings.seed, autocast, advance)
     fast = runner("bf16" if autocast else "fp32")  # rounding is on both sides of the comparison
-    advance = begin("base's outputs", 2)
+    advance = stage("base's outputs", 2)
     few = Probe(fast, encoder, task, search_rows)
     advance(1)
     fit = Doubtful(fast, encoder, task, fit_rows, max_change)
     advance(1)
     layers = pruned.family.layers - pruning.prefix_only_at_end  # the last one drops all it can for nothing
     rest = torch.zeros(pruned.family.layers - layers)
-    advance, path = begin("order of the steps", layers * len(LEVELS)), []
+    advance, path = stage("order of the steps", layers * len(LEVELS)), []
     for thresholds, point in steps(lambda some: few(torch.cat([some, rest])), layers):
         path.append(torch.cat([thresholds, rest]))
         advance(1)
@@ -280,7 +288,7 @@ def calibrate(
     advance(layers * len(LEVELS) - len(path))
 
     wanted = max_change - MARGIN * fit.doubt
-    advance, low, high = begin("how far to go", BISECTIONS), 0.0, float(len(path) - 1)
+    advance, low, high = stage("how far to go", BISECTIONS), 0.0, float(len(path) - 1)
     place = high
     for _ in range(BISECTIONS):
         if low < high:
@@ -291,7 +299,7 @@ def calibrate(
             place = (low + high) / 2
         advance(1)
 
-    advance = begin("check", 1)
+    advance = stage("check", 1)
     check = Probe(runner("fp32"), encoder, task, check_rows)
     place, back = low, 0
     while True:
@@ -325,7 +333,7 @@ def calibrate(
         "out": str(job.out),
         "task": task.kind,
         "metric": "agreement",
-        "data": {"texts": job.data.train, "text": job.data.text, "max_length": encoder.max_length}
+        "data": {"texts": job.data.train, "text": text, "max_length": encoder.max_length}
         | {"searched_on": few.texts, "chosen_on": fit.texts, "checked_on": check.texts},
         "seed": job.settings.seed,
         "max_change": max_change,
@@ -347,22 +355,33 @@ def _set(model: PrunedModel, thresholds: Tensor) -> None:
     pruner.thresholds.copy_(thresholds)
 
 
-def _parts(job: Job, task: Task, encoder: TextEncoder, max_change: float) -> list[dict[str, list]]:
-    """Encoded texts to search, to choose and to check on: no more than there is time for, and enough to tell
-    whether the bound is kept."""
-    examples = load_examples(job.data.train, job.data.text)
+def _enough(job: Job, task: Task, max_change: float, rows: int) -> int:
+    """How many texts must choose, and as many check, to tell whether the bound is kept; refused where there
+    cannot be so many."""
+    enough = math.ceil((2.5 * doubt(task, max_change, 1) / max_change) ** 2)
+    if (rows - 1) // 2 < enough:
+        raise _too_few(job, rows, enough)
+    return enough
+
+
+def _too_few(job: Job, rows: int, enough: int) -> UserError:
+    return UserError(
+        f"{job.data.train} has {rows} rows, too few to tell whether so few decisions change: give "
+        f"{3 * enough} or more (no labels are needed), or allow a larger change."
+    )
+
+
+def _parts(job: Job, examples: Any, encoder: TextEncoder, enough: int) -> list[dict[str, list]]:
+    """Encoded texts to search, to choose and to check on: no more than there is time for, and `enough` to
+    choose."""
     order = np.random.default_rng(job.settings.seed).permutation(len(examples))
     mean = encoder.mean_length(examples.select(order))
-    enough = math.ceil((2.5 * doubt(task, max_change, 1) / max_change) ** 2)
     search, fit = round(SEARCH / mean) + 1, max(min(round(FIT / mean), MOST), enough)
     if search + 2 * fit > len(examples):
         search = min(search, len(examples) // 5)
         fit = (len(examples) - search) // 2
     if fit < enough:
-        raise UserError(
-            f"{job.data.train} has {len(examples)} rows, too few to tell whether {max_change:.2%} of the "
-            f"decisions change: give {3 * enough} or more, or allow a larger change."
-        )
+        raise _too_few(job, len(examples), enough)
     columns = encoder.encode_columns(examples.select(order[: search + 2 * fit]))
     encoder.warn(encoder.truncated, encoder.seen)
     ends = (0, search, search + fit, search + 2 * fit)

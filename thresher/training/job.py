@@ -30,6 +30,8 @@ class Data:
     held_out : str, optional
         What checkpoint and thresholds are chosen on. None: a part of train, which is then not learned from.
         Base should not have been fine-tuned on these texts, or it looks better there than it is.
+    label_map : dict of str to str, optional
+        The class that a label of the files stands for, where they call classes otherwise than the model does.
     """
 
     train: str
@@ -37,6 +39,7 @@ class Data:
     eval: str | None = None
     label: str | None = None
     held_out: str | None = None
+    label_map: dict[str, str] | None = None
 
 
 @dataclass

@@ -9,30 +9,32 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from thresher.measure.progress import progress_bar
+from thresher.measure.progress import Stages
 
 
 class Interrupted(KeyboardInterrupt):
     """Training was stopped by Ctrl-C after a checkpoint was written."""
 
 
-class RichProgress(TrainerCallback):
-    """Shows stage, loss, FLOPs ratio and held-out quality while Trainer runs."""
+class ShowProgress(TrainerCallback):
+    """Shows stage, loss, FLOPs ratio and held-out quality while Trainer runs.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    stage : Stages
+        Begins the stage that shows them.
+    """
+
+    def __init__(self, stage: Stages) -> None:
+        self.stage = stage
         self.notes: dict[str, str] = {}
 
-    @contextmanager
-    def showing(self) -> Iterator[None]:
-        """The bar is on the screen inside the ``with`` block."""
-        with progress_bar() as self.bar:
-            yield
-
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step, note="")
+        self.shown = self.stage("training", state.max_steps)
+        self.shown.show(completed=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.update(self.task, completed=state.global_step)
+        self.shown.show(completed=state.global_step)
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
@@ -46,8 +48,8 @@ class RichProgress(TrainerCallback):
         }
         logs = logs or {}
         self.notes |= {key: text.format(logs[key]) for key, text in names.items() if key in logs}
-        stage = f"{logs['stage']} stage" if "stage" in logs else None
-        self.bar.update(self.task, description=stage, note=", ".join(self.notes.values()))
+        stage = f"training, {logs['stage']} stage" if "stage" in logs else None
+        self.shown.show(name=stage, note=", ".join(self.notes.values()))
 
 
 class InterruptHandler(TrainerCallback):

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import set_seed
 
 from thresher.config import PruningConfig
-from thresher.data import load_examples
-from thresher.data.formats import same_file
+from thresher.data import resolve_columns
 from thresher.errors import UserError
-from thresher.families import family_for
+from thresher.families import family_for, family_of
 from thresher.measure.figures import kept_figure, training_figure
 from thresher.measure.predict import Predictions, warn_if_bare
-from thresher.measure.progress import progress_bar
+from thresher.measure.progress import Stages, silent
 from thresher.measure.report import kept_report, versions, write_json
 from thresher.measure.speed import speeds
 from thresher.model import PrunedModel
@@ -34,17 +30,13 @@ from thresher.training.examples import Examples, base_outputs
 from thresher.training.job import Job, begin, check_folder, clear, forget
 from thresher.training.max_drop import Choice, choose
 from thresher.training.settings import TrainingSettings
+from thresher.training.texts import HELD_OUT, Texts, load_texts, split
 from thresher.training.trainer import last_checkpoint, train
 
 log = logging.getLogger(__name__)
 
-HELD_OUT, HELD_OUT_SHARE = 1000, 0.1  # texts that choose thresholds and checkpoint, at most
-# Texts, or of short ones tokens, that a drop is measured on, at most. Where they are shorter than those in
-# use, many count for little: 4,000 of SST-2's tell no more than 1,700 that all count alike.
-MEASURED, MEASURED_TOKENS = 4000, 400_000
 
-
-def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
+def finetune(job: Job, kind: str | None = None, stage: Stages = silent) -> dict[str, Any]:
     """Train a dense classifier or scorer, packed, and save it as a plain transformers folder.
 
     Parameters
@@ -53,6 +45,8 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
         With labels. Its settings of pruning do not count: of the epochs ``hard_epochs`` alone.
     kind : str, optional
         "single-label", "multi-label" or "regression". None: what the labels look like.
+    stage : Stages
+        Shows what is done.
 
     Returns
     -------
@@ -66,27 +60,38 @@ def finetune(job: Job, kind: str | None = None) -> dict[str, Any]:
     family_for(config := load_config(job.model))
     check_folder(job)
     set_seed(job.settings.seed)
-    examples = load_examples(job.data.train, job.data.text, job.data.label)
-    task = Task.infer(examples["label"][:], kind, score_name=job.data.label)
+    stage("reading texts")
+    job = _with_columns(job)
+    texts = load_texts(job, blank_labels=kind == "multi-label")
+    labels, places = texts.train["label"][:], [f"{job.data.train}:{line}" for line in texts.train["line"][:]]
+    task = Task.infer(labels, kind, job.data.label or "score", places, job.data.label_map)
     task = task.measured_by(job.settings.metric).in_order_of(config)
+    stage("loading the model")
     model, missing = load_dense(job.model, ignore_mismatched_sizes=True, **task.config_kwargs())
     inside = f"{model.base_model_prefix}."
     if bad := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
         raise UserError(f"{job.model} lacks weights of the encoder itself: {bad[0]} and {len(bad) - 1} more.")
     dense = PrunedModel(model, PruningConfig("none"))
-    run = _Run(job, dense, task, examples, load_tokenizer(job.model))
+    run = _Run(job, dense, task, texts, load_tokenizer(job.model, dense.family), stage)
     begin(job, {"kind": kind})
     run.train()
     clear(job)
     run.encoder.tokenizer.save_pretrained(job.out)
     model.save_pretrained(job.out)
-    quality, found = run.quality()
+    quality, found = run.quality("fine-tuned")
     report = run.report("finetune", start, {"dense": quality}) | kept_report(found, dense)
     return run.finish(report)
 
 
-def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
+def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> dict[str, Any]:
     """Learn what to drop, and save a folder that `PrunedModel.from_pretrained` opens.
+
+    Parameters
+    ----------
+    job : Job
+    pruning : PruningConfig
+    stage : Stages
+        Shows what is done.
 
     Returns
     -------
@@ -97,14 +102,19 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     if job.settings.metric and job.data.label is None:
         raise UserError("A metric needs labels: name their column with --label.")
     check_folder(job)
+    pruning = _with_budgets(pruning, job.settings.budgets)
     set_seed(job.settings.seed)
-    model, task = load_base(job.model)
-    task = task.measured_by(job.settings.metric)
-    examples = load_examples(job.data.train, job.data.text, job.data.label)
-    tokenizer = load_tokenizer(job.model)
-    pruning = _with_budgets(pruning_of(model, tokenizer, pruning), job.settings.budgets)
+    family_for(config := load_config(job.model))
+    task = Task.of(config).measured_by(job.settings.metric).reading(job.data.label_map)
+    stage("reading texts")
+    job = _with_columns(job)
+    texts = load_texts(job, blank_labels=task.kind == "multi-label")
+    stage("loading the model")
+    model, _ = load_base(job.model)
+    tokenizer = load_tokenizer(job.model, family_of(model))
+    pruning = pruning_of(model, tokenizer, pruning)
     pruned = PrunedModel(model, pruning, {"base": job.model, "text": job.data.text})
-    run = _Run(job, pruned, task, examples, tokenizer)
+    run = _Run(job, pruned, task, texts, tokenizer, stage)
     pruned.metadata["max_length"] = run.encoder.max_length
     begin(job, pruning.to_dict())
     run.distil()
@@ -126,14 +136,14 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     dense = None
     if job.extras:
         with pruned.dense():
-            dense, _ = run.quality()
+            dense, _ = run.quality("dense")
     ladder: list[dict[str, Any]] = []
     for budget in reversed(pruned.budgets):  # to end with the one that is in use
         pruned.set_budget(budget)
-        best, found = run.quality()
+        best, found = run.quality(f"at budget {budget:g}")
         ladder.insert(0, {"budget": budget, "quality": best, **kept_report(found, pruned)})
     if not ladder:
-        best, found = run.quality()
+        best, found = run.quality("pruned")
     warn_if_bare(pruned, found)
     quality = {"base": base} | ({"dense": dense} if dense else {}) | {"pruned": best}
     clear(job)
@@ -151,6 +161,11 @@ def prune(job: Job, pruning: PruningConfig) -> dict[str, Any]:
     training_figure(history, job.out / "training.png", level, f"{report['metric']}, held out")
     kept_figure(found.kept_share or [], job.out / "kept.png", report["thresholds"])
     return run.finish(report)
+
+
+def _with_columns(job: Job) -> Job:
+    """The same job, with its text columns called as in the training file."""
+    return replace(job, data=replace(job.data, text=resolve_columns(job.data.train, job.data.text)))
 
 
 def _of_labels_alone(settings: TrainingSettings) -> TrainingSettings:
@@ -184,20 +199,19 @@ def _with_budgets(pruning: PruningConfig, budgets: list[float]) -> PruningConfig
 class _Run:
     """One job with its data encoded: a part of train to learn from, a part to choose on, and eval."""
 
-    def __init__(self, job: Job, model: PrunedModel, task: Task, examples: Any, tokenizer: Any):
-        self.job, self.task = job, task
+    def __init__(self, job: Job, model: PrunedModel, task: Task, texts: Texts, tokenizer: Any, stage: Stages):
+        self.job, self.task, self.stage = job, task, stage
         self.model = model.to(device())
         self.encoder = TextEncoder(tokenizer, model.family.length_limit(job.max_length))
         data = job.data
-        kept_apart, rest = self._split(examples)
+        stage("tokenizing")
+        kept_apart, rest = split(job, texts, self.encoder.mean_length)
         self.held_out = self._examples(kept_apart, data.held_out or data.train)
         self.examples = self._examples(rest, data.train)
         self.eval, self.texts = self.held_out, kept_apart
-        if data.eval:
-            if same_file(data.eval, data.train):
-                log.warning("Quality is reported on texts that are learned from: name others with --eval.")
-            self.texts = load_examples(data.eval, data.text, data.label, split="test")
-            self.eval = self._examples(self.texts, data.eval)
+        if texts.eval is not None:
+            self.texts = texts.eval
+            self.eval = self._examples(self.texts, data.eval or "")
         self.wanted = self.eval.lengths() if data.eval or data.held_out else None
         if self.eval is not self.held_out:
             self.held_out = self.held_out.weigh(self.wanted)
@@ -206,33 +220,8 @@ class _Run:
             raise UserError(
                 f"{data.held_out or data.train}: of the rarest class, too few texts are held out to tell "
                 f"whether {bound:g} points of {task.metric} are lost: one of them counts for {grain:.1f}. "
-                "Give more of them, or allow more to be lost."
+                "Give more of them (--held-out), or allow more to be lost."
             )
-
-    def _split(self, examples: Any) -> tuple[Any, Any]:
-        """Texts to choose on, and texts to learn from: two parts of train, where no file is named for the
-        first."""
-        data, bound = self.job.data, self.job.settings.max_drop
-        texts, share = examples, HELD_OUT_SHARE
-        if data.held_out is not None:
-            if same_file(data.held_out, data.train):
-                raise UserError("--held-out is the file of --train: name texts that are not learned from.")
-            texts, share = load_examples(data.held_out, data.text, data.label, "validation"), 1.0
-        random = np.random.default_rng(self.job.settings.seed)
-        order = random.permutation(len(texts))
-        most, least, what = HELD_OUT, 1, "which checkpoint is best"
-        if bound is not None:  # one text has to count for less than the bound
-            mean = self.encoder.mean_length(texts.select(order))
-            most = max(MEASURED, round(MEASURED_TOKENS / mean))
-            least, what = math.ceil(100 / bound), f"whether {bound:g} points are lost"
-        cut = min(most, round(share * len(order)))
-        if cut < least:
-            raise UserError(
-                f"{data.held_out or data.train} has {len(order)} rows: too few to tell on {share:.0%} of "
-                f"them {what}; give {math.ceil(least / share)} at least."
-            )
-        learned = order[cut:] if texts is examples else random.permutation(len(examples))
-        return texts.select(order[:cut]), examples.select(learned)
 
     def _examples(self, examples: Any, source: str) -> Examples:
         labels = self.task.encode_all(examples, source) if "label" in examples.column_names else None
@@ -250,14 +239,12 @@ class _Run:
             parts["eval"] = self.eval
         if self.job.settings.distill or self.examples.labels is None:
             parts["train"] = self.examples
-        with progress_bar() as bar:
-            for name, part in parts.items():
-                task = bar.add_task(f"base's outputs, {name}", total=len(part), note="")
-                file = (self.job.outputs or self.job.checkpoints) / f"base-{name.replace(' ', '-')}.npy"
-                # What is measured against is exact; what is only learned from need not be.
-                autocast = self.job.settings.autocast if name == "train" else None
-                advance = partial(bar.advance, task)
-                part.base = base_outputs(self.model, self.encoder, part.rows, file, autocast, advance)
+        for name, part in parts.items():
+            advance = self.stage(f"base's outputs, {name}", len(part))
+            file = (self.job.outputs or self.job.checkpoints) / f"base-{name.replace(' ', '-')}.npy"
+            # What is measured against is exact; what is only learned from need not be.
+            autocast = self.job.settings.autocast if name == "train" else None
+            part.base = base_outputs(self.model, self.encoder, part.rows, file, autocast, advance)
 
     def warn_if_seen(self, bound: float) -> None:
         """Texts that base was fine-tuned on make it look better than it is, and pruning worse."""
@@ -282,24 +269,23 @@ class _Run:
             self.job.checkpoints,
             self.wanted,
             self.job.resume,
+            self.stage,
         )
 
-    def quality(self) -> tuple[dict[str, float], Predictions]:
-        """Quality of the model, as it stands, on eval."""
-        found = self.eval.predict(self.model, self.encoder)
+    def quality(self, name: str) -> tuple[dict[str, float], Predictions]:
+        """Quality of the model, as it stands, on eval; `name` says how that is."""
+        advance = self.stage(f"quality, {name}", len(self.eval))
+        found = self.eval.predict(self.model, self.encoder, advance=advance)
         return self.eval.quality(self.task, found.logits), found
 
     def within(self, drop: float) -> Choice:
         """The cheapest point of the trained ladder that loses no more points than `drop`."""
-        with progress_bar() as bar:
-            point = bar.add_task("points of the ladder", total=len(self.held_out), note="")
 
-            def measure() -> Predictions:
-                bar.reset(point)
-                advance = partial(bar.advance, point)
-                return self.held_out.predict(self.model, self.encoder, advance=advance)
+        def measure() -> Predictions:
+            advance = self.stage("a point of the ladder", len(self.held_out))
+            return self.held_out.predict(self.model, self.encoder, advance=advance)
 
-            return choose(self.model, self.task, self.held_out, measure, drop)
+        return choose(self.model, self.task, self.held_out, measure, drop)
 
     def report(self, command: str, start: float, quality: dict[str, Any]) -> dict[str, Any]:
         settings = self.job.settings
@@ -325,6 +311,7 @@ class _Run:
             "resumed": self.job.resume,
         }
         if self.job.extras:
+            self.stage("timing")
             report["speed"] = speeds(
                 self.model, self.model.model, self.encoder, self.texts, texts=128, repeats=3
             )
@@ -332,6 +319,7 @@ class _Run:
 
     def finish(self, report: dict[str, Any]) -> dict[str, Any]:
         """Everything is written: the folder is complete, and the checkpoints can go."""
+        self.stage("writing the report")
         write_json(report, self.job.out / "report.json")
         forget(self.job)
         return report

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import ProgressCallback, Trainer, TrainerState, TrainingArguments
-from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.trainer_callback import PrinterCallback
 
 from thresher.errors import TrainingDiverged, UserError
-from thresher.measure.progress import progress_bar
+from thresher.measure.progress import Stages, silent
 from thresher.model import PrunedModel
 from thresher.pruners.threshold import Threshold
 from thresher.tasks import Task
 from thresher.text import TextEncoder
-from thresher.training.budget import OVER, BudgetController, check_reachable, fit_budget
+from thresher.training.budget import FITS, OVER, BudgetController, check_reachable, fit_budget
 from thresher.training.examples import Collator, Examples
 from thresher.training.hidden import Teacher, hidden_loss
 from thresher.training.lengths import LengthWeights
 from thresher.training.max_drop import keep_reachable
-from thresher.training.progress import Interrupted, InterruptHandler, RichProgress
+from thresher.training.progress import Interrupted, InterruptHandler, ShowProgress
 from thresher.training.saliency import enough, fit_scores
 from thresher.training.settings import TrainingSettings
 
@@ -50,6 +48,7 @@ def train(
     folder: Path,
     wanted: np.ndarray | None,
     resume: bool = False,
+    stage: Stages = silent,
 ) -> list[dict[str, Any]]:
     """Train in place: thresholds and weights in the soft stage, weights in the hard stage.
 
@@ -67,6 +66,8 @@ def train(
         Tokens of texts that the budget is meant for. None: as long as those at hand.
     resume : bool
         Go on from the newest checkpoint in `folder`, if there is one.
+    stage : Stages
+        Shows what is done.
 
     Returns
     -------
@@ -92,9 +93,16 @@ def train(
 
     def fit(**how: Any) -> None:
         for model.pruner.rung, budget in enumerate(budgets):
-            fit_budget(model.pruner, ratio, budget, **how)
+            advance = stage(f"thresholds for budget {budget:g}", FITS)
+
+            def measure(advance: Any = advance) -> float:
+                advance(1)
+                return ratio()
+
+            fit_budget(model.pruner, measure, budget, **how)
         model.pruner.rung = 0
 
+    stage("what can be pruned")
     if shortened := settings.max_drop is not None and model.pruner.ladder:
         keep_reachable(model, ratio)
     budgets = [float(budget) for budget in model.budgets]
@@ -110,10 +118,8 @@ def train(
             check_reachable(model.pruner, ratio, min(budgets))
         if settings.saliency and soft_epochs and model.pruner.score_parameters():
             texts = enough(examples.rows)
-            with progress_bar() as bar:
-                scores = bar.add_task("scores", total=len(texts["input_ids"]), note="")
-                advance = partial(bar.advance, scores)
-                fit_scores(model, encoder, texts, settings.seed, settings.autocast, advance)
+            advance = stage("scores", len(texts["input_ids"]))
+            fit_scores(model, encoder, texts, settings.seed, settings.autocast, advance)
         if not soft_epochs:
             fit()
         elif budgets and isinstance(model.pruner, Threshold):
@@ -171,7 +177,7 @@ def train(
                 regularizer=settings.regularizer,
                 temperatures=(settings.temperature_start, settings.temperature_end),
             ),
-            progress := RichProgress(),
+            ShowProgress(stage),
             interrupts := InterruptHandler(),
         ],
     )
@@ -181,7 +187,7 @@ def train(
     # Gates that are nearly shut make numbers that CPUs take a hundred times as long over.
     torch.set_flush_denormal(True)
     try:
-        with interrupts.listening(), progress.showing(), dropout:
+        with interrupts.listening(), dropout:
             trainer.go_on(checkpoint)
     finally:
         torch.set_flush_denormal(False)
@@ -283,7 +289,7 @@ class PruningTrainer(Trainer):
         loss = distillation_loss(self.task, logits, base) if base is not None else logits.new_zeros(())
         if labels is not None:
             share = self.settings.distill if base is not None else 0.0
-            loss = share * loss + (1 - share) * ForSequenceClassificationLoss(labels, logits, model.config)
+            loss = share * loss + (1 - share) * label_loss(self.task, logits, labels)
         if teacher is not None:
             far = hidden_loss(output.trace, output.hidden_states, teacher.states(inputs))
             loss = loss + self.settings.distill_hidden * far
@@ -325,6 +331,16 @@ class PruningTrainer(Trainer):
         if "loss" in logs and any(pruner.prunes(layer) for layer in range(pruner.layers)):
             logs = logs | self.controller.log()
         super().log(logs, *args, **kwargs)
+
+
+def label_loss(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
+    """Loss of logits ``[batch, names]`` on encoded labels, by the task: transformers' own goes by the problem
+    type in the config, which may say another, or nothing, where there is one output."""
+    if task.kind == "regression":
+        return F.mse_loss(logits.squeeze(-1), labels)
+    if task.kind == "multi-label":
+        return F.binary_cross_entropy_with_logits(logits, labels)
+    return F.cross_entropy(logits, labels)
 
 
 def distillation_loss(task: Task, logits: Tensor, base: Tensor) -> Tensor:

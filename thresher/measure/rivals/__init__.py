@@ -1,7 +1,8 @@
 """Dense engines that a user could run instead of ours. One rival is one file.
 
 Each has a function ``load(setup, precision)`` that gives a callable from a padded batch to logits
-``[batch, labels]``, set up as well as its own documentation knows.
+``[batch, labels]``, set up as well as its own documentation knows. ``NEEDS`` are its packages, ``EXTRA`` is
+the extra of ours that installs them, ``PRECISIONS`` is what it runs in.
 """
 
 from __future__ import annotations
@@ -76,13 +77,15 @@ class Logits(nn.Module):
 @contextmanager
 def quiet() -> Iterator[None]:
     """No advice from converters: nobody who reads a benchmark can follow it."""
+    manager = logging.root.manager
+    before = manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
+        logging.disable(max(logging.WARNING, manager.disable))
         try:
             yield
         finally:
-            logging.disable(logging.NOTSET)
+            manager.disable = before
 
 
 def as_numpy(logits: Any) -> Any:

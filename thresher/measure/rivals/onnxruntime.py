@@ -10,6 +10,7 @@ import torch
 from thresher.measure.rivals import Batch, Logits, Runner, Setup, dense_model
 
 NEEDS = ("onnxruntime", "onnx")
+EXTRA = "bench"
 PRECISIONS = ("fp32", "int8")
 
 

@@ -9,6 +9,7 @@ import torch
 from thresher.measure.rivals import Batch, Logits, Runner, Setup, dense_model
 
 NEEDS = ("openvino", "nncf")
+EXTRA = "openvino"
 PRECISIONS = ("fp32", "bf16", "int8")
 
 

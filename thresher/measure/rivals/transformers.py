@@ -7,6 +7,7 @@ import torch
 from thresher.measure.rivals import Batch, Runner, Setup, dense_model
 
 NEEDS: tuple[str, ...] = ()
+EXTRA = ""
 PRECISIONS = ("fp32", "bf16")
 
 

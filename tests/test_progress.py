@@ -1,0 +1,76 @@
+"""Stages of long work: as lines of a log, and as bars of a terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from thresher.measure import progress
+from thresher.measure.progress import silent, stages
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """The error stream, as text; called with whether it is a terminal."""
+
+    def made(terminal: bool) -> io.StringIO:
+        file = io.StringIO()
+        console = Console(file=file, force_terminal=terminal, markup=False, emoji=False, width=100)
+        monkeypatch.setattr(progress, "err", console)
+        return file
+
+    return made
+
+
+def work(names: list[str]) -> None:
+    with stages() as stage:
+        for name in names:
+            advance = stage(name, 3)
+            advance(2)
+            advance.show(completed=3, note="loss 0.5 [/x]")
+        stage("the end")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_names_are_printed_as_they_are(screen, terminal):
+    file = screen(terminal)
+    names = ["base's outputs, [/old]", "o/[run]", ":smile:"]
+    work(names)
+    said = file.getvalue()
+    assert all(name in said for name in [*names, "the end"])
+
+
+def test_a_log_gets_a_line_a_stage_and_then_one_in_a_while(screen, monkeypatch):
+    file, clock = screen(False), iter(range(0, 1000, 20))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with stages() as stage:
+        advance = stage("counting", 10)
+        for _ in range(6):
+            advance(1)
+        stage("writing")
+    assert file.getvalue().splitlines() == [
+        "counting: 10 to do",
+        "counting: 2 of 10",
+        "counting: 4 of 10",
+        "counting: 6 of 10",
+        "writing ...",
+    ]
+
+
+def test_the_last_stage_alone_is_at_work(screen):
+    file = screen(True)
+    with stages() as stage:
+        stage("first")
+        done = stage("second", 1)
+        done(1)  # full, but nothing else has begun: it still turns
+        bars = done.bars
+        assert [task.fields["working"] for task in bars.tasks] == [False, True]
+    assert "1/1" in file.getvalue()
+
+
+def test_nobody_need_be_told():
+    advance = silent("counting", 3)
+    advance(1)
+    advance.show(completed=3)

@@ -1,0 +1,119 @@
+"""Tokenizers: checked against the model that they are for, and texts without a word."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from tests import toy
+from tests.tiny import FAMILIES
+from thresher import PruningConfig, UserError, prune
+from thresher.families import family_of
+from thresher.text import TextEncoder, load_tokenizer
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad"]
+
+
+def made(words: list[str] = WORDS, around: str = "[CLS] $A [SEP]", types: bool = False, **special: str):
+    """A tokenizer of a few words; `special` leaves out or renames special tokens."""
+    unknown = special.get("unk_token")
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=unknown))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
+        single=around,
+        pair=f"{around} $B{':1' if types else ''}",
+        special_tokens=[(word, words.index(word)) for word in ("[CLS]", "[SEP]") if word in around],
+    )
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])]
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_input_names=names, **special)
+
+
+SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+
+
+@pytest.fixture(scope="module")
+def bert():
+    return FAMILIES["bert"](dtype=torch.float32)
+
+
+def opened(tokenizer, folder, model):
+    tokenizer.save_pretrained(folder)
+    return load_tokenizer(folder, family_of(model))
+
+
+def test_ids_beyond_the_embedding_are_refused_with_both_numbers(tmp_path, bert):
+    words = [*WORDS, *(f"word{i}" for i in range(200))]
+    with pytest.raises(UserError, match=r"has 206 tokens, but the model's embedding has 120 rows"):
+        opened(made(words, **SPECIAL), tmp_path, bert)
+
+
+def test_an_added_token_counts(tmp_path, bert):
+    tokenizer = made([*WORDS, *(f"word{i}" for i in range(114))], **SPECIAL)
+    assert opened(tokenizer, tmp_path, bert)
+    tokenizer.add_tokens(["new"])
+    with pytest.raises(UserError, match=r"121 tokens.*120 rows"):
+        opened(tokenizer, tmp_path, bert)
+
+
+def test_segments_that_the_model_does_not_know_are_refused(tmp_path):
+    roberta = FAMILIES["roberta"](dtype=torch.float32)
+    with pytest.raises(UserError, match="tells 2 segments apart, but the model knows 1"):
+        opened(made(types=True, **SPECIAL), tmp_path, roberta)
+    assert opened(made(**SPECIAL), tmp_path, roberta)
+
+
+@pytest.mark.parametrize(
+    ("around", "said"),
+    [
+        (
+            "$A",
+            "adds no [CLS] before and no [SEP] after a text. The model's head reads the first word instead.",
+        ),
+        ("$A [SEP]", "adds no [CLS] before a text. The model's head reads the first word instead."),
+        ("[CLS] $A", "adds no [SEP] after a text. If the model"),
+        ("[CLS] $A [SEP]", None),
+    ],
+)
+def test_what_is_not_added_around_a_text_is_said(tmp_path, bert, caplog, around, said):
+    opened(made(around=around, **SPECIAL), tmp_path, bert)
+    assert said in caplog.text if said else not caplog.text
+
+
+def test_a_head_that_pools_needs_no_first_token(tmp_path, caplog):
+    opened(made(around="$A [SEP]", **SPECIAL), tmp_path, FAMILIES["modernbert-mean"](dtype=torch.float32))
+    assert not caplog.text
+
+
+def test_a_tokenizer_that_fails_on_unknown_words_is_refused(tmp_path, bert):
+    known = {name: token for name, token in SPECIAL.items() if name != "unk_token"}
+    with pytest.raises(UserError, match=r"no token for words that it does not know.*unk_token"):
+        opened(made(**known), tmp_path, bert)
+
+
+def test_nothing_to_pad_with(tmp_path, bert):
+    """What pads is packed away, so any token will do."""
+    known = {name: token for name, token in SPECIAL.items() if name != "pad_token"}
+    encoder = TextEncoder(opened(made(**known), tmp_path, bert), 16)
+    _, batch = next(encoder.batches(encoder.encode(["good", "good bad good"])))
+    assert batch["attention_mask"].sum(1).tolist() == [5, 3]
+
+
+@pytest.mark.parametrize("around", ["$A", "[CLS] $A", "[CLS] $A [SEP]"])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_an_empty_text_is_an_answer(bert, around, pairs):
+    encoder = TextEncoder(made(around=around, types=True, **SPECIAL), 16)
+    texts = ["", "good", "", " \n"]
+    columns = encoder.encode(texts, texts if pairs else None)
+    assert all(columns["input_ids"])
+    model = prune(bert, PruningConfig("last-layer"))
+    for _, batch in encoder.batches(columns):
+        assert model(**batch).logits.isfinite().all()
+
+
+def test_a_tokenizer_file_that_is_broken(tmp_path):
+    toy.tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0"}')
+    with pytest.raises(UserError, match="No tokenizer could be opened"):
+        load_tokenizer(tmp_path)
