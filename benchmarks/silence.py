@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -44,15 +45,15 @@ def commands(work: Path) -> dict[str, list[str]]:
     }
 
 
-def silence(arguments: list[str]) -> tuple[float, float, int]:
-    """Longest silence, seconds in all, and exit code of one command."""
+def silence(arguments: list[str]) -> tuple[float, str, float, int]:
+    """Longest silence, the line that was seen last before it, seconds in all, and exit code of a command."""
     master, slave = pty.openpty()
     start = last = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "thresher", *arguments], stdout=slave, stderr=slave, stdin=subprocess.DEVNULL
     )
     os.close(slave)
-    longest, before = 0.0, b""
+    longest, before, during = 0.0, b"", ""
     while True:
         ready, _, _ = select.select([master], [], [], 0.1)
         try:
@@ -60,11 +61,18 @@ def silence(arguments: list[str]) -> tuple[float, float, int]:
         except OSError:  # the other side is closed: the command has ended
             break
         now = time.monotonic()
-        longest = max(longest, now - last)
+        if now - last > longest:
+            longest, during = now - last, seen(before)
         if said and said != before:
             last, before = now, said
     os.close(master)
-    return longest, time.monotonic() - start, process.wait()
+    return longest, during, time.monotonic() - start, process.wait()
+
+
+def seen(written: bytes) -> str:
+    """The last line of what was written, as it is seen."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x20-\x7e\n]", "", written.decode(errors="replace"))
+    return " ".join((text.strip().splitlines() or [""])[-1].split())[:60]
 
 
 def main() -> None:
@@ -77,11 +85,11 @@ def main() -> None:
         with RowWriter(given.work / f"{name}.jsonl") as writer:
             for row in islice(cycle(rows), given.rows if name == "train" else 500):
                 writer.write(row)
-    print("| command | longest silence, s | in all, s | exit code |\n|---|---|---|---|")
+    print("| command | longest silence, s | after | in all, s | exit code |\n|---|---|---|---|---|")
     for name, arguments in commands(given.work).items():
         if not given.only or name in given.only:
-            longest, seconds, code = silence(arguments)
-            print(f"| {name} | {longest:.1f} | {seconds:.0f} | {code} |", flush=True)
+            longest, during, seconds, code = silence(arguments)
+            print(f"| {name} | {longest:.1f} | {during} | {seconds:.0f} | {code} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
 from tests import toy
-from thresher import PrunedModel, PruningConfig, UserError
+from thresher import PrunedModel, PruningConfig
 from thresher.cli import app
 from thresher.data import load_examples
 from thresher.measure.evaluate import evaluate
@@ -280,16 +280,6 @@ def test_any_task_is_calibrated(world, tmp_path, problem, names, text):
     evaluated = evaluate(str(tmp_path / "out"), str(world / "data.tsv"), [], None, speed=False)
     assert evaluated["flops_ratio"] == pytest.approx(report["flops_ratio"], abs=0.05)
     assert evaluated["quality"]["pruned"]["agreement"] > 90
-
-
-def test_outputs_that_are_no_numbers_are_refused(world, tmp_path):
-    dense = AutoModelForSequenceClassification.from_pretrained(world / "base")
-    dense.classifier.bias.data.fill_(float("nan"))
-    dense.save_pretrained(tmp_path / "base")
-    toy.tokenizer().save_pretrained(tmp_path / "base")
-    broken = replace(job(world, tmp_path / "out"), model=str(tmp_path / "base"))
-    with pytest.raises(UserError, match="finite"):
-        calibrate(broken, 0.05)
 
 
 @pytest.mark.parametrize(

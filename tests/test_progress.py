@@ -17,7 +17,9 @@ def screen(monkeypatch):
 
     def made(terminal: bool) -> io.StringIO:
         file = io.StringIO()
-        console = Console(file=file, force_terminal=terminal, markup=False, emoji=False, width=100)
+        console = Console(
+            file=file, force_terminal=terminal, markup=False, emoji=False, highlight=False, width=100
+        )
         monkeypatch.setattr(progress, "err", console)
         return file
 
@@ -59,15 +61,23 @@ def test_a_log_gets_a_line_a_stage_and_then_one_in_a_while(screen, monkeypatch):
     ]
 
 
-def test_the_last_stage_alone_is_at_work(screen):
+def test_one_stage_is_live_and_the_others_leave_a_line(screen, monkeypatch):
+    """All of them would not fit the screen, and the one that is at work would not be seen."""
     file = screen(True)
+    monkeypatch.setattr(progress, "TOLD", 0.0)
     with stages() as stage:
-        stage("first")
-        done = stage("second", 1)
-        done(1)  # full, but nothing else has begun: it still turns
-        bars = done.bars
-        assert [task.fields["working"] for task in bars.tasks] == [False, True]
-    assert "1/1" in file.getvalue()
+        for number in range(60):
+            bar = stage(f"stage {number}", 2)
+            bar(1)
+        assert [task.description for task in bar.bars.tasks] == ["stage 59"]
+        bar(1)
+        assert not bar.bars.finished or bar.bars.tasks  # full, but nothing else has begun: it is still shown
+        last = stage("the end")
+        bar(1)  # of a stage that has ended: nothing
+        last.show(note="done")
+    said = file.getvalue()
+    assert all(f"stage {number}: 0:00:00, 1 of 2" in said for number in range(59))
+    assert "the end: 0:00:00, done" in said
 
 
 def test_nobody_need_be_told():

@@ -660,12 +660,16 @@ def _wrote(folder: Path) -> None:
 
 def main() -> None:
     """Entry point."""
+    code: Any = 0
     try:
         try:
             app()
-        finally:
-            with _printing():
-                pass
+        except SystemExit as end:
+            code = end.code
+        with _printing():
+            pass
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))  # to take PyTorch down takes seconds
     except OSError as error:  # a command sees to its own: this is of printing
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again at its end
         if error.errno == errno.EPIPE:  # as where `head` has read enough

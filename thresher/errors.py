@@ -1,5 +1,11 @@
 """The one exception that means "the input is wrong, and here is what to do", and what others say."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(ValueError):
     """Something the caller can mend: a missing file, an unknown column, an unsupported model.
@@ -11,6 +17,23 @@ class UserError(ValueError):
 
 class TrainingDiverged(ArithmeticError):
     """The loss became NaN or infinite. The command line exits with code 1."""
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file where the system refuses to write it: a full disk, no permission, no such folder.
+
+    Raises
+    ------
+    UserError
+        Instead of the OSError, in the ``with`` block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{os.fspath(path)}: cannot be written ({one_line(error)}); make room or choose another path"
+        ) from error
 
 
 def first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from thresher.data.formats import ARROW_ERRORS, format_of, open_file
 from thresher.data.lines import HALF
-from thresher.errors import UserError, one_line
+from thresher.errors import UserError, writing
 
 log = logging.getLogger(__name__)
 _GROUP = 4096  # rows per Parquet row group
@@ -55,30 +55,27 @@ class RowWriter:
 
     def __enter__(self) -> RowWriter:
         text = {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
-        try:
+        with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self._kind == "parquet":
                 self._file = open(self.path, "wb")
             else:
                 self._file = open_file(self.path, self._packed, "wt", **text)
-        except OSError as error:
-            raise self._unwritable(error) from error
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         try:
-            self._close()
-        except OSError as error:
+            with writing(self.path):
+                self._close()
+        except UserError as error:
             if kind is None:
-                raise self._unwritable(error) from error
-            log.warning("%s", self._unwritable(error))  # the exception that ends the block says more
+                raise
+            log.warning("%s", error)  # the exception that ends the block says more
 
     def write(self, values: dict[str, Any]) -> None:
         """Write one row: `values` by column name, of Python, NumPy or PyTorch types."""
-        try:
+        with writing(self.path):
             self._write(values)
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     def _close(self) -> None:
         with self._file:
@@ -89,11 +86,6 @@ class RowWriter:
                 finally:
                     if self._parquet:
                         self._parquet.close()
-
-    def _unwritable(self, error: OSError) -> UserError:
-        return UserError(
-            f"{self.path}: cannot be written ({one_line(error)}); make room or choose another path"
-        )
 
     def _write(self, values: dict[str, Any]) -> None:
         row = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}

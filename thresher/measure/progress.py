@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Protocol
 
 from rich.console import Console, RenderableType
@@ -20,6 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+TOLD = 1.0  # seconds that a stage takes of which a line is left
+DRAW = 0.2  # seconds
 EVERY = 30.0  # seconds between lines, where there is no terminal to draw a bar on
 
 # The one console of the error stream: warnings that are written while a bar is drawn must know of the bar.
@@ -74,9 +77,10 @@ def stages() -> Iterator[Stages]:
         BarColumn(),
         _Count(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(elapsed_when_finished=False),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
         console=err,
+        transient=True,
     )
     with bars:
         yield lambda name, total=None: _Bar(bars, name, total)
@@ -84,9 +88,14 @@ def stages() -> Iterator[Stages]:
 
 
 def _end(bars: Progress) -> None:
-    """The stages so far are over."""
+    """Leave a line of the stage that ends, and take it off the live display, which has to fit the screen."""
     for task in bars.tasks:
-        bars.update(task.id, total=task.total if task.finished else task.completed, working=False)
+        took = task.elapsed or 0.0
+        if took >= TOLD:
+            count = f", {task.completed:g} of {task.total:g}" if task.total else ""
+            note = f", {task.fields['note']}" if task.fields["note"] else ""
+            err.print(f"{task.description}: {timedelta(seconds=round(took))}{count}{note}", soft_wrap=True)
+        bars.remove_task(task.id)
 
 
 class _Bar:
@@ -94,21 +103,32 @@ class _Bar:
 
     def __init__(self, bars: Progress, name: str, total: int | None):
         _end(bars)
-        self.bars, self.id = bars, bars.add_task(name, total=total, note="", working=True)
+        self.bars, self.id = bars, bars.add_task(name, total=total, note="")
+        self.drawn = time.monotonic()
 
     def __call__(self, done: int = 1) -> None:
-        self.bars.advance(self.id, done)
+        if self.id in self.bars.task_ids:  # else it has ended
+            self.bars.advance(self.id, done)
+            self._draw()
 
     def show(self, completed: int | None = None, name: str | None = None, note: str | None = None) -> None:
         said = {"completed": completed, "description": name, "note": note}
-        self.bars.update(self.id, **{key: value for key, value in said.items() if value is not None})  # type: ignore[arg-type]
+        if self.id in self.bars.task_ids:
+            self.bars.update(self.id, **{key: value for key, value in said.items() if value is not None})  # type: ignore[arg-type]
+            self._draw()
+
+    def _draw(self) -> None:
+        """Draw now and then, because the thread that draws gets little time where all cores compute."""
+        if time.monotonic() - self.drawn >= DRAW:
+            self.drawn = time.monotonic()
+            self.bars.refresh()
 
 
 class _Working(SpinnerColumn):
-    """Turns beside the stage that is at work, which is the last one, also where its count is full."""
+    """Turns as long as the stage is shown, also where its count is full."""
 
     def render(self, task: Task) -> RenderableType:
-        return self.spinner.render(task.get_time()) if task.fields["working"] else Text(" ")
+        return self.spinner.render(task.get_time())
 
 
 class _Count(MofNCompleteColumn):

@@ -36,6 +36,10 @@ class ShowProgress(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.shown.show(completed=state.global_step)
 
+    def tick(self, done: int) -> None:
+        """Something else than a step is done: texts were measured."""
+        self.shown.show()
+
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:

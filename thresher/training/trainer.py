@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,7 @@ def train(
         disable_tqdm=True,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # copies of the model on other GPUs would lose their traces
+    shown = ShowProgress(stage)
     trainer = PruningTrainer(
         model=model,
         args=arguments,
@@ -170,6 +172,7 @@ def train(
         settings=settings,
         held_out=held_out,
         wanted=wanted,
+        advance=shown.tick,
         callbacks=[
             BudgetController(
                 soft_share=soft_epochs / epochs,
@@ -177,7 +180,7 @@ def train(
                 regularizer=settings.regularizer,
                 temperatures=(settings.temperature_start, settings.temperature_end),
             ),
-            ShowProgress(stage),
+            shown,
             interrupts := InterruptHandler(),
         ],
     )
@@ -228,13 +231,14 @@ class PruningTrainer(Trainer):
         settings: TrainingSettings,
         held_out: Examples,
         wanted: np.ndarray | None,
+        advance: Callable[[int], None],
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.lengths = LengthWeights(Examples(kwargs["train_dataset"]).lengths(), wanted)
         self.pruned: PrunedModel = kwargs["model"]
         self.encoder, self.task, self.settings = encoder, task, settings
-        self.held_out = held_out
+        self.held_out, self.advance = held_out, advance
         self.teacher = Teacher(self.pruned, settings.autocast) if settings.distill_hidden else None
 
     def go_on(self, checkpoint: Path | None) -> None:
@@ -308,7 +312,8 @@ class PruningTrainer(Trainer):
         pruner, controller, qualities, flops = self.pruned.pruner, self.controller, {}, {}
         before = pruner.rung
         for pruner.rung in controller.live:
-            found = self.held_out.predict(self.pruned, self.encoder, autocast=self.settings.autocast)
+            autocast = self.settings.autocast
+            found = self.held_out.predict(self.pruned, self.encoder, autocast=autocast, advance=self.advance)
             qualities[pruner.rung] = self.held_out.main_quality(self.task, found.logits)
             flops[pruner.rung] = found.flops_ratio or 1.0
         pruner.rung = before
