@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -104,8 +103,6 @@ def test_a_terminal_that_lacks_characters_shows_others(world, tmp_path, encoding
 
 
 def test_a_report_that_cannot_be_written_says_where(world, tmp_path):  # noqa: F811
-    if os.geteuid() == 0 and not shutil.which("chattr"):
-        pytest.skip("root may write everywhere")
     (tmp_path / "taken").write_text("")  # a file where a folder is wanted
     code, said = call(
         "evaluate",
@@ -126,17 +123,11 @@ def test_a_report_that_cannot_be_written_says_where(world, tmp_path):  # noqa: F
 def test_text_columns_by_awkward_names(world, tmp_path):  # noqa: F811
     file = tmp_path / "awkward.csv"
     file.write_text('" text","Title, body",,\n"good film","dull plot",,\n')
-    for text in (
-        ["--text", "text"],
-        ["--text", " text"],
-        ["--text", "Title, body"],
-        ["--text", "text,Title, body"],
-    ):
+    for text in (["--text", "text"], ["--text", " text"], ["--text", "Title, body"]):
         code, said = call(
             "predict", world / "pruned", "--input", file, "--output", tmp_path / "o.jsonl", "--force", *text
         )
-        if text[1] != "text,Title, body":
-            assert code == 0, said
+        assert code == 0, said
     code, said = call(
         "predict",
         world / "pruned",

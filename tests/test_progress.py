@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -71,13 +72,12 @@ def test_one_stage_is_live_and_the_others_leave_a_line(screen, monkeypatch):
             bar(1)
         assert [task.description for task in bar.bars.tasks] == ["stage 59"]
         bar(1)
-        assert not bar.bars.finished or bar.bars.tasks  # full, but nothing else has begun: it is still shown
         last = stage("the end")
         bar(1)  # of a stage that has ended: nothing
         last.show(note="done")
     said = file.getvalue()
-    assert all(f"stage {number}: 0:00:00, 1 of 2" in said for number in range(59))
-    assert "the end: 0:00:00, done" in said
+    assert all(re.search(rf"stage {number}: 0:00:\d\d, 1 of 2", said) for number in range(59))
+    assert re.search(r"the end: 0:00:\d\d, done", said)
 
 
 def test_nobody_need_be_told():

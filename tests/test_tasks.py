@@ -156,7 +156,6 @@ SENTIMENT = Task("single-label", ("neg", "pos"))
         (["NEG", "Pos"], "'NEG' is 'neg' (by case), 'Pos' is 'pos' (by case)"),
         (["0", "1"], "'0' is 'neg' (by id), '1' is 'pos' (by id)"),
         ([0.0, 1.0], "0.0 is 'neg' (by id)"),
-        ([False, True], "True is 'pos' (by id)"),
         (["LABEL_0", "LABEL_1"], "'LABEL_1' is 'pos' (by id)"),
         ([[1, 0], [0, 1]], None),
     ],
@@ -170,6 +169,7 @@ def test_labels_that_are_called_otherwise_are_read_and_said(labels: list, said: 
     ("labels", "message"),
     [
         (["neg", "1"], "dev.tsv:3: label '1' beside 'neg': one is a name and the other an id"),
+        ([False, True], "dev.tsv:2: unknown label False"),  # which of the two is true?
         (["1", "2"], "dev.tsv:3: unknown label '2'"),  # counted from 1: no id
         ([[1, 0], [1, 1]], "dev.tsv:3: .* marks 2 classes"),
     ],
@@ -184,8 +184,25 @@ def test_a_label_map_says_what_labels_mean(caplog) -> None:
     assert task.encode_all(Table(1, "2", "neg", "good", 2.0), "dev.tsv") == [0, 1, 0, 1, 1]
     assert not caplog.text
     assert TAGS.reading({"x": "a"}).encode(["x", "c"], "f:1") == [1.0, 0.0, 1.0]
-    with pytest.raises(UserError, match="unknown label 'negativ'"):
-        SENTIMENT.reading({"1": "negativ"}).encode("1", "f:1")
+    assert TAGS.reading({"x": "a"}).encode("x, c", "f:1") == [1.0, 0.0, 1.0]
+    assert TAGS.reading({"x": "a"}).encode('["x", "c"]', "f:1") == [1.0, 0.0, 1.0]
+    with pytest.raises(UserError, match="'1' is 'negativ', but the model knows 'neg', 'pos'"):
+        SENTIMENT.reading({"1": "negativ"})
+    with pytest.raises(UserError, match="says twice"):
+        SENTIMENT.reading({"1": "neg", "1.0": "pos"})
+
+
+def test_a_label_map_goes_with_ids_and_leaves_vectors_alone(caplog) -> None:
+    three = Task("single-label", ("neg", "neu", "pos")).reading({"2": "neg", "0": "pos"})
+    assert three.encode_all(Table("2", "0", "1"), "f") == [0, 2, 1]
+    vectors = Task("multi-label", ("neg", "pos")).reading({"0": "neg", "1": "pos"})
+    assert vectors.encode_all(Table([1, 0], [0, 1]), "f") == [[1, 0], [0, 1]]
+    caplog.clear()
+    SENTIMENT.reading({"psoitive": "pos"}).encode_all(Table("neg", "pos"), "dev.tsv")
+    assert "In dev.tsv, no label is 'psoitive'" in caplog.text
+    inferred = Task.infer(["bug, acct", "account", "other"], "multi-label", label_map={"acct": "account"})
+    assert inferred.names == ("account", "bug", "other")
+    assert inferred.encode("bug, acct", "f:1") == [1.0, 1.0, 0.0]
 
 
 def test_vectors_stand_for_classes_in_their_order() -> None:
@@ -194,6 +211,20 @@ def test_vectors_stand_for_classes_in_their_order() -> None:
         for column in (vectors, np.array(vectors, float).tolist(), [str(v) for v in vectors]):
             assert task.encode_all(Table(*column), "f") == vectors  # eight targets, not one
     assert Task("multi-label", ("a", "b")).encode_all(Table([1, 0], [1, 1]), "f") == [[1.0, 0.0], [1.0, 1.0]]
+    blank = Table([1, 0, 0], [], [0, 1, 1])
+    assert TAGS.encode_all(blank, "f") == [[1, 0, 0], [0, 0, 0], [0, 1, 1]]
+    assert TAGS.encode_all(Table("1,0,0", "", "0,1,1"), "f") == [[1, 0, 0], [0, 0, 0], [0, 1, 1]]
+    for hot in (
+        ["[1, 0, 0]", "[0, 1, 1]", ""],
+        ["1,0,0", "0,1,1", ""],
+        [["1", "0", "0"], ["0", "1", "1"], []],
+    ):
+        task = Task.infer(hot, "multi-label")
+        assert task.names == ("0", "1", "2")
+        assert task.encode_all(Table(*hot), "f") == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
+    # What was found in all rows holds for a few of them.
+    ids = Task.infer([[0, 1], [0], [1]])
+    assert ids.encode_all(Table([0, 1]), "f") == [[1, 1]]
     # Not of one length, or of another than there are classes: ids.
     ids = Task("multi-label", tuple(f"LABEL_{i}" for i in range(4)))
     assert ids.encode_all(Table([1, 0], [1]), "f") == [[1, 1, 0, 0], [0, 1, 0, 0]]
@@ -201,11 +232,49 @@ def test_vectors_stand_for_classes_in_their_order() -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[1, 0, 0], [0, 1]], r"label 2: the label \[0, 1\] has 2 entries, where others have 3"),
+        ([[0.9, 0.1], [0.2, 0.8]], "label 1: .* neither a list of classes nor a vector"),
+        ([[1, 0, 0], [0, 1, -1]], "label 1: .* neither a list of classes nor a vector"),
+    ],
+)
+def test_lists_that_are_neither_classes_nor_vectors(labels: list, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Task.infer(labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["['x', 'y']", "y"], ("x", "y")),
+        ([["p", ""], ["n"]], ("n", "p")),
+        (["+1", "-1", "1"], ("-1", "1")),
+        (["-0.0", "0", "1.0"], ("0", "1")),
+    ],
+)
+def test_classes_that_are_written_in_several_ways(labels: list, names: tuple) -> None:
+    assert Task.infer(labels).names == names
+
+
+def test_many_classes_are_read_in_time() -> None:
+    """A count for each of them would take minutes."""
+    task = Task("single-label", tuple(f"class {chr(97 + i % 26)}{i}" for i in range(20_000)))
+    assert task.encode_all(Table(*task.names), "f") == list(range(20_000))
+
+
+def test_ids_are_none_where_names_have_numbers() -> None:
+    stars = Task("single-label", ("1 star", "2 stars", "3 stars"))
+    with pytest.raises(UserError, match="unknown label 1"):  # not "2 stars"
+        stars.encode_all(Table(1, 2), "f")
+
+
+@pytest.mark.parametrize(
     ("names", "theirs", "found"),
     [
         (("neg", "pos"), ("pos", "neg"), ("pos", "neg")),
         (("NEG", "POS"), ("pos", "neg"), ("pos", "neg")),
-        (("0", "1", "2"), ("toxic", "threat", "insult"), ("toxic", "threat", "insult")),
+        (("0", "1", "2"), ("entailment", "neutral", "contradiction"), ("0", "1", "2")),
         (("0", "1"), ("LABEL_0", "LABEL_1"), ("0", "1")),
         (("a", "b"), ("pos", "neg"), ("a", "b")),
         (("1", "2"), ("neg", "pos"), ("1", "2")),
@@ -217,16 +286,25 @@ def test_a_model_gives_the_order_of_its_names(names: tuple, theirs: tuple, found
     assert Task("multi-label", names).in_order_of(config).names == found
 
 
+def test_a_model_gives_the_names_of_vectors() -> None:
+    config = SimpleNamespace(id2label={0: "toxic", 1: "threat", 2: "insult"})
+    task = Task.infer([[1, 0, 0], [0, 1, 1]]).in_order_of(config)
+    assert task.names == ("toxic", "threat", "insult")
+    assert task.encode_all(Table([0, 1, 1]), "f") == [[0.0, 1.0, 1.0]]
+
+
 @pytest.mark.parametrize(
     ("labels", "kind", "said"),
     [
-        (["bug", "Bug", "other"], None, "'Bug' and 'bug' differ in case alone"),
-        (["bug", "NaN"], None, "'NaN' looks like a label that is missing"),
-        ([["bug"], ["None"]], None, "'None' looks like a label that is missing"),
-        (["bug", "account", "bug;account"], "multi-label", "'bug;account' looks like several classes"),
+        (["bug", "Bug", "other"], None, "differ in case alone: 'Bug', 'bug'"),
+        (["bug", "NaN"], None, "look like missing labels: 'NaN'"),
+        ([["bug"], ["None"]], None, "look like missing labels: 'None'"),
+        (["bug", "account", "bug;account"], "multi-label", "look like several: 'bug;account'"),
         (["bug", "account", "bug,account"], None, "ask for --task multi-label"),
         (["0,5", "1,0", "2,25"], None, "decimal commas"),
         ([str(i) for i in range(0, 300, 7)], None, "read as 43 classes. If they are scores"),
+        (["[x, y]", "[y]"], None, "look like lists"),
+        ([-1, 0, 1], None, "-1 often marks a text without a label"),
         (["neg", "pos", "so-so, maybe"], None, None),
         ([["a"], ["b", "c/d"]], None, None),
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -12,7 +14,6 @@ from thresher.errors import UserError
 
 log = logging.getLogger(__name__)
 
-SHOWN = 20  # names in a message
 BY_ID = "by id"
 
 
@@ -42,9 +43,10 @@ class Classes:
             ("as a bool", lambda label: raw.truth(raw.key(label).casefold())),
         ]
         tables = [(how, way, _unambiguous(map(way, self.names))) for how, way in ways]
-        if not any(raw.number(raw.truth(raw.key(name))) is not None for name in self.names):
+        if not any(re.search(r"\d", name) for name in self.names) or self.unnamed:
             ids = {text: i for i in range(len(self.names)) for text in (str(i), f"label_{i}")}
-            tables.append(("" if self.unnamed else BY_ID, ways[-1][1], ids))
+            way = ways[-1 if self.unnamed else 2][1]  # True may be the id 1 only where nobody has named it
+            tables.append(("" if self.unnamed else BY_ID, way, ids))
         return tables
 
     def find(self, label: Any) -> tuple[int, str]:
@@ -56,15 +58,23 @@ class Classes:
                     return found, how
         return -1, ""
 
-    def mean_the_same(self, names: Sequence[str]) -> bool:
-        """Whether other names are those of these classes, each of one."""
+    def mean_the_same(self, names: Sequence[str], by_id: bool) -> bool:
+        """Whether other names are those of these classes, each of one; `by_id`: or their ids."""
         found = {name: self.find(name) for name in names}
         same = sorted(id_ for id_, _ in found.values()) == list(range(len(self.names)))
-        if same and not self.unnamed:
+        same &= not self.unnamed and (by_id or all(how != BY_ID for _, how in found.values()))
+        if same:
             self._tell("the training labels", found)
-        return same and not self.unnamed
+        return same
 
-    def encode(self, labels: Sequence[Any], places: Sequence[str], source: str = "") -> list[Any]:
+    def encode(
+        self,
+        labels: Sequence[Any],
+        places: Sequence[str],
+        source: str = "",
+        aliases: Mapping[str, str] | None = None,
+        vectors: bool | None = None,
+    ) -> list[Any]:
         """Turn raw labels into ids or, where there may be many, into lists of 0.0 or 1.0 for each class.
 
         Parameters
@@ -75,50 +85,69 @@ class Classes:
             File and line of each, for messages.
         source : str
             The file, to say which labels are called otherwise there. Default: nothing is said.
+        aliases : mapping of str to str, optional
+            The class that a label stands for, by its key.
+        vectors : bool, optional
+            Whether lists are vectors, where that is known.
 
         Raises
         ------
         UserError
             For a label that is no class, and for names in some rows and ids in others.
         """
-        read = [self._read(label, where) for label, where in zip(labels, places, strict=True)]
-        if self._are_vectors(read):
-            return [self._of_vector(vector, where) for vector, where in zip(read, places, strict=True)]
-        seen: dict[Any, tuple[int, str]] = {}
+        read = self._read(labels, places)
+        found = None if vectors is False else self._vectors(read, places)
+        if found is not None:
+            return [self._of_vector(vector, where) for vector, where in zip(found, places, strict=True)]
+        reading = _Reading(self, aliases or {})
         encoded: list[Any] = []
         for some, where in zip(read, places, strict=True):
-            ids = {self._id(item, where, seen) for item in some}
+            ids = {reading.id(item, where) for item in some}
             if self.many:
                 encoded.append([float(i in ids) for i in range(len(self.names))])
             elif len(ids) == 1:
                 encoded.append(ids.pop())
             else:
                 raise UserError(
-                    f"{where}: the label {some!r} is of several classes; this model knows one a text"
+                    f"{where}: the label {some!r} is of {len(ids)} classes; this model knows one a text"
                 )
         if source:
-            self._tell(source, seen)
+            self._tell(source, reading.found)
+            reading.tell_unused(source)
         return encoded
 
-    def _read(self, label: Any, where: str) -> Sequence[Any]:
-        """The classes in a raw label, or its vector of 0 and 1."""
+    def _read(self, labels: Sequence[Any], places: Sequence[str]) -> list[Sequence[Any]]:
+        """The classes in raw labels, or their vectors of 0 and 1."""
+        known: dict[str, Sequence[Any]] = {}  # most labels of a file are there many times
+        read: list[Sequence[Any]] = []
+        for label, where in zip(labels, places, strict=True):
+            if not isinstance(label, str):
+                read.append(self._read_one(label, where))
+                continue
+            if label not in known:
+                known[label] = self._read_one(label, where)
+            read.append(known[label])
+        return read
+
+    def _read_one(self, label: Any, where: str) -> Sequence[Any]:
         if self.many and len(self.names) == 1 and not isinstance(label, (list, tuple)):
             yes = raw.truth(raw.key(label).casefold())  # one output: the label may be a plain yes or no
             if yes in ("0", "1") and self.find(label)[1] in ("", BY_ID):
                 return [int(yes)]
         return read_classes(label, self.many, where)
 
-    def _are_vectors(self, read: Sequence[Sequence[Any]]) -> bool:
+    def _vectors(self, read: list[Sequence[Any]], places: Sequence[str]) -> list[list[int]] | None:
         if len(self.names) == 1:
-            return self.many and all(
-                len(some) == 1 and not isinstance(some[0], str) and some[0] in (0, 1) for some in read
-            )
+            bits = [[item for item in some if not isinstance(item, str) and item in (0, 1)] for some in read]
+            yes = self.many and all(len(some) == len(bit) < 2 for some, bit in zip(read, bits, strict=True))
+            return [bit or [0] for bit in bits] if yes else None
+        found = raw.as_vectors(read, places)
         # Of another length, lists in which nothing is there twice may hold ids.
-        return raw.are_hot(read) and (
-            len(read[0]) == len(self.names) or any(len(set(some)) < len(some) for some in read)
-        )
+        if found and len(found[0]) != len(self.names) and all(len(set(some)) == len(some) for some in read):
+            return None
+        return found
 
-    def _of_vector(self, vector: Sequence[Any], where: str) -> Any:
+    def _of_vector(self, vector: Sequence[int], where: str) -> Any:
         """Of one entry a class: the vector itself, or the one class that it marks."""
         if len(vector) != len(self.names):
             raise UserError(
@@ -128,28 +157,11 @@ class Classes:
         if self.many:
             return [float(item) for item in vector]
         if sum(vector) != 1:
-            raise UserError(f"{where}: the label {list(vector)} marks {int(sum(vector))} classes; mark one")
+            raise UserError(f"{where}: the label {list(vector)} marks {sum(vector)} classes; mark one")
         return list(vector).index(1)
 
-    def _id(self, label: Any, where: str, seen: dict[Any, tuple[int, str]]) -> int:
-        """The id of one class; `seen` notes what labels were read as, and how."""
-        if label not in seen:
-            id_, how = self.find(label)
-            if id_ < 0:
-                raise UserError(f"{where}: unknown label {label!r}; {self._known()}")
-            others = [name for name, (_, way) in seen.items() if (way == BY_ID) != (how == BY_ID)]
-            if others:
-                raise UserError(
-                    f"{where}: label {label!r} beside {others[0]!r}: one is a name and the other an id; "
-                    "write names in all rows"
-                )
-            seen[label] = id_, how
-        return seen[label][0]
-
-    def _known(self) -> str:
-        known = ", ".join(map(repr, self.names[:SHOWN]))
-        more = f" and {len(self.names) - SHOWN} more" if len(self.names) > SHOWN else ""
-        return f"the model knows {known}{more}: mend the label, or say what it means by --label-map 'FROM=TO'"
+    def known(self) -> str:
+        return f"the model knows {raw.few(self.names)}"
 
     def _tell(self, source: str, read: Mapping[Any, tuple[int, str]]) -> None:
         """Say which labels were read as classes that are called otherwise."""
@@ -159,18 +171,61 @@ class Classes:
                 "In %s, labels are not called as the model's classes are: %s%s. If one means another class, "
                 "say so by --label-map 'FROM=TO'.",
                 source,
-                ", ".join(odd[:SHOWN]),
-                f" and {len(odd) - SHOWN} more" if len(odd) > SHOWN else "",
+                ", ".join(odd[: raw.MANY]),
+                f" and {len(odd) - raw.MANY} more" if len(odd) > raw.MANY else "",
             )
+
+
+class _Reading:
+    """What the labels of one file were read as."""
+
+    def __init__(self, classes: Classes, aliases: Mapping[str, str]):
+        self.classes, self.aliases = classes, aliases
+        self.found: dict[Any, tuple[int, str]] = {}  # of labels that no alias names
+        self.aliased: dict[str, int] = {}
+        self.first: dict[bool, Any] = {}  # the first label that was read by id, and the first that was not
+
+    def id(self, label: Any, where: str) -> int:
+        """The id of one class."""
+        if label in self.found:
+            return self.found[label][0]
+        if self.aliases and (said := raw.key(label)) in self.aliases:
+            if said not in self.aliased:
+                self.aliased[said] = self._find(self.aliases[said], where)[0]
+            return self.aliased[said]
+        id_, how = self._find(label, where)
+        self.first.setdefault(how == BY_ID, label)
+        if len(self.first) > 1:
+            raise UserError(
+                f"{where}: label {label!r} beside {self.first[how != BY_ID]!r}: one is a name and the other "
+                "an id; write names in all rows, or say what ids mean by --label-map 'FROM=TO'"
+            )
+        self.found[label] = id_, how
+        return id_
+
+    def _find(self, name: Any, where: str) -> tuple[int, str]:
+        id_, how = self.classes.find(name)
+        if id_ < 0:
+            raise UserError(
+                f"{where}: unknown label {name!r}; {self.classes.known()}: mend the label, or say what it "
+                "means by --label-map 'FROM=TO'"
+            )
+        return id_, how
+
+    def tell_unused(self, source: str) -> None:
+        if unused := [label for label in self.aliases if label not in self.aliased]:
+            log.warning("In %s, no label is %s, as --label-map says.", source, raw.few(unused))
 
 
 def read_classes(label: Any, many: bool, where: str) -> Sequence[Any]:
     """The classes in a raw label, each checked; of a single label the one, or its vector of 0 and 1."""
+    some: Sequence[Any] = [label]
     if many:
-        some = list(raw.items(label, where))
-    else:
-        vector = raw.parse_list(label) if isinstance(label, str) else label
-        some = list(vector) if isinstance(vector, (list, tuple)) and raw.are_hot([vector]) else [label]
+        some = raw.items(label, where)
+    elif isinstance(label, (str, list, tuple)):
+        vector = raw.parse_list(label) if isinstance(label, str) else list(label)
+        bits = [bit for bit in vector or () if isinstance(bit, (int, float)) and bit in (0, 1)]
+        some = bits if vector and 1 < len(vector) == len(bits) else some
     for item in some:
         raw.check_class(item, where)
     return some
@@ -179,4 +234,5 @@ def read_classes(label: Any, many: bool, where: str) -> Sequence[Any]:
 def _unambiguous(names: Iterable[str]) -> dict[str, int]:
     """Ids by name, without the names that several have."""
     names = list(names)
-    return {name: i for i, name in enumerate(names) if names.count(name) == 1}
+    count = Counter(names)
+    return {name: i for i, name in enumerate(names) if count[name] == 1}

@@ -58,8 +58,9 @@ def _command(function: Callable[..., Any]) -> Callable[..., Any]:
             raise
         except OSError as error:
             where = "" if error.filename is None else f"{error.filename}: "
-            hint = "Free space, or write elsewhere; what was finished before is there."
-            raise _ends("Error:", "red", f"{where}{one_line(error)}. {hint}", 2) from error
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+            hint = " Make room, or write elsewhere; what was finished before is there." if full else ""
+            raise _ends("Error:", "red", f"{where}{one_line(error)}.{hint}", 2) from error
 
     return app.command()(run)
 
@@ -431,8 +432,7 @@ def evaluate(
             stage=stage,
         )
     _print(evaluation_table(report))
-    home = Path(folder) if Path(folder).is_dir() else Path()
-    file = write_json(report, json or home / "evaluation.json")
+    file = write_json(report, json or _home(folder) / "evaluation.json")
     _say(f"Report: {file}")
 
 
@@ -481,7 +481,7 @@ def bench(
             stage=stage,
         )
         stage("drawing")
-        home = out or (Path(folder) if Path(folder).is_dir() else Path())
+        home = out or _home(folder)
         file = write_json(report, home / "bench.json")
         bench_figure(report["rows"], home / "bench.png")
     profiled = any("profile" in row for row in report["rows"])
@@ -582,7 +582,9 @@ def _pairs(given: list[str] | None) -> dict[str, str]:
     for item in given or ():
         if item.endswith(".json"):
             try:
-                pairs |= {str(key): str(value) for key, value in json.loads(Path(item).read_text()).items()}
+                pairs |= {
+                    str(key): str(value) for key, value in json.loads(Path(item).read_text("utf-8")).items()
+                }
             except (OSError, ValueError, AttributeError) as error:
                 raise UserError(
                     f'--label-map {item}: no JSON object of labels and classes, as {{"0": "neg"}} '
@@ -654,6 +656,12 @@ def _say(line: str) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
+def _home(folder: str) -> Path:
+    """Where reports on a model go: its folder, or of one of the hub the working directory."""
+    path = Path(folder).expanduser()
+    return path if path.is_dir() else Path()
+
+
 def _wrote(folder: Path) -> None:
     _say(f"Model and report: {folder}")
 
@@ -669,7 +677,9 @@ def main() -> None:
         with _printing():
             pass
         sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else int(code is not None))  # to take PyTorch down takes seconds
+        os._exit(
+            code if isinstance(code, int) else int(code is not None)
+        )  # to take PyTorch down takes seconds
     except OSError as error:  # a command sees to its own: this is of printing
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again at its end
         if error.errno == errno.EPIPE:  # as where `head` has read enough

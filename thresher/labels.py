@@ -8,16 +8,16 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 from thresher.errors import UserError
 
 MISSING = {"nan", "null", "none", "na", "n/a", "<na>", "nil"}  # how programs write that there is no value
-MANY = 20  # classes that are whole numbers: from here on they may be meant as scores
+MANY = 20  # classes in a message; and classes that are whole numbers, from where on they may be scores
 
-_WHOLE = re.compile(r"([+-]?(?:0|[1-9]\d*))\.0*")  # not 007.0, which is a code rather than a number
+_WHOLE = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.0*)?", re.ASCII)  # not 007, which is a code, not a number
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _WORDS = {"True": True, "False": False, "true": True, "false": False, "None": None, "null": None}
 # What str() puts around the list in an array, a tensor or a set, and around NumPy's scalars in a list.
@@ -41,13 +41,13 @@ def spelled(label: Any) -> str:
 
     Examples
     --------
-    >>> spelled(" pos "), spelled("3.0"), spelled(3.0), spelled("007"), spelled(True)
-    ('pos', '3', '3', '007', 'True')
+    >>> spelled(" pos "), spelled("3.0"), spelled(3.0), spelled("+1"), spelled("007"), spelled(True)
+    ('pos', '3', '3', '1', '007', 'True')
     """
     if isinstance(label, float) and label.is_integer():
         return str(int(label))
     text = unicodedata.normalize("NFC", str(label)).strip()
-    return whole[1] if (whole := _WHOLE.fullmatch(text)) else text
+    return str(int(float(text))) if len(text) < 16 and _WHOLE.fullmatch(text) else text
 
 
 def key(label: Any) -> str:
@@ -89,11 +89,11 @@ def items(label: Any, where: str) -> Sequence[Any]:
         For what begins as a list does and is not understood: commas in it may stand inside names.
     """
     if isinstance(label, (list, tuple, set, frozenset)):
-        return list(label)
+        return [item for item in label if not (isinstance(item, str) and not item.strip())]
     if not isinstance(label, str):
         return [label]
     if (found := parse_list(label)) is not None:
-        return found
+        return items(found, where)
     if looks_like_list(label):
         raise UserError(
             f'{where}: the label {label!r} begins as a list does, but is none; write ["a", "b"], or names '
@@ -161,47 +161,82 @@ def _bare(word: str) -> Any:
     return int(word) if word.lstrip("+-").isdigit() else float(word)
 
 
-def are_hot(labels: Sequence[Any]) -> bool:
-    """Whether labels are vectors of 0 and 1, all of one length, two or more: an entry for each class, as
-    Hugging Face data sets hold them."""
-    if not labels or not all(isinstance(label, (list, tuple)) for label in labels):
-        return False
-    width = len(labels[0])
-    return width > 1 and all(
-        len(label) == width and all(isinstance(item, (int, float)) and item in (0, 1) for item in label)
-        for label in labels
-    )
+def as_vectors(rows: Sequence[Sequence[Any]], places: Sequence[str]) -> list[list[int]] | None:
+    """A column of labels as vectors of 0 and 1 with an entry for each class, as Hugging Face data sets hold
+    them; None if the lists hold classes.
+
+    Parameters
+    ----------
+    rows : sequence of sequences
+        What each label holds. An empty one is of none of the classes.
+    places : sequence of str
+        File and line of each, for messages.
+
+    Raises
+    ------
+    UserError
+        For lists that can be neither: vectors of several lengths, or with other entries than 0 and 1.
+    """
+    full = [(row, where) for row, where in zip(rows, places, strict=True) if len(row)]
+    width = max((len(row) for row, _ in full), default=0)
+    if width < 2:
+        return None
+    bits = [[_BITS.get(key(item)) for item in row] for row, _ in full]
+    twice = next((i for i, (row, _) in enumerate(full) if len(set(map(key, row))) < len(row)), None)
+    if all(bit is not None for row in bits for bit in row):
+        short = next((i for i, row in enumerate(bits) if len(row) < width), None)
+        if short is None:
+            found = iter(bits)
+            return [[int(bit or 0) for bit in next(found)] if len(row) else [0] * width for row in rows]
+        if twice is not None:
+            raise UserError(
+                f"{full[short][1]}: the label {list(full[short][0])!r} has {len(bits[short])} entries, where "
+                f"others have {width}; give vectors one entry a class"
+            )
+        return None
+    for row, where in full:
+        numbers = [number(item) for item in row if not isinstance(item, bool)]
+        soft = any(n is not None and not n.is_integer() for n in numbers)
+        if soft or (len(set(map(key, row))) < len(row) and all(n is not None for n in numbers)):
+            raise UserError(
+                f"{where}: the label {list(row)!r} is neither a list of classes nor a vector of 0 and 1; "
+                "write one of these"
+            )
+    return None
 
 
-def relabel(label: Any, aliases: Mapping[str, str]) -> Any:
-    """A label, or each class in a list of them, by the name that `aliases` give it."""
-    if not aliases:
-        return label
-    if isinstance(label, (list, tuple)):
-        return [relabel(item, aliases) for item in label]
-    return aliases.get(key(label), label)
+_BITS = {"0": 0, "1": 1, "false": 0, "true": 1}
 
 
 def doubts(names: Iterable[str], kind: str) -> Iterator[str]:
-    """What is odd about the classes that were found in training labels, a sentence each."""
+    """What is odd about the classes that were found in training labels, a sentence for each oddity."""
     names = list(names)
+    single = kind == "single-label"
     folded = Counter(name.casefold() for name in names)
-    for low in (low for low, count in folded.items() if count > 1):
-        alike = [name for name in names if name.casefold() == low]
-        yield f"The classes {' and '.join(map(repr, alike))} differ in case alone. {_JOIN}"
-    for name in names:
-        if name.casefold() in MISSING:
-            yield f"The class {name!r} looks like a label that is missing. Remove those rows if it is."
-        parts = [part.strip() for part in re.split(r"[;|/,]" if kind == "single-label" else r"[;|/]", name)]
-        if len(parts) > 1 and any(part.casefold() in folded for part in parts):
-            yield (
-                f"The class {name!r} looks like several classes in one. If it is, write commas between them"
-                + (", and ask for --task multi-label." if kind == "single-label" else ".")
-            )
+    if alike := [name for name in names if folded[name.casefold()] > 1]:
+        yield f"Some classes differ in case alone: {few(alike)}. {_JOIN}"
+    if missing := [name for name in names if name.casefold() in MISSING]:
+        yield f"Some classes look like missing labels: {few(missing)}. Remove those rows if they are."
+    if "-1" in names and {"0", "1"} <= set(names) and single:
+        yield "The label -1 often marks a text without a label. Remove those rows if it does."
+    if lists := [name for name in names if single and looks_like_list(name)]:
+        yield f"Some classes look like lists: {few(lists)}. If they are, ask for --task multi-label."
+    parted = re.compile(r"[;|/,]" if single else r"[;|/]")
+    parts = {name: [part.strip().casefold() for part in parted.split(name)] for name in names}
+    if joined := [name for name in names if len(parts[name]) > 1 and any(p in folded for p in parts[name])]:
+        advice = ", and ask for --task multi-label" if single else ""
+        yield f"Some classes look like several: {few(joined)}. If so, write commas between them{advice}."
     if names and all(re.fullmatch(r"[+-]?\d+,\d+", name) for name in names):
         yield "The classes look like numbers with decimal commas. If they are scores, write points."
-    if kind == "single-label" and len(names) > MANY and all(number(name) is not None for name in names):
+    if single and len(names) > MANY and all(number(name) is not None for name in names):
         yield f"The labels are read as {len(names)} classes. If they are scores, ask for --task regression."
+
+
+def few(words: Iterable[Any]) -> str:
+    """Some words for a message, and how many more there are."""
+    words = list(words)
+    more = f" and {len(words) - MANY} more" if len(words) > MANY else ""
+    return ", ".join(map(repr, words[:MANY])) + more
 
 
 _JOIN = "If they are one class, join them: --label-map 'FROM=TO'."

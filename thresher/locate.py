@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from transformers.utils.hub import is_offline_mode
 from thresher.errors import UserError, first_line
 
 SECONDS = 5.0  # to wait for the hub's first answer
+HOLDS = 60.0  # seconds that the answer is not asked for again
+_answers: dict[str, tuple[float, str | None]] = {}
 ASKING = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 """Options of `from_pretrained` that say how the hub is asked."""
 
@@ -63,19 +67,27 @@ def locate(path: str | os.PathLike[str], **hub: Any) -> str:
 
 
 def _is_path(text: str) -> bool:
-    """True for what cannot be a name on the hub, or is meant as a path more likely than not."""
+    """True for what cannot be a name on the hub."""
     if text.startswith((".", "~", os.sep)) or os.path.isabs(text):
         return True
     try:
         validate_repo_id(text)
     except HFValidationError:
         return True
-    return os.path.dirname(text) != "" and os.path.isdir(os.path.dirname(text))
+    return False
 
 
 def _refusal(name: str) -> str | None:
     """Why the hub cannot be asked, or None where it answers. One request: huggingface_hub would try six times
-    in 23 seconds, and would say so each time."""
+    in 23 seconds, and would say so each time. An answer holds for the parts of a model that are read next."""
+    asked, answer = _answers.get(name, (-math.inf, None))
+    if time.monotonic() - asked > HOLDS:
+        answer = _ask(name)
+        _answers[name] = time.monotonic(), answer
+    return answer
+
+
+def _ask(name: str) -> str | None:
     try:
         get_session().head(hf_hub_url(name, "config.json"), timeout=SECONDS)
     except Exception as error:  # the kind depends on the version of huggingface_hub, which changed its client

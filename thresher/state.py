@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from thresher.errors import UserError
+from thresher.errors import UserError, first_line
 
 KEY = "_extra_state"  # PyTorch's name for what `Module.get_extra_state` answers
 MODEL, PRUNER = "model.", "pruner."
@@ -52,11 +52,17 @@ def description(file: Path) -> tuple[PreTrainedConfig, dict[str, Any]]:
             f"'{file}')), and model.save_pretrained(folder)."
         )
     with safe_open(file, "pt") as stored:
-        found = json.loads(bytes(stored.get_tensor(KEY).tolist()))
-    block = found["token_pruning"]
+        text = stored.get_tensor(KEY).to(torch.uint8)  # a mean of several state dicts has made it floats
+    try:
+        found = json.loads(bytes(text.tolist()))
+        config, block = found["config"], found["token_pruning"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"'{file.parent}' holds weights whose settings cannot be read ({first_line(error)}). Build the "
+            "model as before the training, load_state_dict, and save_pretrained(folder)."
+        ) from error
     if (obstacle := block.pop("obstacle", None)) is not None:
         raise UserError(f"'{file.parent}' cannot be opened: {obstacle}")
-    config = found["config"]
     return CONFIG_MAPPING[config["model_type"]].from_dict(config), block
 
 

@@ -46,6 +46,8 @@ class Task:
         pearson.
     aliases : mapping of str to str
         The class that a label of the data stands for, by the label's normal form (`thresher.labels.key`).
+    vectors : bool, optional
+        Whether lists are vectors of 0 and 1 with an entry a class, where that is known.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class Task:
     names: tuple[str, ...]
     metric: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict, compare=False)
+    vectors: bool | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         known = METRICS[self.kind]
@@ -71,14 +74,26 @@ class Task:
         return replace(self, metric=metric or "")
 
     def reading(self, label_map: Mapping[str, str] | None) -> Task:
-        """The same task, with labels of the data that stand for others: ``{"0": "neg", "1": "pos"}``."""
-        return replace(self, aliases={raw.key(label): name for label, name in (label_map or {}).items()})
+        """The same task, with labels of the data that stand for others: ``{"0": "neg", "1": "pos"}``.
+
+        Raises
+        ------
+        UserError
+            If one label is to stand for two classes, or for a class that is not there.
+        """
+        aliases: dict[str, str] = {}
+        for label, name in (label_map or {}).items():
+            if aliases.setdefault(raw.key(label), name) != name:
+                raise UserError(f"--label-map says twice, and not alike, what {label!r} is; say it once")
+            if self.kind != "regression" and self.names and self.classes.find(name)[0] < 0:
+                raise UserError(f"--label-map says that {label!r} is {name!r}, but {self.classes.known()}")
+        return replace(self, aliases=aliases)
 
     def in_order_of(self, config: Any) -> Task:
         """The same task with its names as a model has them, if they mean the same, so that a head keeps its
-        meaning."""
+        meaning: the same names, or where labels are vectors as many."""
         theirs = replace(self, names=tuple(str(config.id2label[id_]) for id_ in sorted(config.id2label)))
-        return theirs if theirs.classes.mean_the_same(self.names) else self
+        return theirs if theirs.classes.mean_the_same(self.names, by_id=bool(self.vectors)) else self
 
     @staticmethod
     def infer(
@@ -110,29 +125,31 @@ class Task:
         UserError
             Unknown kind; no labels; fewer than two different ones; labels that do not fit the kind.
         """
-        blank = Task("single-label", ()).reading(label_map)
-        labels = [raw.relabel(raw.plain(label), blank.aliases) for label in labels]
+        aliases = Task("single-label", ()).reading(label_map).aliases
+        labels = [raw.plain(label) for label in labels]
         places = places or [f"label {i}" for i in range(1, len(labels) + 1)]
         if not labels:
             raise UserError("there are no labels; give at least one labelled row")
         kind = _guess(labels) if kind is None else kind
         if kind not in METRICS:
             raise UserError(f"unknown kind of task {kind!r}; choose from: {', '.join(METRICS)}")
+        vectors = None
         if kind == "regression":
             found: set[Any] = {_score(label, where) for label, where in zip(labels, places, strict=True)}
             names = [score_name]
         else:
-            read = [
-                read_classes(label, kind == "multi-label", where)
-                for label, where in zip(labels, places, strict=True)
-            ]
-            if raw.are_hot(read):
-                found, names = set(map(tuple, read)), [str(i) for i in range(len(read[0]))]
+            many = kind == "multi-label"
+            read = [read_classes(label, many, where) for label, where in zip(labels, places, strict=True)]
+            hot = raw.as_vectors(read, places)
+            vectors = hot is not None
+            if hot is not None:
+                found, names = set(map(tuple, hot)), [str(i) for i in range(len(hot[0]))]
             else:
-                found = {frozenset(map(raw.key, some)) for some in read}
                 called: dict[str, str] = {}
                 for item in (item for some in read for item in some):
-                    called.setdefault(raw.key(item), raw.spelled(item))
+                    said = aliases.get(raw.key(item), item)
+                    called.setdefault(raw.key(said), raw.spelled(said))
+                found = {frozenset(raw.key(aliases.get(raw.key(i), i)) for i in some) for some in read}
                 names = sorted(called.values())
                 if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
                     names.sort(key=int)
@@ -142,7 +159,7 @@ class Task:
             raise UserError(
                 f"every label is {labels[0]!r}: there is nothing to learn; give rows with other labels"
             )
-        return Task(cast(Kind, kind), tuple(names), aliases=blank.aliases)
+        return Task(cast(Kind, kind), tuple(names), aliases=aliases, vectors=vectors)
 
     @staticmethod
     def of(config: Any) -> Task:
@@ -214,10 +231,10 @@ class Task:
         )
 
     def _encode(self, labels: Sequence[Any], places: Sequence[str], source: str = "") -> list[Any]:
-        labels = [raw.relabel(raw.plain(label), self.aliases) for label in labels]
+        labels = [raw.plain(label) for label in labels]
         if self.kind == "regression":
             return [_score(label, where) for label, where in zip(labels, places, strict=True)]
-        return self.classes.encode(labels, places, source)
+        return self.classes.encode(labels, places, source, self.aliases, self.vectors)
 
     def quality(self, predictions: np.ndarray, encoded_labels: Sequence[Any]) -> dict[str, float]:
         """Score logits, of shape (texts, names), against what `encode` gave for each text.
@@ -334,11 +351,13 @@ def _score(label: Any, where: str) -> float:
 
 
 def _guess(labels: list[Any]) -> str:
-    """Lists, or cells that all hold one, are multi-label; numbers that are not all whole are scores."""
-    cells = [label for label in labels if not (isinstance(label, str) and not label.strip())]
-    if any(isinstance(label, (list, tuple)) for label in cells) or (
-        cells and all(isinstance(label, str) and raw.parse_list(label) is not None for label in cells)
-    ):
+    """Lists are multi-label, as values or in cells; numbers that are not all whole are scores."""
+    cells = [label for label in labels if isinstance(label, str) and label.strip()]
+    parsed = [raw.parse_list(cell) for cell in cells]
+    written = any(found and any(isinstance(item, str) for item in found) for found in parsed)
+    if any(isinstance(label, (list, tuple)) for label in labels) or written:
+        return "multi-label"
+    if cells and all(found is not None for found in parsed):
         return "multi-label"
     numbers = [raw.number(label) for label in labels]
     scores = all(n is not None for n in numbers) and not all(n.is_integer() for n in numbers if n is not None)

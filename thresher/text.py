@@ -72,7 +72,7 @@ def _check_unknown(tokenizer: Any, path: str | Path) -> None:
 
 
 def _check_ids(tokenizer: Any, family: Family, path: str | Path) -> None:
-    """Refuse ids beyond the rows of the model's embeddings, of tokens and of segments."""
+    """Refuse ids beyond the rows of the model's embedding, and ask for no token types that it lacks."""
     most = 1 + max(tokenizer.get_vocab().values())
     if most > family.vocabulary:
         raise UserError(
@@ -80,13 +80,8 @@ def _check_ids(tokenizer: Any, family: Family, path: str | Path) -> None:
             "rows: they do not belong together. Save the tokenizer that the model was trained with beside "
             "it, or call model.resize_token_embeddings(len(tokenizer)) before training."
         )
-    types = tokenizer("a", "b").get("token_type_ids", [0])
-    if family.segments is not None and max(types) >= family.segments:
-        raise UserError(
-            f"The tokenizer of '{path}' tells {1 + max(types)} segments apart, but the model knows "
-            f"{family.segments}: they do not belong together. Save the tokenizer that the model was trained "
-            "with."
-        )
+    if family.segments == 1:  # as in RoBERTa: nothing hangs on token types, but 1 would be out of range
+        tokenizer.model_input_names = [n for n in tokenizer.model_input_names if n != "token_type_ids"]
 
 
 def _check_ends(tokenizer: Any, family: Family, path: str | Path) -> None:

@@ -110,6 +110,10 @@ def sniff(path: Path) -> Found:
         that can be read here.
     """
     kind, _ = format_of(path)
+    if not path.is_file():
+        raise UserError(
+            f"{path}: is a pipe or a device, which can be read once alone; write it to a file first"
+        )
     try:
         head = _head(path, packed=False)
         if packed := head.startswith(GZIP):

@@ -86,8 +86,8 @@ def predict(
 
     Raises
     ------
-    UserError
-        If an output is no finite number; the message names the first weight that is none.
+    NotFinite
+        A UserError: an output is no finite number; the message names the first weight that is none.
     """
     columns = {key: rows[key][:] for key in KEYS if key in (getattr(rows, "column_names", None) or rows)}
     n = len(columns["input_ids"])
@@ -125,17 +125,21 @@ def predict(
     return Predictions(lengths=lengths, kept=kept, depths=in_order, **found)
 
 
+class NotFinite(UserError):
+    """A model's answers are no numbers."""
+
+
 def check_finite(model: Any, logits: np.ndarray) -> None:
     """Refuse outputs ``[n, labels]`` that are no numbers: every figure made of them would be wrong."""
     if np.isfinite(logits).all():
         return
     if (bad := first_bad_weight(model)) is not None:
-        raise UserError(
+        raise NotFinite(
             f"The weight '{bad}' has become NaN or infinite, so what the model answers means nothing. Load "
             "the model again, or an earlier checkpoint."
         )
     wrong = int((~np.isfinite(logits).reshape(len(logits), -1).all(1)).sum())
-    raise UserError(
+    raise NotFinite(
         f"The model's answers to {wrong} of {len(logits)} texts are no finite numbers, though all weights "
         "are: numbers on the way become too large. Run it in fp32."
     )

@@ -16,6 +16,7 @@ from thresher.measure.stretches import Marks, Stretches, by_offsets, by_tokens, 
 from thresher.measure.wording import number, printable
 from thresher.model import PrunedModel
 from thresher.tasks import Task
+from thresher.text import TextEncoder
 
 BAR = 30  # characters of a full bar
 RAMP = ((112, 112, 112), (24, 134, 150), (204, 120, 0))  # grey, teal, amber: legible on black and on white
@@ -92,6 +93,8 @@ def survival(
         return_special_tokens_mask=True,
     )
     inputs = {key: encoded[key] for key in ("input_ids", "token_type_ids") if key in encoded}
+    if not inputs["input_ids"]:  # an empty text, of a tokenizer that adds no token
+        inputs = {"input_ids": [TextEncoder(tokenizer, model.family.max_length).stand_in]}
     training = model.training
     model.eval()
     try:

@@ -205,13 +205,13 @@ class _Run:
         self.encoder = TextEncoder(tokenizer, model.family.length_limit(job.max_length))
         data = job.data
         stage("tokenizing")
+        texts = texts.encoded(task, data)
         kept_apart, rest = split(job, texts, self.encoder.mean_length)
-        self.held_out = self._examples(kept_apart, data.held_out or data.train)
-        self.examples = self._examples(rest, data.train)
+        self.held_out, self.examples = self._examples(kept_apart), self._examples(rest)
         self.eval, self.texts = self.held_out, kept_apart
         if texts.eval is not None:
             self.texts = texts.eval
-            self.eval = self._examples(self.texts, data.eval or "")
+            self.eval = self._examples(self.texts)
         self.wanted = self.eval.lengths() if data.eval or data.held_out else None
         if self.eval is not self.held_out:
             self.held_out = self.held_out.weigh(self.wanted)
@@ -223,8 +223,8 @@ class _Run:
                 "Give more of them (--held-out), or allow more to be lost."
             )
 
-    def _examples(self, examples: Any, source: str) -> Examples:
-        labels = self.task.encode_all(examples, source) if "label" in examples.column_names else None
+    def _examples(self, examples: Any) -> Examples:
+        labels = examples["label"][:] if "label" in examples.column_names else None
         return Examples(self.encoder.encode_examples(examples), labels)
 
     @property

@@ -14,7 +14,8 @@ import numpy as np
 from thresher.data import load_examples
 from thresher.data.formats import same_file
 from thresher.errors import UserError
-from thresher.training.job import Job
+from thresher.tasks import Task
+from thresher.training.job import Data, Job
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,22 @@ class Texts:
     train: datasets.Dataset
     held_out: datasets.Dataset | None
     eval: datasets.Dataset | None
+
+    def encoded(self, task: Task, data: Data) -> Texts:
+        """The same, with labels as `task` encodes them: file by file, because what lists mean shows in all
+        rows of a file."""
+
+        def encode(examples: Any, source: str | None) -> Any:
+            if examples is None or "label" not in examples.column_names:
+                return examples
+            labels = task.encode_all(examples, str(source))
+            return examples.remove_columns("label").add_column("label", labels)
+
+        return Texts(
+            encode(self.train, data.train),
+            encode(self.held_out, data.held_out),
+            encode(self.eval, data.eval),
+        )
 
 
 def load_texts(job: Job, blank_labels: bool) -> Texts:

@@ -19,6 +19,7 @@ from transformers import ProgressCallback, Trainer, TrainerState, TrainingArgume
 from transformers.trainer_callback import PrinterCallback
 
 from thresher.errors import TrainingDiverged, UserError
+from thresher.measure.predict import NotFinite
 from thresher.measure.progress import Stages, silent
 from thresher.model import PrunedModel
 from thresher.pruners.threshold import Threshold
@@ -300,12 +301,14 @@ class PruningTrainer(Trainer):
         weights = torch.from_numpy(self.lengths(output.trace.start.lengths.cpu().numpy())).to(logits.device)
         loss = loss + self.controller.penalty(output.trace, weights)
         if not torch.isfinite(loss):
-            raise TrainingDiverged(
-                f"The loss became {float(loss.detach())} at step {self.state.global_step}. "
-                "Try a lower learning rate. "
-                f"The last good checkpoint, if there is one yet, stays in {self.args.output_dir}."
-            )
+            raise self._diverged(f"The loss became {float(loss.detach())}")
         return loss
+
+    def _diverged(self, what: str) -> TrainingDiverged:
+        return TrainingDiverged(
+            f"{what} at step {self.state.global_step}. Try a lower learning rate. The last good checkpoint, "
+            f"if there is one yet, stays in {self.args.output_dir}."
+        )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure on the held-out texts."""
@@ -313,7 +316,12 @@ class PruningTrainer(Trainer):
         before = pruner.rung
         for pruner.rung in controller.live:
             autocast = self.settings.autocast
-            found = self.held_out.predict(self.pruned, self.encoder, autocast=autocast, advance=self.advance)
+            try:
+                found = self.held_out.predict(
+                    self.pruned, self.encoder, autocast=autocast, advance=self.advance
+                )
+            except NotFinite as error:
+                raise self._diverged("Answers to held-out texts became NaN or infinite") from error
             qualities[pruner.rung] = self.held_out.main_quality(self.task, found.logits)
             flops[pruner.rung] = found.flops_ratio or 1.0
         pruner.rung = before
