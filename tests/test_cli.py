@@ -203,9 +203,12 @@ def test_reports_go_where_they_can(world, tmp_path):
 
 
 def test_an_output_folder_with_a_model_needs_force(world):
-    code, said = call("finetune", world / "base", *train_arguments(world, world / "base"))
+    code, said = call("finetune", world / "base", *train_arguments(world, world / "pruned"))
     assert code == 2
     assert "--force" in said
+    for command in ("finetune", "prune"):
+        code, said = call(command, world / "base", *train_arguments(world, world / "base"), "--force")
+        assert (code, "is the model to start from" in said) == (2, True), said  # it would be lost
 
 
 @pytest.mark.parametrize(
@@ -224,6 +227,9 @@ def test_an_output_folder_with_a_model_needs_force(world):
         ({"--learning-rate": -1}, "must not be negative"),
         ({"--threshold-learning-rate": -1}, "must not be negative"),
         ({"--warmup": 2}, "from 0, below 1"),
+        ({"--learning-rate": "nan"}, "learning_rate is nan"),
+        ({"--soft-epochs": "inf"}, "soft_epochs is inf"),
+        ({"--seed": 2**70}, "must be below 2 ** 32"),
         ({"--pruner": "last-layer", "--budget": 0.5}, "no --budget"),
         ({"--budget": 0.5, "--regularizer": 0.1}, "--budget and --regularizer exclude each other"),
         ({"--budget": 0.5, "--max-drop": "1%"}, "--budget and --max-drop exclude each other"),

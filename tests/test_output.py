@@ -87,6 +87,27 @@ def test_a_full_disk_is_a_sentence(world, tmp_path, command, said):  # noqa: F81
     assert "Exception" not in errors
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+@pytest.mark.parametrize("size", ["24k", "300k"])
+def test_a_disk_that_fills_in_training_is_a_sentence(world, tmp_path, size):  # noqa: F811
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        code, said = call("prune", world / "base", *train_arguments(world, disk / "out", **LITTLE))
+        assert code == 2, said
+        assert "cannot be written" in said
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_text_in_another_encoding_is_a_sentence(world):  # noqa: F811
+    code, errors = process("thresher show pruned $'caf\\xe9'", world)
+    assert code == 2, errors
+    assert "The text is not UTF-8" in errors
+
+
 def test_a_reader_that_stops_is_no_error(world):  # noqa: F811
     code, errors = process("thresher show pruned 'the film' | true", world)
     assert code == 1, errors

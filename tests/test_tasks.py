@@ -93,6 +93,10 @@ def test_infer_forced() -> None:
         (["c", "[a, b]"], "multi-label", r"label 2: the label '\[a, b\]' begins as a list"),
         (["c", "['a'... 'b']"], "multi-label", "label 2: the label .* begins as a list"),
         (["c", "{'a': 1, 'b': 0}"], "multi-label", "label 2: the label .* begins as a list"),
+        (["c", "Index(['a', 'b'], dtype='object')"], "multi-label", "label 2: commas .* inside brackets"),
+        (["c", 'c("a", "b")'], "multi-label", "label 2: commas .* inside brackets"),
+        (["c", "WrappedArray(a, b)"], "multi-label", "label 2: commas .* inside brackets"),
+        (["c", "smith (j, k)"], "multi-label", "label 2: commas .* inside brackets"),
         ([["a", None], ["b"]], None, "None is no class"),
         (["[nan]", "['a']"], "multi-label", "label 1: the label .* begins as a list"),
         (["a", "b"], "ranking", "unknown kind of task 'ranking'; choose from: single-label, multi-label"),
@@ -251,10 +255,22 @@ def test_lists_that_are_neither_classes_nor_vectors(labels: list, message: str) 
         ([["p", ""], ["n"]], ("n", "p")),
         (["+1", "-1", "1"], ("-1", "1")),
         (["-0.0", "0", "1.0"], ("0", "1")),
+        (["pos", "pos\u200b", "\ufeffpos", "neg"], ("neg", "pos")),
+        (["very good", "very\u00a0good", "very  good", "bad"], ("bad", "very good")),
     ],
 )
 def test_classes_that_are_written_in_several_ways(labels: list, names: tuple) -> None:
     assert Task.infer(labels).names == names
+
+
+def test_a_cell_that_is_a_class_is_that_class() -> None:
+    task = Task("multi-label", ("bug, ui", "bug", "ui", "[a]"))
+    assert task.encode_all(Table("bug, ui", "ui, bug", "[a]", '"bug, ui", bug'), "f") == [
+        [1, 0, 0, 0],
+        [0, 1, 1, 0],
+        [0, 0, 0, 1],
+        [1, 1, 0, 0],
+    ]
 
 
 def test_many_classes_are_read_in_time() -> None:
@@ -304,6 +320,8 @@ def test_a_model_gives_the_names_of_vectors() -> None:
         (["0,5", "1,0", "2,25"], None, "decimal commas"),
         ([str(i) for i in range(0, 300, 7)], None, "read as 43 classes. If they are scores"),
         (["[x, y]", "[y]"], None, "look like lists"),
+        (["pos", "neg", "#N/A"], None, "look like missing labels: '#N/A'"),
+        (["1.5", "n/a", "2.5"], None, "look like scores, but not these: 'n/a'"),
         ([-1, 0, 1], None, "-1 often marks a text without a label"),
         (["neg", "pos", "so-so, maybe"], None, None),
         ([["a"], ["b", "c/d"]], None, None),

@@ -134,6 +134,8 @@ class Classes:
             yes = raw.truth(raw.key(label).casefold())  # one output: the label may be a plain yes or no
             if yes in ("0", "1") and self.find(label)[1] in ("", BY_ID):
                 return [int(yes)]
+        if self.many and isinstance(label, str) and label.strip() in self.names:
+            return [label.strip()]  # also where the name holds commas or brackets
         return read_classes(label, self.many, where)
 
     def _vectors(self, read: list[Sequence[Any]], places: Sequence[str]) -> list[list[int]] | None:

@@ -19,6 +19,7 @@ from rich.text import Text as Styled
 
 from thresher.errors import TrainingDiverged, UserError, one_line
 from thresher.measure.progress import Stages, err, stages
+from thresher.measure.wording import printable
 from thresher.version import __version__
 
 app = typer.Typer(
@@ -40,8 +41,8 @@ def _command(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
-        _prepare()
         try:
+            _prepare()
             function(*args, **kwargs)
         except UserError as error:
             raise _ends("Error:", "red", error, 2) from error
@@ -67,7 +68,7 @@ def _command(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _ends(what: str, colour: str, message: object, code: int) -> typer.Exit:
     """Say why a command ends."""
-    err.print(Styled.assemble((what, f"bold {colour}"), f" {message}"), soft_wrap=True)
+    err.print(Styled.assemble((what, f"bold {colour}"), f" {printable(str(message))}"), soft_wrap=True)
     return typer.Exit(code)
 
 
@@ -542,6 +543,7 @@ def show(
         from thresher.measure.evaluate import open_model
         from thresher.measure.view import render, survival
 
+        text, pair = _argument(text), None if pair is None else _argument(pair)
         stage("loading the model")
         model, encoder, _ = open_model(folder, budget=at_budget)
         encoder.encode([text], None if pair is None else [pair])
@@ -567,6 +569,14 @@ def _stages() -> Iterator[Stages]:
     with stages() as stage:
         stage("starting")
         yield stage
+
+
+def _argument(text: str) -> str:
+    """A text of the command line, which is UTF-8 whatever the locale says."""
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError("The text is not UTF-8: set the terminal to UTF-8, or write it to a file.") from error
 
 
 def _columns(text: str) -> list[str]:

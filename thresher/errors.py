@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,16 +22,22 @@ class TrainingDiverged(ArithmeticError):
 
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Name the file where the system refuses to write it: a full disk, no permission, no such folder.
+    """Name the file or folder where the system refuses to write it: a full disk, no permission, no folder.
+    PyTorch and safetensors say so in exceptions of their own.
 
     Raises
     ------
     UserError
-        Instead of the OSError, in the ``with`` block.
+        Instead of such an error, in the ``with`` block.
     """
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        torch = isinstance(error, RuntimeError) and re.search(
+            "inline_container|PytorchStreamWriter", str(error)
+        )
+        if not (isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or torch):
+            raise
         raise UserError(
             f"{os.fspath(path)}: cannot be written ({one_line(error)}); make room or choose another path"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import json
 import math
 import re
@@ -14,7 +15,8 @@ from typing import Any
 
 from thresher.errors import UserError
 
-MISSING = {"nan", "null", "none", "na", "n/a", "<na>", "nil"}  # how programs write that there is no value
+# How programs write that there is no value.
+MISSING = {"nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nat", "nil", "\\n", "?", "-"}
 MANY = 20  # classes in a message; and classes that are whole numbers, from where on they may be scores
 
 _WHOLE = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.0*)?", re.ASCII)  # not 007, which is a code, not a number
@@ -31,13 +33,16 @@ _TOKEN = re.compile(
 )
 
 
+_UNSEEN = dict.fromkeys((0x200B, 0x2060, 0xFEFF, 0xAD))  # marks that no reader can tell labels apart by
+
+
 def plain(label: Any) -> Any:
     """NumPy and PyTorch to Python."""
     return label.tolist() if hasattr(label, "tolist") else label
 
 
 def spelled(label: Any) -> str:
-    """A class as it is called: without outer space, and a whole number in digits alone.
+    """A class as it is called: without outer space or what is not seen, and a whole number in digits alone.
 
     Examples
     --------
@@ -46,7 +51,7 @@ def spelled(label: Any) -> str:
     """
     if isinstance(label, float) and label.is_integer():
         return str(int(label))
-    text = unicodedata.normalize("NFC", str(label)).strip()
+    text = " ".join(unicodedata.normalize("NFC", str(label)).translate(_UNSEEN).split())
     return str(int(float(text))) if len(text) < 16 and _WHOLE.fullmatch(text) else text
 
 
@@ -99,7 +104,13 @@ def items(label: Any, where: str) -> Sequence[Any]:
             f'{where}: the label {label!r} begins as a list does, but is none; write ["a", "b"], or names '
             "with commas between"
         )
-    return [item.strip() for item in label.split(",") if item.strip()]
+    # As in CSV, a name with commas may be quoted. Other quotes and brackets around commas are a program's.
+    parts = next(csv.reader([label], skipinitialspace=True), []) if '"' in label else label.split(",")
+    if any(part.count(a) != part.count(b) for part in parts for a, b in ("()", "[]", "{}")):
+        raise UserError(
+            f'{where}: commas in the label {label!r} are inside brackets; write a list, as ["a, b", "c"]'
+        )
+    return [item.strip() for item in parts if item.strip()]
 
 
 def looks_like_list(text: str) -> bool:
@@ -226,6 +237,10 @@ def doubts(names: Iterable[str], kind: str) -> Iterator[str]:
     if joined := [name for name in names if len(parts[name]) > 1 and any(p in folded for p in parts[name])]:
         advice = ", and ask for --task multi-label" if single else ""
         yield f"Some classes look like several: {few(joined)}. If so, write commas between them{advice}."
+    scores = [name for name in names if number(name) is not None]
+    if single and len(scores) < len(names) <= 2 * len(scores) and not all(n.isdigit() for n in scores):
+        odd = few(name for name in names if number(name) is None)
+        yield f"Most labels look like scores, but not these: {odd}. Remove those rows if they are missing."
     if names and all(re.fullmatch(r"[+-]?\d+,\d+", name) for name in names):
         yield "The classes look like numbers with decimal commas. If they are scores, write points."
     if single and len(names) > MANY and all(number(name) is not None for name in names):

@@ -53,7 +53,7 @@ def locate(path: str | os.PathLike[str], **hub: Any) -> str:
         raise UserError(f"There is no folder '{text}'.{near(text)}")
     why = "only the cache may be read"
     if not (hub.get("local_files_only") or is_offline_mode()):
-        if (refused := _refusal(text)) is None:
+        if (refused := refusal(text)) is None:
             return text
         why = refused
     try:
@@ -77,19 +77,22 @@ def _is_path(text: str) -> bool:
     return False
 
 
-def _refusal(name: str) -> str | None:
-    """Why the hub cannot be asked, or None where it answers. One request: huggingface_hub would try six times
-    in 23 seconds, and would say so each time. An answer holds for the parts of a model that are read next."""
+def refusal(name: str, kind: str = "model") -> str | None:
+    """Why the hub cannot be asked for a model or a data set, or None where it answers.
+
+    One request: huggingface_hub would try six times in 23 seconds, and would say so each time. An answer
+    holds for the parts of a model that are read next.
+    """
     asked, answer = _answers.get(name, (-math.inf, None))
     if time.monotonic() - asked > HOLDS:
-        answer = _ask(name)
+        answer = _ask(name, kind)
         _answers[name] = time.monotonic(), answer
     return answer
 
 
-def _ask(name: str) -> str | None:
+def _ask(name: str, kind: str) -> str | None:
     try:
-        get_session().head(hf_hub_url(name, "config.json"), timeout=SECONDS)
+        get_session().head(hf_hub_url(name, "config.json", repo_type=kind), timeout=SECONDS)
     except Exception as error:  # the kind depends on the version of huggingface_hub, which changed its client
         return first_line(error)
     return None

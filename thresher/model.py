@@ -44,6 +44,15 @@ def prune(model: PreTrainedModel, config: PruningConfig | None = None) -> Pruned
     UserError
         If the architecture is not supported; the message says what is.
     """
+    if isinstance(model, PrunedModel):
+        raise UserError(
+            "This model is a PrunedModel already; prune its model.model anew, or change its pruner."
+        )
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"prune takes a model, not {model!r}: open it first, as by "
+            "AutoModelForSequenceClassification.from_pretrained."
+        )
     return PrunedModel(model, config or PruningConfig())
 
 

@@ -120,6 +120,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
             raise ConnectionError("offline\nand so on")
         return datasets.Dataset.from_dict(rows, features=features)
 
+    monkeypatch.setattr("thresher.locate.refusal", lambda *_: None)  # the hub answers
     monkeypatch.setattr(datasets, "load_dataset", load)
     return calls
 
@@ -140,6 +141,13 @@ def test_hub(hub: list[tuple]) -> None:
         ("glue", "mrpc", "validation"),
         ("imdb", None, "train"),
     ]
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the library of data sets, which would try for 24 seconds."""
+    monkeypatch.setattr("thresher.locate.refusal", lambda name, kind: f"no {kind} today")
+    with pytest.raises(UserError, match=r"imdb: no such file, .* hub cannot be asked .*\(no dataset today\)"):
+        load_examples("imdb", ["s"])
 
 
 def test_hub_refused(hub: list[tuple], tmp_path: Path) -> None:

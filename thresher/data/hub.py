@@ -21,6 +21,14 @@ def open_source(source: str, split: str, names: Sequence[str] = ()) -> Table:
         return open_table(source, names)
     import datasets  # slow to import
 
+    from thresher.locate import refusal
+
+    cached = Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___")
+    if not cached.exists() and (why := refusal(name, "dataset")) is not None:
+        raise UserError(
+            f"{source}: no such file, and the Hugging Face hub cannot be asked for a data set of that name "
+            f"({why}); check the path, or the network"
+        )
     config, split = (parts[0] if len(parts) == 2 else None), (parts[-1] if parts else split)
     try:
         data = datasets.load_dataset(name, config, split=split)

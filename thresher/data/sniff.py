@@ -64,6 +64,7 @@ _TEXTUAL = [
         "write one object a line: jq -c '.[]' FILE > lines.jsonl",
     ),
 ]
+_TEXTUAL.append((r"(?s).*?\x1b\$[@AB]", "in ISO-2022-JP or its kin", "save it as UTF-8"))
 _JSON_OBJECT = re.compile(r'\s*\{\s*"([^"\\]|\\.)*"\s*:')
 
 

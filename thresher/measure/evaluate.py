@@ -58,6 +58,17 @@ def text_columns(model: PrunedModel, given: list[str]) -> list[str]:
     return columns
 
 
+def warn_if_other_number(model: PrunedModel, columns: list[str]) -> None:
+    """Say where a model for single texts is given pairs, or the other way round."""
+    trained = model.metadata.get("text") or columns
+    if len(trained) != len(columns):
+        log.warning(
+            "The model was trained on %s, and runs on %s: what it answers to these may mean little.",
+            " and ".join(map(repr, trained)),
+            " and ".join(map(repr, columns)),
+        )
+
+
 def evaluate(
     folder: str,
     source: str,
@@ -109,6 +120,7 @@ def evaluate(
     model.for_inference()
     stage("reading texts")
     text = resolve_columns(source, text_columns(model, text), "test")
+    warn_if_other_number(model, text)
     blank = task.kind == "multi-label"
     examples = load_examples(source, text, label, split="test", blank_labels=blank)
     # Before the long part:

@@ -138,10 +138,12 @@ def check_finite(model: Any, logits: np.ndarray) -> None:
             f"The weight '{bad}' has become NaN or infinite, so what the model answers means nothing. Load "
             "the model again, or an earlier checkpoint."
         )
+    low = getattr(model, "precision", None) in ("bf16", "int8")
+    advice = "Run it in fp32." if low else "Its weights are too large: take another checkpoint."
     wrong = int((~np.isfinite(logits).reshape(len(logits), -1).all(1)).sum())
     raise NotFinite(
         f"The model's answers to {wrong} of {len(logits)} texts are no finite numbers, though all weights "
-        "are: numbers on the way become too large. Run it in fp32."
+        f"are: numbers on the way become too large. {advice}"
     )
 
 

@@ -15,7 +15,7 @@ from thresher.data.names import one_or_two
 from thresher.data.read import open_table
 from thresher.engines import check_engine
 from thresher.errors import UserError
-from thresher.measure.evaluate import make_ready, open_model, text_columns
+from thresher.measure.evaluate import make_ready, open_model, text_columns, warn_if_other_number
 from thresher.measure.predict import predict, warn_if_bare
 from thresher.measure.progress import Stages, silent
 from thresher.tasks import Task
@@ -72,6 +72,8 @@ def predict_file(
     UserError
         Of the input, before anything is written, or after the rows before the fault are. Of the output.
     """
+    if output.is_dir():
+        raise UserError(f"{output} is a folder; name a file in it.")
     if output.exists() and not (force or resume):
         raise UserError(
             f"{output} exists already. Use --force to write over it, or --resume to go on behind its end."
@@ -84,6 +86,7 @@ def predict_file(
     stage("reading texts")
     table = open_table(source, names := text_columns(model, text))
     columns = one_or_two(resolve(names, table.columns, table.where))
+    warn_if_other_number(model, columns)
     rows = _with_texts(table.rows(columns, others=True), columns, source)
     rows = chain([next(rows)], rows)  # a fault in the first row shows before the output is touched
     advance = stage("rows")

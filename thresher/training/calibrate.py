@@ -17,7 +17,7 @@ from torch import Tensor
 
 from thresher.config import PruningConfig
 from thresher.data import load_examples, resolve_columns
-from thresher.errors import UserError
+from thresher.errors import UserError, writing
 from thresher.families import family_for, family_of
 from thresher.measure.figures import kept_figure
 from thresher.measure.predict import KEYS, Predictions, predict, warn_if_bare
@@ -324,8 +324,9 @@ def calibrate(
     pruned.metadata["max_length"] = encoder.max_length
     forget(job)
     clear(job)
-    tokenizer.save_pretrained(job.out)
-    pruned.save_pretrained(job.out)
+    with writing(job.out):
+        tokenizer.save_pretrained(job.out)
+        pruned.save_pretrained(job.out)
     least = 0.0 if task.kind == "regression" else 1 / check.texts
     report = {
         "command": "calibrate",

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thresher.errors import writing
 from thresher.measure.predict import Predictions, predict
 from thresher.model import PrunedModel
 from thresher.tasks import Task
@@ -181,8 +182,9 @@ def base_outputs(
         return np.load(file)
     with model.dense():
         outputs = predict(model, encoder, rows, autocast=autocast, advance=advance).logits
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.npy")  # other runs with the same base may write it, too
-    np.save(partial, outputs)
-    partial.replace(file)
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".{os.getpid()}.npy")  # other runs with the same base may write it, too
+        np.save(partial, outputs)
+        partial.replace(file)
     return outputs

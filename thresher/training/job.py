@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from thresher.data.formats import same_file
 from thresher.errors import UserError
 from thresher.measure.report import write_json
 from thresher.training.settings import TrainingSettings
@@ -90,11 +91,14 @@ def check_folder(job: Job) -> None:
     unfinished = note(job).exists()
     if job.out.is_file():
         raise UserError(f"{job.out} is a file; name a folder.")
+    if job.out.is_dir() and same_file(str(job.out), str(Path(job.model).expanduser())):
+        raise UserError(f"{job.out} is the model to start from: name another --out, or it would be lost.")
     if job.resume and not unfinished:
         raise UserError(f"There is no interrupted run in {job.out} to resume.")
     if job.resume or job.force:
         return
-    if (job.out / "config.json").exists():
+    config = job.out / "config.json"
+    if config.exists() and config.stat().st_size:  # an empty one is what a full disk has left
         raise UserError(f"{job.out} already holds a model. Use --force to write over it, or another --out.")
     if unfinished:
         raise UserError(

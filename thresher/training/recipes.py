@@ -13,7 +13,7 @@ from transformers import set_seed
 
 from thresher.config import PruningConfig
 from thresher.data import resolve_columns
-from thresher.errors import UserError
+from thresher.errors import UserError, writing
 from thresher.families import family_for, family_of
 from thresher.measure.figures import kept_figure, training_figure
 from thresher.measure.predict import Predictions, warn_if_bare
@@ -76,8 +76,9 @@ def finetune(job: Job, kind: str | None = None, stage: Stages = silent) -> dict[
     begin(job, {"kind": kind})
     run.train()
     clear(job)
-    run.encoder.tokenizer.save_pretrained(job.out)
-    model.save_pretrained(job.out)
+    with writing(job.out):
+        run.encoder.tokenizer.save_pretrained(job.out)
+        model.save_pretrained(job.out)
     quality, found = run.quality("fine-tuned")
     report = run.report("finetune", start, {"dense": quality}) | kept_report(found, dense)
     return run.finish(report)
@@ -147,8 +148,9 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> dict[str,
     warn_if_bare(pruned, found)
     quality = {"base": base} | ({"dense": dense} if dense else {}) | {"pruned": best}
     clear(job)
-    run.encoder.tokenizer.save_pretrained(job.out)
-    pruned.save_pretrained(job.out)
+    with writing(job.out):
+        run.encoder.tokenizer.save_pretrained(job.out)
+        pruned.save_pretrained(job.out)
     report = run.report("prune", start, quality) | {"pruning": pruning.to_dict()}
     report |= kept_report(found, pruned) | {"ladder": ladder, "history": history}
     assert run.eval.base is not None

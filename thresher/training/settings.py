@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -100,12 +101,16 @@ class TrainingSettings:
             raise UserError("batch_size, accumulation and evaluations must be 1 or more.")
         if not 0 <= self.distill <= 1:
             raise UserError(f"distill is {self.distill}; it is a share of the loss: from 0 to 1.")
-        if self.distill_hidden < 0:
+        if not 0 <= self.distill_hidden < math.inf:
             raise UserError(f"distill_hidden is {self.distill_hidden}; it is a weight: 0 or more.")
         rates = ("learning_rate", "threshold_learning_rate", "score_learning_rate", "weight_decay")
         for name in ("soft_epochs", "hard_epochs", "seed", "regularizer", *rates):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} is {getattr(self, name)}; it must not be negative.")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(
+                    f"{name} is {getattr(self, name)}; it must be finite, and must not be negative."
+                )
+        if self.seed >= 2**32:
+            raise UserError(f"seed is {self.seed}; it must be below 2 ** 32.")
         if not 0 <= self.warmup < 1:
             raise UserError(f"warmup is {self.warmup}; it is a share of all steps: from 0, below 1.")
 

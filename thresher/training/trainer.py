@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import ProgressCallback, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from thresher.errors import TrainingDiverged, UserError
+from thresher.errors import TrainingDiverged, UserError, writing
 from thresher.measure.predict import NotFinite
 from thresher.measure.progress import Stages, silent
 from thresher.model import PrunedModel
@@ -264,6 +264,10 @@ class PruningTrainer(Trainer):
         # Looked up each time: Trainer replaces the callback by a restored one when it resumes.
         return next(c for c in self.callback_handler.callbacks if isinstance(c, BudgetController))
 
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with writing(self.args.output_dir or ""):
+            super()._save_checkpoint(*args, **kwargs)
+
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Thresholds and scores get groups of their own: their own learning rates, no weight decay."""
         optimizer = super().create_optimizer(model)
@@ -305,6 +309,11 @@ class PruningTrainer(Trainer):
         return loss
 
     def _diverged(self, what: str) -> TrainingDiverged:
+        if not self.state.global_step:
+            return TrainingDiverged(
+                f"{what} before the first step: the model that you started from has weights, or the labels "
+                "have numbers, that are too large. Take another checkpoint, or scale the labels."
+            )
         return TrainingDiverged(
             f"{what} at step {self.state.global_step}. Try a lower learning rate. The last good checkpoint, "
             f"if there is one yet, stays in {self.args.output_dir}."
