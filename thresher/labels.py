@@ -31,8 +31,6 @@ _TOKEN = re.compile(
     r"""\s*(?:(?P<quoted>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?P<bare>[^\s,'"\[\](){}]+)|(?P<comma>,))\s*""",
     re.DOTALL,
 )
-
-
 _UNSEEN = dict.fromkeys((0x200B, 0x2060, 0xFEFF, 0xAD))  # marks that no reader can tell labels apart by
 
 
@@ -105,7 +103,8 @@ def items(label: Any, where: str) -> Sequence[Any]:
             "with commas between"
         )
     # As in CSV, a name with commas may be quoted. Other quotes and brackets around commas are a program's.
-    parts = next(csv.reader([label], skipinitialspace=True), []) if '"' in label else label.split(",")
+    line = " ".join(label.splitlines())
+    parts = next(csv.reader([line], skipinitialspace=True), []) if '"' in line else line.split(",")
     if any(part.count(a) != part.count(b) for part in parts for a, b in ("()", "[]", "{}")):
         raise UserError(
             f'{where}: commas in the label {label!r} are inside brackets; write a list, as ["a, b", "c"]'

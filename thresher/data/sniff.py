@@ -63,8 +63,8 @@ _TEXTUAL = [
         "one JSON array, not JSON Lines",
         "write one object a line: jq -c '.[]' FILE > lines.jsonl",
     ),
+    (r"(?s).*?\x1b\$[@AB]", "in ISO-2022-JP or its kin", "save it as UTF-8"),
 ]
-_TEXTUAL.append((r"(?s).*?\x1b\$[@AB]", "in ISO-2022-JP or its kin", "save it as UTF-8"))
 _JSON_OBJECT = re.compile(r'\s*\{\s*"([^"\\]|\\.)*"\s*:')
 
 
