@@ -160,11 +160,7 @@ def _ipc() -> bytes:
         (_saved(lambda file: feather.write_feather(TABLE, file)), "is an Arrow or Feather file"),
         (b"FEA1\0\0\0\0" + bytes(99), "is an Arrow or Feather file"),
         (_ipc(), "is an Arrow or Feather file"),
-        (
-            "a.csv",
-            "text,label\n映画,pos\n".encode("iso2022_jp"),
-            "in ISO-2022-JP or its kin; save it as UTF-8",
-        ),
+        ("text,label\n映画,pos\n".encode("iso2022_jp"), "is in ISO-2022-JP or its kin; save it as UTF-8"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
             "is a Git LFS pointer.* git lfs pull",
