@@ -80,6 +80,20 @@ def test_one_stage_is_live_and_the_others_leave_a_line(screen, monkeypatch):
     assert re.search(r"the end: 0:00:\d\d, done", said)
 
 
+def test_a_long_note_squeezes_nothing_at_80_columns(screen, monkeypatch):
+    """The spinner turns, and the counts are whole, whatever there is to say."""
+    file = screen(True)
+    progress.err.width = 80
+    with stages() as stage:
+        bar = stage("training, hard stage", 1200)
+        bar.show(completed=34, note="loss 0.340, FLOPs 0.38, target 0.40, tokens 71%, held out 29.2, " * 3)
+        bar.bars.refresh()
+    frames = [line for line in file.getvalue().splitlines() if "training, hard stage" in line]
+    assert any("34/1200" in frame and "loss" not in frame for frame in frames)
+    spinner = progress.SpinnerColumn().spinner.frames
+    assert all(any(turn in frame for turn in spinner) for frame in frames if "34/1200" in frame)
+
+
 def test_nobody_need_be_told():
     advance = silent("counting", 3)
     advance(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Protocol
@@ -71,14 +71,13 @@ def stages() -> Iterator[Stages]:
     if not err.is_terminal:
         yield lambda name, total=None: _Lines(name, total)
         return
-    bars = Progress(
+    bars = _OneStage(
         _Working(),
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=20),
         _Count(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
         console=err,
         transient=True,
     )
@@ -122,6 +121,17 @@ class _Bar:
         if time.monotonic() - self.drawn >= DRAW:
             self.drawn = time.monotonic()
             self.bars.refresh()
+
+
+class _OneStage(Progress):
+    """The stage in a line that fits a terminal of 80 columns, and under it what there is to say of it. In one
+    line with it, the rest would be squeezed until nothing is seen to turn."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if task.fields["note"]:
+                yield Text(f"  {task.fields['note']}", no_wrap=True, overflow="ellipsis")
 
 
 class _Working(SpinnerColumn):
