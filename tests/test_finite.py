@@ -22,14 +22,14 @@ def spoil(source: Path, folder: Path, weight: str, value: float) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("weight", "value"),
+    ("command", "weight", "value"),
     [
-        ("bert.encoder.layer.1.attention.self.query.weight", float("nan")),
-        ("bert.encoder.layer.2.output.dense.bias", float("inf")),
-        ("classifier.weight", float("-inf")),
+        ("prune", "bert.encoder.layer.1.attention.self.query.weight", float("nan")),
+        ("prune, labels alone", "classifier.weight", float("-inf")),
+        ("finetune", "bert.encoder.layer.2.output.dense.bias", float("inf")),
+        ("calibrate", "bert.encoder.layer.1.attention.self.query.weight", float("nan")),
     ],
 )
-@pytest.mark.parametrize("command", ["prune", "prune, labels alone", "finetune", "calibrate"])
 def test_a_bad_weight_of_the_base_is_named(world, tmp_path, command, weight, value):  # noqa: F811
     base = spoil(world / "base", tmp_path / "base", weight, value)
     if command == "calibrate":
