@@ -191,7 +191,7 @@ def as_vectors(rows: Sequence[Sequence[Any]], places: Sequence[str]) -> list[lis
     width = max((len(row) for row, _ in full), default=0)
     if width < 2:
         return None
-    bits = [[_BITS.get(key(item)) for item in row] for row, _ in full]
+    bits = [[{"0": 0, "1": 1}.get(truth(key(item))) for item in row] for row, _ in full]
     twice = next((i for i, (row, _) in enumerate(full) if len(set(map(key, row))) < len(row)), None)
     if all(bit is not None for row in bits for bit in row):
         short = next((i for i, row in enumerate(bits) if len(row) < width), None)
@@ -213,9 +213,6 @@ def as_vectors(rows: Sequence[Sequence[Any]], places: Sequence[str]) -> list[lis
                 "write one of these"
             )
     return None
-
-
-_BITS = {"0": 0, "1": 1, "false": 0, "true": 1}
 
 
 def doubts(names: Iterable[str], kind: str) -> Iterator[str]:

@@ -145,11 +145,11 @@ class Task:
             if hot is not None:
                 found, names = set(map(tuple, hot)), [str(i) for i in range(len(hot[0]))]
             else:
+                meant = [[aliases.get(raw.key(item), item) for item in some] for some in read]
                 called: dict[str, str] = {}
-                for item in (item for some in read for item in some):
-                    said = aliases.get(raw.key(item), item)
-                    called.setdefault(raw.key(said), raw.spelled(said))
-                found = {frozenset(raw.key(aliases.get(raw.key(i), i)) for i in some) for some in read}
+                for item in (item for some in meant for item in some):
+                    called.setdefault(raw.key(item), raw.spelled(item))
+                found = {frozenset(map(raw.key, some)) for some in meant}
                 names = sorted(called.values())
                 if all(re.fullmatch(r"[+-]?\d+", name) for name in names):
                     names.sort(key=int)
