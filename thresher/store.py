@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 from thresher import state
+from thresher.atomic import replacing_folder
 from thresher.config import version_of
 from thresher.errors import UserError, first_line, one_line
 from thresher.folders import check_config, check_weights, foreign_weights, refuse_adapter
@@ -21,6 +23,8 @@ from thresher.locate import locate, near
 
 BLOCK = PREFIX = "token_pruning"
 FILE = f"{BLOCK}.safetensors"  # the pruner's tensors; stock transformers does not look for it
+WEIGHTS = re.compile(rf"model[-\d]*(-of-\d+)?\.safetensors(\.index\.json)?|{re.escape(FILE)}")
+"""Files that hold a model's weights, none of which may outlive the model."""
 OWN_FILE = 3  # version from which they lie there; before, they lay among the model's, under PREFIX
 
 
@@ -31,20 +35,19 @@ def save(
     path: str | Path,
     **options: Any,
 ) -> None:
-    """Write `model` with `block` in its config, and the pruner's tensors to a file beside it.
+    """Write `model` with `block` in its config, and the pruner's tensors to a file beside it. A folder that
+    exists is replaced in one step; files of other kinds stay in it.
 
     `options` are those of transformers' ``save_pretrained``.
     """
-    path = Path(path).expanduser()
-    if path.is_file():
-        raise UserError(f"'{path}' is a file; give the name of a folder to save to.")
-    setattr(model.config, BLOCK, block)
-    try:
-        model.save_pretrained(path, **options)
-    finally:
-        delattr(model.config, BLOCK)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in pruner_state.items()}
-    save_file(tensors, path / FILE, metadata={"format": "pt"})
+    with replacing_folder(Path(path).expanduser(), keep=lambda name: not WEIGHTS.fullmatch(name)) as folder:
+        setattr(model.config, BLOCK, block)
+        try:
+            model.save_pretrained(folder, **options)
+        finally:
+            delattr(model.config, BLOCK)
+        save_file(tensors, folder / FILE, metadata={"format": "pt"})
 
 
 def load(path: str | Path, **hub: Any) -> tuple[PreTrainedModel, dict[str, Tensor], dict[str, Any]]:

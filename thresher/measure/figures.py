@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # not pyplot, which keeps global state and may look for a display
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from thresher.errors import writing
+from thresher.atomic import replacing
 from thresher.measure.wording import known, number, rate_text
 
 INK, QUIET, PALE = "#222222", "#767676", "#e6e6e6"
@@ -210,6 +210,5 @@ def _legend(axes: Axes) -> None:
 
 
 def _save(figure: Figure, path: str | Path) -> None:
-    with writing(path):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
+    with replacing(Path(path)) as partial:
+        figure.savefig(partial, dpi=150)

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from thresher.errors import writing
+from thresher.atomic import replacing
 from thresher.measure.predict import Predictions
 from thresher.model import PrunedModel
 from thresher.version import __version__
@@ -51,8 +51,6 @@ def kept_report(predictions: Predictions, model: PrunedModel) -> dict[str, Any]:
 
 def write_json(values: dict[str, Any], path: Path) -> Path:
     """Write a report, whole or not at all."""
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
+    with replacing(path) as partial:
         partial.write_text(json.dumps(values, indent=2, default=str) + "\n")
-        return partial.replace(path)
+    return path

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thresher.atomic import settle
 from thresher.errors import writing
 from thresher.measure.predict import Predictions, predict
 from thresher.model import PrunedModel
@@ -186,5 +187,5 @@ def base_outputs(
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(f".{os.getpid()}.npy")  # other runs with the same base may write it, too
         np.save(partial, outputs)
-        partial.replace(file)
+        settle(partial, file)
     return outputs
