@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format clean
+.PHONY: help venv demo test sanitize lint format clean
 
 help:  ## Say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ demo: .venv/demo.stamp  ## Run the demonstration
 
 test: lint  ## Check style and types, and run all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+sanitize: .venv/dev.stamp  ## Run the native code under the compiler's sanitizers
+	$(BIN)/python tests/sanitized.py
 
 lint: .venv/dev.stamp  ## Check style and types
 	$(BIN)/ruff check .

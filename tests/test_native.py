@@ -1,5 +1,6 @@
 """The native route, with all instructions that this machine has, against loops in float64."""
 
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -13,9 +14,12 @@ from tests.test_attention import SCALE, by_hand, ragged
 from thresher import PruningConfig, native, prune
 from thresher.attention import attend, matrix
 from thresher.attention import native as route
+from thresher.engines.int8 import finish_, quantise
 from thresher.errors import UserError
 from thresher.measure.memory import peak_above
+from thresher.packed import PackedBatch
 from thresher.pruners import Decision
+from thresher.pruners.score import fair_scores
 
 pytestmark = pytest.mark.skipif(native.library is None, reason="native attention is not built")
 # Scores of wide heads reach 40, where float32 is 4e-6 coarse: plain torch is 1.3e-5 off there.
@@ -288,6 +292,75 @@ def test_a_window_over_a_long_text(instructions):
     expected, wanted = by_hand(*(x[:40] for x in qkv), few, 8, None)
     torch.testing.assert_close(context[:32].double(), expected[:32], **CLOSE[torch.float32])
     torch.testing.assert_close(importance[:24].double(), wanted[:24], atol=1e-5, rtol=1e-5)
+
+
+def some_empty(lengths):
+    """A packed batch of such lengths, which may be 0."""
+    starts = torch.tensor([0, *lengths]).cumsum(0).int()
+    positions = torch.tensor([i for length in lengths for i in range(length)], dtype=torch.int64)
+    return PackedBatch(starts, positions, torch.tensor(lengths, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("lengths", "heads", "dim"),
+    [([], 2, 32), ([0], 2, 32), ([0, 0], 0, 0), ([0, 3, 0, 2, 0], 2, 32), ([3, 0, 2], 0, 32), ([3, 2], 2, 0)],
+)
+@pytest.mark.parametrize(("window", "weighed"), [(None, False), (1, True)])
+def test_nothing_is_no_fault(instructions, lengths, heads, dim, dtype, window, weighed):
+    """No sequence, sequences of no token, no head, heads of no width, and no survivor."""
+    packed = some_empty(lengths)
+    qkv = inputs(packed, heads, dim, dtype)
+    weight = torch.zeros(packed.tokens) if weighed else None
+    context, importance = run(qkv, packed, window, log_weight=weight)
+    full = some_empty([length for length in lengths if length])
+    if heads and dim and full.batch:
+        expected, wanted = run(qkv, full, window, log_weight=weight)
+    else:  # all keys are alike where no number tells them apart; and no head gives no attention
+        expected = torch.empty(packed.tokens, heads * dim, dtype=dtype)
+        alike = [torch.zeros(packed.tokens, 1, 1)] * 3
+        wanted = run(alike, packed, window, log_weight=weight)[1] * bool(heads)
+    assert torch.equal(context, expected)
+    torch.testing.assert_close(importance, wanted)
+
+    gone = torch.zeros(packed.tokens, dtype=torch.bool)
+    assert run(qkv, packed, window, gone, weight)[0].shape == (0, heads * dim)
+    known, _ = route.attend(
+        *qkv, packed, scale=SCALE, window=window, log_weight=weight, decide=Decision(gone)
+    )
+    assert known.shape == (0, heads * dim)
+    weights = [torch.ones(packed.tokens, heads * dim), torch.ones(packed.tokens)]
+
+    def ours(query, key, value, log_weight=None, keep=None):
+        return run((query, key, value), packed, window, keep, log_weight)
+
+    for keep in (None, gone):
+        found = slopes(partial(ours, keep=keep), qkv, weight, weights, packed, keep)
+        assert all(grad.isfinite().all() for grad in found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_rows_and_rows_of_no_width(instructions, dtype):
+    for rows, width in ((0, 5), (3, 0), (0, 0)):
+        values, sizes = quantise(torch.ones(rows, width, dtype=dtype))
+        assert values.shape == (rows, width)
+        assert torch.equal(sizes, torch.zeros(rows))
+        finished = finish_(torch.ones(rows, width, dtype=dtype), sizes, torch.zeros(width), gelu=True)
+        assert finished.shape == (rows, width)
+    for lengths in ([], [0], [0, 3, 0]):
+        packed = some_empty(lengths)
+        hidden, importance = torch.ones(packed.tokens, 8, dtype=dtype), torch.ones(packed.tokens)
+        torch.testing.assert_close(fair_scores(importance, hidden, torch.ones(8), packed), importance)
+
+
+@pytest.mark.parametrize(
+    ("shape", "real", "words"),
+    [((0, 4), 1, "empty"), ((4, 0), 1, "empty"), ((0, 0), 1, "empty"), ((2, 3), 0, "no real token in row 0")],
+)
+def test_a_model_says_what_it_lacks_in_a_batch_of_nothing(shape, real, words):
+    model = prune(tiny.FAMILIES["bert"](dtype=torch.float32).eval(), PruningConfig())
+    with pytest.raises(UserError, match=words):
+        model(input_ids=torch.ones(shape, dtype=torch.int64), attention_mask=torch.full(shape, real))
 
 
 def test_what_it_serves():

@@ -150,7 +150,7 @@ def _readable(
 
 def _call(name: str, work: ctypes.Structure, starts: Tensor, query: Tensor) -> None:
     tokens, heads, dim = query.shape
-    products = tokens * tokens * heads * dim // (len(starts) - 1)
+    products = tokens * tokens * heads * dim // max(1, len(starts) - 1)
     operation: Callable[..., int] = getattr(native.library, f"thresher_{name}")
     if operation(ctypes.byref(work), native.threads(products), native.team):
         raise MemoryError("Attention found no memory for a text this long.")

@@ -26,7 +26,7 @@ _pointer, _long = ctypes.c_void_p, ctypes.c_int64
 
 
 class Problem(ctypes.Structure):
-    """As in csrc/attention.h."""
+    """As in csrc/interface.h."""
 
     _fields_ = (
         *((name, _pointer) for name in ("query", "key", "value")),
@@ -40,7 +40,7 @@ class Problem(ctypes.Structure):
 
 
 class Gradients(ctypes.Structure):
-    """As in csrc/attention_backward.cpp."""
+    """As in csrc/interface.h."""
 
     _fields_ = (
         ("problem", Problem),
@@ -50,7 +50,7 @@ class Gradients(ctypes.Structure):
 
 
 class RowWork(ctypes.Structure):
-    """As in csrc/linear.cpp."""
+    """As in csrc/interface.h."""
 
     _fields_ = (
         *((name, _pointer) for name in ("source", "target", "sizes", "bias")),
@@ -60,7 +60,7 @@ class RowWork(ctypes.Structure):
 
 
 class ScoreWork(ctypes.Structure):
-    """As in csrc/score.cpp."""
+    """As in csrc/interface.h."""
 
     _fields_ = (
         *((name, _pointer) for name in ("hidden", "vector", "importance", "starts", "scores")),
@@ -71,7 +71,7 @@ class ScoreWork(ctypes.Structure):
 
 
 class LinearWork(ctypes.Structure):
-    """As in csrc/linear.cpp."""
+    """As in csrc/interface.h."""
 
     _fields_ = (
         *((name, _pointer) for name in ("source", "target", "weights", "weight_sizes", "bias")),
@@ -124,11 +124,13 @@ def threads(work: int, least: int = 1 << 18) -> ctypes.c_int32:
     return ctypes.c_int32(torch.get_num_threads() if work > least else 1)
 
 
-def _open() -> ctypes.CDLL | None:
+def _built() -> Path | None:
+    """Where the library was built."""
     files = [Path(__file__).with_name("_library" + suffix) for suffix in EXTENSION_SUFFIXES]
-    file = next((file for file in files if file.exists()), None)
-    if file is None or os.environ.get(SWITCH) == "off":
-        return None
+    return next((file for file in files if file.exists()), None)
+
+
+def _open(file: Path) -> ctypes.CDLL | None:
     try:
         opened = ctypes.CDLL(str(file))
         opened.thresher_use.restype = ctypes.c_char_p
@@ -150,7 +152,8 @@ def _open() -> ctypes.CDLL | None:
     return opened if same else None
 
 
-library = _open()
+_place = _built()
+library = None if _place is None or os.environ.get(SWITCH) == "off" else _open(_place)
 """The library, or None where it was not built or is switched off."""
 
 instructions: str | None = None

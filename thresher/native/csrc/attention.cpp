@@ -11,7 +11,6 @@
 #include "attention.h"
 #include "machines.h"
 #include "numbers.h"
-#include "team.h"
 
 namespace {
 
@@ -37,7 +36,7 @@ void average(const Problem& p) {
   std::memset(p.importance, 0, p.tokens * sizeof(float));
   for (int64_t head = 0; head < p.heads; ++head)
     for (int64_t token = 0; token < p.tokens; ++token) p.importance[token] += p.received[head * p.tokens + token];
-  for (int64_t token = 0; token < p.tokens; ++token) p.importance[token] /= p.heads;
+  for (int64_t token = 0; token < p.tokens; ++token) p.importance[token] /= std::max<int64_t>(1, p.heads);
 }
 
 constexpr int64_t PIECES = 6;  // for each thread, or more: they end at about the same time
@@ -46,18 +45,17 @@ constexpr int64_t PIECES = 6;  // for each thread, or more: they end at about th
 
 extern "C" {
 
-// The size of a Problem, for the caller to compare with its own.
 int64_t thresher_problem_size() { return sizeof(Problem); }
 
-// Gives back 0, or 1 if memory ran out. thresher_use() comes first.
 int32_t thresher_attend(const Problem* problem, int32_t threads, Team team) {
   const Run run = runs[thresher_machine][problem->bf16];
-  const int64_t heads = problem->heads, wanted = (PIECES * threads + problem->batch - 1) / problem->batch;
+  const int64_t heads = problem->heads, batch = std::max<int64_t>(1, problem->batch);
+  const int64_t wanted = (PIECES * threads + batch - 1) / batch;
   const int64_t groups = std::min(heads, wanted);  // of heads, to a sequence
   const bool done = share_out(problem->batch * groups, threads, team, [&](int64_t i) {
     run(*problem, i / groups, i % groups * heads / groups, (i % groups + 1) * heads / groups);
   });
-  if (problem->received) average(*problem);
+  if (problem->importance) average(*problem);
   return !done;
 }
 

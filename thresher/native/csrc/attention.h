@@ -1,24 +1,7 @@
-// What attention is asked for, and which keys its queries reach.
+// Which rows of context a problem wants, and which keys its queries reach.
 #pragma once
 
-#include <cstdint>
-
-extern "C" struct Problem {  // as in native.py
-  const void *query, *key, *value;  // [tokens, heads, dim]
-  int64_t query_stride[2], key_stride[2], value_stride[2];  // from token to token, and from head to head
-  const int32_t* starts;     // [batch + 1]
-  const int64_t* positions;  // [tokens]; read where there is a window
-  const float* log_weight;   // [tokens]: added to the scores of a key, and its exponential weighs a query; or null
-  const int64_t* rows;       // tokens whose context is wanted, in order; null for all of them
-  const int32_t* row_starts; // [batch + 1], of rows
-  void* context;             // [rows, heads, dim], or null
-  float* received;           // [heads, tokens]: attention received in every head, or null
-  float* importance;         // [tokens]: the mean of it over heads
-  int64_t batch, tokens, heads, dim;
-  int64_t window;            // -1 for none
-  float scale;
-  int32_t bf16;              // 1 if numbers are bfloat16, 0 if they are float
-};
+#include "interface.h"
 
 namespace {
 
@@ -44,8 +27,8 @@ class Window {
       : at_(p.positions), start_(start), n_(n), window_(p.window), reach_{0, p.window < 0 ? n : 0} {}
   Reach of(int64_t token) {
     if (window_ >= 0) {
-      while (at_[start_ + reach_.low] < at_[token] - window_) ++reach_.low;
-      while (reach_.high < n_ && at_[start_ + reach_.high] <= at_[token] + window_) ++reach_.high;
+      while (at_[token] - at_[start_ + reach_.low] > window_) ++reach_.low;
+      while (reach_.high < n_ && at_[start_ + reach_.high] - at_[token] <= window_) ++reach_.high;
     }
     return reach_;
   }

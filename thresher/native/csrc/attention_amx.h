@@ -55,23 +55,23 @@ static inline void multiply_keys(const bf16* query, const bf16* keys, int64_t ch
     _tile_zero(3);
   }
   for (int64_t c = 0; c < chunks; ++c) {
-    _tile_loadd(4, query + c * PAIRS, 64);
-    _tile_loadd(5, keys + c * PAIRS, 64);
-    _tile_loadd(6, keys + (chunks + c) * PAIRS, 64);
+    THRESHER_LOAD(4, query + c * PAIRS, 64);
+    THRESHER_LOAD(5, keys + c * PAIRS, 64);
+    THRESHER_LOAD(6, keys + (chunks + c) * PAIRS, 64);
     _tile_dpbf16ps(0, 4, 5);
     _tile_dpbf16ps(1, 4, 6);
     if (P == 4) {
-      _tile_loadd(7, keys + (2 * chunks + c) * PAIRS, 64);
-      _tile_loadd(5, keys + (3 * chunks + c) * PAIRS, 64);
+      THRESHER_LOAD(7, keys + (2 * chunks + c) * PAIRS, 64);
+      THRESHER_LOAD(5, keys + (3 * chunks + c) * PAIRS, 64);
       _tile_dpbf16ps(2, 4, 7);
       _tile_dpbf16ps(3, 4, 5);
     }
   }
-  _tile_stored(0, scores, stride * 4);
-  _tile_stored(1, scores + 16, stride * 4);
+  THRESHER_STORE(0, scores, stride * 4);
+  THRESHER_STORE(1, scores + 16, stride * 4);
   if (P == 4) {
-    _tile_stored(2, scores + 32, stride * 4);
-    _tile_stored(3, scores + 48, stride * 4);
+    THRESHER_STORE(2, scores + 32, stride * 4);
+    THRESHER_STORE(3, scores + 48, stride * 4);
   }
 }
 
@@ -81,14 +81,14 @@ static inline void multiply_values(const bf16* weights, int64_t stride, int64_t 
   _tile_zero(0);
   _tile_zero(1);
   for (int64_t b = 0; b < blocks; ++b) {
-    _tile_loadd(4, weights + 32 * b, stride * 2);
-    _tile_loadd(5, values + b * apart, 64);
-    _tile_loadd(6, values + b * apart + PAIRS, 64);
+    THRESHER_LOAD(4, weights + 32 * b, stride * 2);
+    THRESHER_LOAD(5, values + b * apart, 64);
+    THRESHER_LOAD(6, values + b * apart + PAIRS, 64);
     _tile_dpbf16ps(0, 4, 5);
     _tile_dpbf16ps(1, 4, 6);
   }
-  _tile_stored(0, context, width * 4);
-  _tile_stored(1, context + 16, width * 4);
+  THRESHER_STORE(0, context, width * 4);
+  THRESHER_STORE(1, context + 16, width * 4);
 }
 
 static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t end) {
@@ -97,7 +97,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   const Rows rows(p, sequence);
   const int64_t blocks = (n + 31) / 32, chunks = dim / 32, strips = (rows.count + TILE - 1) / TILE;
   const int64_t numbers = 2 * blocks * 32 * dim + strips * TILE * dim;
-  const int64_t together = std::max<int64_t>(1, std::min(end - head, 2 * ROOM / numbers));
+  const int64_t together = std::max<int64_t>(1, std::min(end - head, 2 * ROOM / std::max<int64_t>(1, numbers)));
   Scratch scratch;
   bf16* keys = scratch.take<bf16>(together * blocks * 32 * dim);    // [heads, panels, chunks] tiles
   bf16* values = scratch.take<bf16>(together * blocks * 32 * dim);  // [heads, blocks, 2 chunks] tiles

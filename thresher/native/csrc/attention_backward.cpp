@@ -7,15 +7,6 @@
 #include "attention.h"
 #include "machines.h"
 #include "numbers.h"
-#include "team.h"
-
-extern "C" struct Gradients {  // as in native.py
-  Problem problem;               // as on the way forward, but for its outputs and its rows: all tokens have context
-  const void* context_grad;      // [tokens, heads, dim]
-  const float* importance_grad;  // [tokens], or null
-  void *query_grad, *key_grad, *value_grad;  // [tokens, heads, dim]
-  float* log_weight_grad;        // [heads, tokens]; written where there is a log weight
-};
 
 namespace {
 
@@ -41,7 +32,6 @@ extern "C" {
 
 int64_t thresher_gradients_size() { return sizeof(Gradients); }
 
-// Gives back 0, or 1 if memory ran out.
 int32_t thresher_attend_backward(const Gradients* gradients, int32_t threads, Team team) {
   const Problem& problem = gradients->problem;
   const Run run = runs[thresher_machine][problem.bf16];

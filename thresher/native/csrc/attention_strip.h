@@ -183,7 +183,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   const int64_t panelled = (n + W - 1) / W * W, width = (dim + W - 1) / W * W;
   // Heads of a token lie side by side, tokens far apart: heads are packed together, as many as stay in cache.
   const int64_t numbers = panelled * dim + n * width + rows.count * dim;
-  const int64_t together = std::max<int64_t>(1, std::min(end - head, ROOM / numbers));
+  const int64_t together = std::max<int64_t>(1, std::min(end - head, ROOM / std::max<int64_t>(1, numbers)));
   Scratch scratch;
   float* panels = scratch.take<float>(together * panelled * dim);
   float* values = scratch.take<float>(together * n * width);

@@ -1,30 +1,8 @@
 // Linear layers, and what int8 products need row by row, behind a C interface; thresher/engines is the only caller.
 
+#include "interface.h"
 #include "machines.h"
 #include "numbers.h"
-#include "team.h"
-
-extern "C" struct RowWork {  // as in thresher/native
-  const void* from;  // [rows, width] numbers to round to int8
-  void* to;          // [rows, width] int8; or products, made into what they stand for in place
-  float* sizes;      // [rows]
-  const float* bias; // [width]
-  int64_t rows, width;
-  int32_t bf16;      // 1 if numbers and products are bfloat16, 0 if they are float
-  int32_t gelu;
-};
-
-extern "C" struct LinearWork {  // as in thresher/native
-  const void* from;           // [rows, inputs]
-  void* to;                   // [rows, outputs]
-  const void* weights;        // tiles, as in linear_amx.h
-  const float* weight_sizes;  // [outputs, and up to 31 more], of int8
-  const float* bias;          // as many
-  int64_t rows, inputs, outputs, stride;  // from row to row of `from`
-  int32_t int8;               // 1 if weights are int8, 0 if they are bfloat16; then rows are, too
-  int32_t bf16;               // 1 if rows are bfloat16, 0 if they are float
-  int32_t gelu;
-};
 
 namespace {
 
@@ -64,19 +42,16 @@ extern "C" {
 int64_t thresher_row_work_size() { return sizeof(RowWork); }
 int64_t thresher_linear_work_size() { return sizeof(LinearWork); }
 
-// From float or bfloat16 to int8 and the sizes.
 void thresher_quantise(const RowWork* work, int32_t threads, Team team) { run(quantise, *work, threads, team); }
 
-// From products and sizes to float or bfloat16, in place.
 void thresher_finish(const RowWork* work, int32_t threads, Team team) { run(finish, *work, threads, team); }
 
-// A linear layer, on machines with AMX. Gives back 0, or 1 if it could not.
 int32_t thresher_linear(const LinearWork* work, int32_t threads, Team team) {
 #if defined(THRESHER_AMX)
   if (thresher_machine != AMX) return 1;
   const int64_t blocks = (work->rows + ROWS - 1) / ROWS, panels = (work->outputs + 31) / 32;
   // Few rows: outputs are shared out as well.
-  const int64_t parts = threads > 1 ? std::min(panels, (2 * threads + blocks - 1) / blocks) : 1;
+  const int64_t parts = threads > 1 ? std::min(panels, (2 * threads + blocks - 1) / std::max<int64_t>(1, blocks)) : 1;
   const auto run = work->int8 ? (work->bf16 ? amx::run<true, bf16> : amx::run<true, float>) : amx::run<false, bf16>;
   return !share_out(blocks * parts, threads, team, [&](int64_t i) {
     const int64_t row = i / parts * ROWS, part = i % parts;

@@ -14,10 +14,10 @@ static inline void multiply(const char* rows, const char* weights, int64_t chunk
     _tile_zero(3);
   }
   for (int64_t c = 0; c < chunks; ++c) {
-    _tile_loadd(4, rows + c * BYTES, 64);
-    _tile_loadd(6, weights + c * BYTES, 64);
-    _tile_loadd(7, weights + (chunks + c) * BYTES, 64);
-    if (STRIPS == 2) _tile_loadd(5, rows + (chunks + c) * BYTES, 64);
+    THRESHER_LOAD(4, rows + c * BYTES, 64);
+    THRESHER_LOAD(6, weights + c * BYTES, 64);
+    THRESHER_LOAD(7, weights + (chunks + c) * BYTES, 64);
+    if (STRIPS == 2) THRESHER_LOAD(5, rows + (chunks + c) * BYTES, 64);
     if (INT8) {
       _tile_dpbssd(0, 4, 6);
       _tile_dpbssd(1, 4, 7);
@@ -34,11 +34,11 @@ static inline void multiply(const char* rows, const char* weights, int64_t chunk
       }
     }
   }
-  _tile_stored(0, products, 128);
-  _tile_stored(1, products + 64, 128);
+  THRESHER_STORE(0, products, 128);
+  THRESHER_STORE(1, products + 64, 128);
   if (STRIPS == 2) {
-    _tile_stored(2, products + 16 * 128, 128);
-    _tile_stored(3, products + 16 * 128 + 64, 128);
+    THRESHER_STORE(2, products + 16 * 128, 128);
+    THRESHER_STORE(3, products + 16 * 128 + 64, 128);
   }
 }
 
@@ -102,7 +102,7 @@ static void run(const LinearWork& w, int64_t row, int64_t count, int64_t output,
     else if constexpr (INT8)
       avx512::quantise_row(from, w.inputs, reinterpret_cast<int8_t*>(line), sizes + r);
     else
-      std::memcpy(line, from, w.inputs * sizeof(T));
+      std::copy_n(from, w.inputs, reinterpret_cast<T*>(line));
     char* to = tiles + r / TILE * chunks * BYTES + r % TILE * 64;
     for (int64_t c = 0; c < chunks; ++c) std::memcpy(to + c * BYTES, line + c * 64, 64);
   }

@@ -1,5 +1,6 @@
 // Which instruction set is used: the best there is, or the one that the caller names.
 
+#include "interface.h"
 #include "machines.h"
 
 #include <cstring>
@@ -36,8 +37,6 @@ static bool here(Machine asked) {
   }
 }
 
-// Choose the instructions to use by name, or the best there are by null. Gives back their name, or null if
-// the machine lacks them.
 extern "C" const char* thresher_use(const char* name) {
   static const char* const names[MACHINES] = {"portable", "avx2", "avx512", "amx"};
   for (int i = MACHINES - 1; i >= 0; --i)

@@ -2,21 +2,9 @@
 
 #include <cmath>
 
+#include "interface.h"
 #include "machines.h"
 #include "numbers.h"
-#include "team.h"
-
-extern "C" struct ScoreWork {  // as in thresher/native
-  const void* hidden;       // [tokens, dim]
-  const float* vector;      // [dim]
-  const float* importance;  // [tokens]
-  const int32_t* starts;    // [batch + 1]
-  float* scores;            // [tokens]
-  int64_t batch, dim, stride;  // from row to row of `hidden`
-  float largest, least;     // most that the logarithm of a learned score may be; least sum to divide by
-  int32_t alone;            // 1 if importance only gives the sum
-  int32_t bf16;             // 1 if hidden states are bfloat16, 0 if they are float
-};
 
 namespace {
 

@@ -8,6 +8,12 @@
 #include <thread>
 #include <vector>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+
+#include <cstring>
+#endif
+
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
@@ -68,7 +74,7 @@ class Scratch {
  public:
   template <class T>
   T* take(int64_t count) {
-    const size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
+    const size_t bytes = (std::max<int64_t>(1, count) * sizeof(T) + 63) / 64 * 64;
     if (used_ == blocks().size()) blocks().push_back({});
     Block& block = blocks()[used_++];
     if (block.bytes < bytes) {
@@ -76,7 +82,13 @@ class Scratch {
       block.bytes = bytes;
     }
     const auto address = (reinterpret_cast<uintptr_t>(block.memory.get()) + 63) / 64 * 64;
-    return reinterpret_cast<T*>(address);
+    T* taken = reinterpret_cast<T*>(address);
+#if defined(__SANITIZE_ADDRESS__)  // nothing may be read that was not written, and nothing behind what was asked for
+    ASAN_UNPOISON_MEMORY_REGION(block.memory.get(), block.bytes + 64);
+    std::memset(block.memory.get(), 0xff, block.bytes + 64);
+    ASAN_POISON_MEMORY_REGION(taken + count, block.memory.get() + block.bytes + 64 - reinterpret_cast<char*>(taken + count));
+#endif
+    return taken;
   }
 
  private:

@@ -1,0 +1,316 @@
+// Random problems for every function of the native code, with all instructions that the machine has: what `make
+// sanitize` runs under the sanitizers. Two threads call at a time, and each shares its work out among others.
+//
+// Inputs and outputs are exactly as large as interface.h says, so that a number read or written beyond them is
+// reported. Outputs hold NaN before a call, and where the inputs are plain numbers no output may hold NaN after it.
+
+#include <cmath>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <mutex>
+#include <random>
+#include <string>
+
+#include "../thresher/native/csrc/interface.h"
+
+namespace {
+
+typedef uint16_t bf16;
+
+// What a team of OpenMP is: threads that stay for the next piece of work, and take their scratch memory with them.
+class Workers {
+ public:
+  ~Workers() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      ends_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+  void run(void (*labour)(void*), void* shared, unsigned wanted) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (threads_.size() + 1 < wanted) threads_.emplace_back([this] { work(); });
+    labour_ = labour, shared_ = shared, waiting_ = running_ = wanted - 1;
+    wake_.notify_all();
+    lock.unlock();
+    labour(shared);
+    lock.lock();
+    done_.wait(lock, [this] { return !running_; });
+  }
+
+ private:
+  void work() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [this] { return waiting_ || ends_; });
+      if (ends_) return;
+      --waiting_;
+      lock.unlock();
+      labour_(shared_);
+      lock.lock();
+      if (!--running_) done_.notify_all();
+    }
+  }
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  std::vector<std::thread> threads_;
+  void (*labour_)(void*) = nullptr;
+  void* shared_ = nullptr;
+  unsigned waiting_ = 0, running_ = 0;
+  bool ends_ = false;
+};
+
+void as_openmp(void (*labour)(void*), void* shared, unsigned threads, unsigned) {
+  static thread_local Workers workers;
+  workers.run(labour, shared, threads);
+}
+
+class Draw {
+ public:
+  explicit Draw(unsigned seed) : bits_(seed) {}
+  int64_t under(int64_t end) { return static_cast<int64_t>(bits_() % end); }
+  bool one_in(int64_t count) { return under(count) == 0; }
+  int64_t of(std::initializer_list<int64_t> some) { return some.begin()[under(some.size())]; }
+  float number() { return std::normal_distribution<float>()(bits_); }
+
+ private:
+  std::mt19937 bits_;
+};
+
+bf16 to_bf16(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return bits >> 16;
+}
+
+// Numbers in memory that ends behind the last of them; null where there are none, as of torch's empty tensors.
+template <class T>
+class Array {
+ public:
+  explicit Array(int64_t count = 0) : count_(count) {
+    if (!count) return;
+    memory_.reset(new T[count]);
+    std::memset(static_cast<void*>(memory_.get()), 0xff, count * sizeof(T));
+  }
+  T* get() const { return memory_.get(); }
+  T& operator[](int64_t i) const { return memory_[i]; }
+  int64_t count() const { return count_; }
+
+ private:
+  int64_t count_;
+  std::unique_ptr<T[]> memory_;
+};
+
+// Floats or bfloat16 numbers.
+struct Numbers {
+  explicit Numbers(int64_t count = 0, bool half = false)
+      : half(half), floats(half ? 0 : count), halves(half ? count : 0) {}
+  void* at(int64_t i) const {
+    if (half) return halves.get() ? halves.get() + i : nullptr;
+    return floats.get() ? floats.get() + i : nullptr;
+  }
+  void draw(Draw& draw, float size = 1) {
+    for (int64_t i = 0; i < floats.count(); ++i) floats[i] = size * draw.number();
+    for (int64_t i = 0; i < halves.count(); ++i) halves[i] = to_bf16(size * draw.number());
+  }
+  bool written() const {
+    for (int64_t i = 0; i < floats.count(); ++i)
+      if (std::isnan(floats[i])) return false;
+    for (int64_t i = 0; i < halves.count(); ++i)
+      if ((halves[i] & 0x7fff) > 0x7f80) return false;
+    return true;
+  }
+  bool half;
+  Array<float> floats;
+  Array<bf16> halves;
+};
+
+void must(bool right, const char* what) {
+  if (right) return;
+  std::fprintf(stderr, "sanitized: %s\n", what);
+  std::_Exit(1);
+}
+
+struct Call {
+  explicit Call(Draw& draw) : threads(draw.of({1, 2, 3, 5})), team(draw.one_in(2) ? as_openmp : nullptr) {}
+  int32_t threads;
+  Team team;
+};
+
+// Inputs are mostly plain numbers. Else they are huge, and then nothing is asked of the outputs.
+float size_of(Draw& draw) { return draw.one_in(8) ? 1e38f : 1.0f; }
+
+Array<int32_t> starts_of(Draw& draw, int64_t batch) {
+  Array<int32_t> starts(batch + 1);
+  starts[0] = 0;
+  const int64_t longest = draw.of({1, 5, 20, 90, 90, 200});
+  for (int64_t i = 0; i < batch; ++i)
+    starts[i + 1] = starts[i] + static_cast<int32_t>(draw.one_in(6) ? 0 : draw.under(longest + 1));
+  return starts;
+}
+
+// Queries, keys or values [tokens, heads, dim], side by side or with room between tokens, or heads first.
+struct Tokens {
+  Tokens(Draw& draw, int64_t tokens, int64_t heads, int64_t dim, bool half, float size, int64_t* stride) {
+    const int64_t layout = draw.under(3), gap = layout == 1 ? draw.under(7) : 0;
+    stride[0] = layout == 2 ? dim : heads * dim + gap;
+    stride[1] = layout == 2 ? tokens * dim : dim;
+    const bool none = !tokens || !heads || !dim;
+    numbers = Numbers(none ? 0 : (tokens - 1) * stride[0] + (heads - 1) * stride[1] + dim, half);
+    numbers.draw(draw, size);
+  }
+  Numbers numbers;
+};
+
+void attend(Draw& draw) {
+  const int64_t batch = draw.of({0, 1, 2, 3, 5}), heads = draw.of({0, 1, 2, 3, 4});
+  const int64_t dim = draw.of({0, 1, 3, 8, 16, 32, 32, 40, 64, 64, 96});
+  const bool half = draw.one_in(2);
+  const float size = size_of(draw);
+  const Array<int32_t> starts = starts_of(draw, batch);
+  const int64_t tokens = starts[batch];
+  Gradients g = {};
+  Problem& p = g.problem;
+  p.batch = batch, p.tokens = tokens, p.heads = heads, p.dim = dim, p.bf16 = half;
+  p.window = draw.of({-1, -1, 0, 3, 20, 1000, INT64_MAX});
+  p.scale = draw.one_in(2) ? 0.125f : 1.0f;
+  const Tokens query(draw, tokens, heads, dim, half, size, p.query_stride);
+  const Tokens key(draw, tokens, heads, dim, half, size, p.key_stride);
+  const Tokens value(draw, tokens, heads, dim, half, size, p.value_stride);
+  p.query = query.numbers.at(0), p.key = key.numbers.at(0), p.value = value.numbers.at(0);
+  p.starts = starts.get();
+  const Array<int64_t> positions(tokens);
+  for (int64_t i = 0, s = 0, last = 0; i < tokens; last = positions[i++]) {
+    for (; s <= batch && starts[s] <= i; ++s) last = -1;
+    positions[i] = last + 1 + (draw.one_in(3) ? draw.under(4) : 0);
+  }
+  p.positions = p.window < 0 ? nullptr : positions.get();
+  const bool weighed = draw.one_in(2);
+  const Array<float> log_weight(weighed ? tokens : 0);
+  for (int64_t i = 0; i < log_weight.count(); ++i) log_weight[i] = -draw.of({0, 1, 30, 90});
+  p.log_weight = log_weight.get();
+
+  const bool some = draw.one_in(2), wanted = draw.one_in(2);
+  std::vector<int64_t> kept;
+  const Array<int32_t> row_starts(batch + 1);
+  const int64_t rarity = draw.of({1, 2, 10, 1000});
+  for (int64_t s = 0; s <= batch; ++s) {
+    row_starts[s] = static_cast<int32_t>(kept.size());
+    for (int64_t i = starts[s]; s < batch && i < starts[s + 1]; ++i)
+      if (draw.one_in(rarity)) kept.push_back(i);
+  }
+  const Array<int64_t> rows(kept.size());
+  for (int64_t i = 0; i < rows.count(); ++i) rows[i] = kept[i];
+  if (some) p.rows = rows.get(), p.row_starts = row_starts.get();
+  const Numbers context((some ? rows.count() : tokens) * heads * dim, half);
+  const Array<float> received(wanted ? heads * tokens : 0);
+  const Numbers importance(wanted ? tokens : 0);
+  p.context = context.at(0), p.received = received.get(), p.importance = importance.floats.get();
+  const Call call(draw);
+  must(!thresher_attend(&p, call.threads, call.team), "attention found no memory");
+  must(size > 1 || (context.written() && importance.written()), "attention left a number unwritten");
+
+  // The way back.
+  p.rows = nullptr, p.row_starts = nullptr, p.context = nullptr, p.received = p.importance = nullptr;
+  const int64_t count = tokens * heads * dim;
+  Numbers arrives(count, half), importance_grad(draw.one_in(2) ? tokens : 0);
+  arrives.draw(draw);
+  importance_grad.draw(draw);
+  for (int64_t i = 0; i < count; ++i)  // as of dropped tokens
+    if (i / (heads * dim) % 3) half ? void(arrives.halves[i] = 0) : void(arrives.floats[i] = 0);
+  const Numbers query_grad(count, half), key_grad(count, half), value_grad(count, half);
+  const Numbers log_weight_grad(weighed ? heads * tokens : 0);
+  g.context_grad = arrives.at(0), g.importance_grad = importance_grad.floats.get();
+  g.query_grad = query_grad.at(0), g.key_grad = key_grad.at(0), g.value_grad = value_grad.at(0);
+  g.log_weight_grad = log_weight_grad.floats.get();
+  must(!thresher_attend_backward(&g, call.threads, call.team), "attention's way back found no memory");
+  for (const Numbers* grad : {&query_grad, &key_grad, &value_grad, &log_weight_grad})
+    must(size > 1 || grad->written(), "attention's way back left a number unwritten");
+}
+
+void score(Draw& draw) {
+  const int64_t batch = draw.of({0, 1, 2, 3, 5}), dim = draw.of({0, 1, 7, 16, 33, 64, 100});
+  const bool half = draw.one_in(2);
+  const float size = size_of(draw);
+  const Array<int32_t> starts = starts_of(draw, batch);
+  const int64_t tokens = starts[batch], stride = dim + draw.of({0, 0, 3});
+  Numbers hidden(tokens && dim ? (tokens - 1) * stride + dim : 0, half), vector(dim), importance(tokens);
+  for (Numbers* input : {&hidden, &vector, &importance}) input->draw(draw, input == &hidden ? size : 1);
+  const Numbers scores(tokens);
+  const ScoreWork work = {hidden.at(0), vector.floats.get(), importance.floats.get(), starts.get(),
+                          scores.floats.get(), batch, dim, stride, 8.0f, 1e-9f, draw.one_in(2), half};
+  const Call call(draw);
+  thresher_score(&work, call.threads, call.team);
+  must(size > 1 || scores.written(), "scores were left unwritten");
+}
+
+void rows(Draw& draw) {
+  const int64_t rows = draw.of({0, 1, 3, 40}), width = draw.of({0, 1, 5, 15, 16, 17, 64, 100});
+  const bool half = draw.one_in(2);
+  const float size = size_of(draw);
+  Numbers from(rows * width, half), bias(width);
+  from.draw(draw, size);
+  bias.draw(draw);
+  const Array<int8_t> whole(rows * width);
+  const Numbers sizes(rows);
+  RowWork work = {from.at(0), whole.get(), sizes.floats.get(), nullptr, rows, width, half, 0};
+  const Call call(draw);
+  thresher_quantise(&work, call.threads, call.team);
+  must(size > 1 || sizes.written(), "sizes of rows were left unwritten");
+  work.to = from.at(0), work.bias = bias.floats.get(), work.gelu = draw.one_in(2);
+  thresher_finish(&work, call.threads, call.team);
+  must(size > 1 || from.written(), "a finished row holds NaN");
+}
+
+void linear(Draw& draw) {
+  const int64_t rows = draw.of({0, 1, 5, 16, 17, 33, 130, 300}), inputs = draw.of({0, 1, 31, 64, 65, 100});
+  const int64_t outputs = draw.of({0, 1, 16, 31, 32, 33, 80, 200}), stride = inputs + draw.of({0, 0, 3});
+  const bool int8 = draw.one_in(2), half = !int8 || draw.one_in(2);
+  const float size = size_of(draw);
+  const int64_t side = int8 ? 64 : 32, padded = (outputs + 31) / 32 * 32, chunks = (inputs + side - 1) / side;
+  Numbers from(rows && inputs ? (rows - 1) * stride + inputs : 0, half), sizes(padded), bias(padded);
+  for (Numbers* input : {&from, &sizes, &bias}) input->draw(draw, input == &from ? size : 1);
+  Numbers halves(int8 ? 0 : padded * chunks * side, true);
+  halves.draw(draw);
+  const Array<int8_t> bytes(int8 ? padded * chunks * side : 0);
+  for (int64_t i = 0; i < bytes.count(); ++i) bytes[i] = static_cast<int8_t>(draw.under(255) - 127);
+  const Numbers to(rows * outputs, half);
+  const LinearWork work = {from.at(0), to.at(0), int8 ? static_cast<const void*>(bytes.get()) : halves.at(0),
+                           sizes.floats.get(), bias.floats.get(), rows, inputs, outputs, stride, int8, half,
+                           draw.one_in(2)};
+  const Call call(draw);
+  must(!thresher_linear(&work, call.threads, call.team), "a linear layer found no memory");
+  must(size > 1 || to.written(), "a linear layer left a number unwritten");
+}
+
+void solve(unsigned seed, int problems, bool tiles) {
+  Draw draw(seed);
+  for (int i = 0; i < problems; ++i) {
+    attend(draw);
+    score(draw);
+    rows(draw);
+    if (tiles) linear(draw);
+  }
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  const int problems = count > 1 ? std::atoi(words[1]) : 200;
+  for (const char* name : {"portable", "avx2", "avx512", "amx"}) {
+    if (!thresher_use(name)) {
+      std::printf("%s: not on this machine\n", name);
+      continue;
+    }
+    const bool tiles = !std::strcmp(name, "amx");
+    std::thread other(solve, 1, problems, tiles);
+    solve(2, problems, tiles);
+    other.join();
+    std::printf("%s: 2 x %d problems for each function\n", name, problems);
+    std::fflush(stdout);
+  }
+}
