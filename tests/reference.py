@@ -45,10 +45,10 @@ class _Bert:
         assert self.config.hidden_act == "gelu"
         assert getattr(self.config, "position_embedding_type", None) in (None, "absolute")
 
-    def embed(self, input_ids, segments, positions):
+    def embed(self, input_ids, segments, positions, real):
         table = self.base.embeddings
         if self.config.model_type in ("roberta", "xlm-roberta", "camembert"):
-            positions = positions + self.config.pad_token_id + 1
+            positions = _counted(input_ids, real, self.config.pad_token_id)
         x = table.word_embeddings(input_ids) + table.token_type_embeddings(segments)
         x = table.LayerNorm(x + table.position_embeddings(positions))
         if self.config.model_type == "electra" and self.config.embedding_size != self.config.hidden_size:
@@ -87,7 +87,7 @@ class _ModernBert:
         self.layers = self.base.layers
         assert self.config.hidden_activation == self.config.classifier_activation == "gelu"
 
-    def embed(self, input_ids, segments, positions):
+    def embed(self, input_ids, segments, positions, real):
         return self.base.embeddings.norm(self.base.embeddings.tok_embeddings(input_ids))
 
     def window(self, index):
@@ -122,6 +122,15 @@ class _ModernBert:
             pooled = (x * weight[:, :, None]).sum(1) / weight.sum(1, keepdim=True)
         head = self.model.head
         return self.model.classifier(head.norm(F.gelu(head.dense(pooled))))
+
+
+def _counted(input_ids: Tensor, real: Tensor, pad: int) -> Tensor:
+    """RoBERTa's position ids [b, n]: ``pad`` for the pad id, pad + 1, pad + 2, ... for a text's other ids."""
+    positions = torch.full_like(input_ids, pad)
+    for row, column in real.nonzero().tolist():
+        if input_ids[row, column] != pad:
+            positions[row, column] = positions[row].max() + 1
+    return positions
 
 
 def _split(x: Tensor, config) -> Tensor:
@@ -216,7 +225,7 @@ def masked_reference(
     distance = (positions[:, :, None] - positions[:, None, :]).abs()
     protected = real & ((positions < prefix) | (positions >= lengths[:, None] - suffix))
 
-    x = family.embed(input_ids, segments, positions)
+    x = family.embed(input_ids, segments, positions, real)
     alive = real
     weight = torch.ones_like(x[:, :, 0])  # the exact form's accumulated gate; 1 for everyone otherwise
     result = Reference(None, [], [], None, [], torch.zeros_like(lengths), torch.zeros_like(lengths))

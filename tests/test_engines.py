@@ -39,7 +39,7 @@ def ready(model: PrunedModel, engine: str, precision: str) -> PrunedModel:
     return model
 
 
-@pytest.mark.parametrize("family", ["bert", "electra", "modernbert", "modernbert-mean"])
+@pytest.mark.parametrize("family", ["roberta", "electra", "modernbert", "modernbert-mean"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 @torch.inference_mode()

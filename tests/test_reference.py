@@ -191,7 +191,7 @@ def test_importance_is_mean_one_and_not_uniform(name):
             mean = importance.sum(1) / entered.sum(1)
             torch.testing.assert_close(mean, torch.ones_like(mean), atol=ROUNDING, rtol=0)
             assert (importance[~entered] == 0).all()
-            assert importance[0, entered[0]].std() > 0.15
+            assert importance[0, entered[0]].std() > 0.1
             assert (alive <= entered).all()
             assert alive.any(1).all()
             entered = alive
@@ -265,10 +265,14 @@ def test_a_float32_model_is_run_in_float64():
 
 
 @every_family
-def test_inputs_never_hold_the_pad_id_inside_a_text(name):
+def test_inputs_hold_the_pad_id_inside_texts(name):
     model = FAMILIES[name]()
-    for side in ("right", "left"):
-        inputs = random_inputs(model, [60, 1, 30], padding_side=side, extra_padding=4)
-        assert torch.equal(inputs["attention_mask"].bool(), inputs["input_ids"] != model.config.pad_token_id)
-        if "token_type_ids" in inputs:
-            assert inputs["token_type_ids"].unique().tolist() == [0, 1]
+    right, left = [
+        random_inputs(model, [60, 1, 30], padding_side=side, extra_padding=4) for side in ("right", "left")
+    ]
+    for text, moved in zip(rows(right), rows(left), strict=True):
+        assert all(torch.equal(values, moved[key]) for key, values in text.items())
+    pads = right["input_ids"][0, 1:59] == model.config.pad_token_id
+    assert 3 <= pads.sum() <= 20
+    if "token_type_ids" in right:
+        assert right["token_type_ids"].unique().tolist() == [0, 1]

@@ -154,8 +154,8 @@ def random_inputs(
     """A padded batch of random texts, the keyword arguments of ``model``.
 
     The texts depend on ``seed``, ``lengths`` and the model's pad id only: either padding side and any
-    ``extra_padding`` hold the same ones. The pad id never occurs inside a text. The first token is any
-    token; no family needs a [CLS] id.
+    ``extra_padding`` hold the same ones. About every eighth token of a text is the pad id, as "<pad>" among
+    the words makes it. The first token is any token; no family needs a [CLS] id.
 
     Returns
     -------
@@ -176,8 +176,8 @@ def random_inputs(
     attention_mask = torch.zeros_like(input_ids)
     segments = torch.zeros_like(input_ids)
     for row, n in enumerate(lengths):
-        text = torch.randint(model.config.vocab_size - 1, (n,), generator=generator)
-        text += (text >= pad).long()  # skips the pad id
+        text = torch.randint(model.config.vocab_size, (n,), generator=generator)
+        text[torch.rand(n, generator=generator) < 1 / 8] = pad
         columns = slice(0, n) if padding_side == "right" else slice(width - n, width)
         input_ids[row, columns] = text
         attention_mask[row, columns] = 1

@@ -20,10 +20,12 @@ def family_of(model: nn.Module) -> Family:
     Raises
     ------
     UserError
-        For an architecture that no family claims, a decoder, or a model without a
-        sequence-classification head.
+        For an architecture that no family claims, a decoder, a model without a sequence-classification
+        head, or with options that its family does not know.
     """
     inner: Any = model
+    if getattr(getattr(inner, "active_peft_config", None), "is_prompt_learning", False):
+        raise UserError("Tokens that an adapter learned, by prompt or prefix tuning, are not run; use LoRA.")
     if hasattr(inner, "get_base_model"):
         inner = inner.get_base_model()
     family = family_for(getattr(inner, "config", None) or type(inner).__name__)
@@ -44,7 +46,7 @@ def family_for(config: Any) -> type[Family]:
         For an architecture that no family claims, or a decoder.
     """
     model_type = getattr(config, "model_type", config)
-    if getattr(config, "is_decoder", False):
+    if getattr(config, "is_decoder", False) or getattr(config, "is_causal", False):
         raise UserError(f"This {model_type} is configured as a decoder; only encoders can be pruned.")
     for family in FAMILIES:
         if model_type in family.model_types:

@@ -55,6 +55,11 @@ class Family(ABC):
     model : transformers.PreTrainedModel
         With a sequence-classification head.
 
+    Raises
+    ------
+    UserError
+        If the model is built in a way that its family does not compute.
+
     Attributes
     ----------
     layers, heads, head_dim : int
@@ -73,6 +78,15 @@ class Family(ABC):
         # Asked for in every layer of every batch, and transformers' configs are slow to answer.
         self.layers, self.heads = self.config.num_hidden_layers, self.config.num_attention_heads
         self.head_dim = self.config.hidden_size // self.heads
+        if (live := len(self.stack)) != self.layers or not live:
+            raise UserError(
+                f"The model has {live} layers, and num_hidden_layers of its config is {self.layers}: the two "
+                "must be equal, and at least 1."
+            )
+        if self.config.hidden_size % self.heads:
+            raise UserError(
+                f"hidden_size is {self.config.hidden_size}, which {self.heads} attention heads do not divide."
+            )
 
     # What an architecture answers -----------------------------------------------------------
 
@@ -81,9 +95,10 @@ class Family(ABC):
     def max_length(self) -> int:
         """Most tokens a sequence can have."""
 
+    @property
     @abstractmethod
-    def layer(self, index: int) -> nn.Module:
-        """The live module of layer `index`."""
+    def stack(self) -> Any:
+        """The live list of layers."""
 
     @abstractmethod
     def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> Tensor:
@@ -92,6 +107,7 @@ class Family(ABC):
         Parameters
         ----------
         input_ids, token_types, positions : int64 tensors [tokens]
+            All tokens of every text; the last may be repeats that nobody reads.
 
         Returns
         -------
@@ -149,6 +165,10 @@ class Family(ABC):
         The transformers model may not run by itself any more."""
 
     # What all of them share -----------------------------------------------------------------
+
+    def layer(self, index: int) -> Any:
+        """The live module of layer `index`."""
+        return self.stack[index]
 
     def window(self, index: int) -> int | None:
         """Largest difference of positions that layer `index` attends to; None is everything."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thresher.errors import UserError
 from thresher.families.base import Family, GeluLinear, is_gelu, is_plain
 from thresher.packed import PackedBatch
 
@@ -18,26 +19,38 @@ class Bert(Family):
 
     model_types = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 
+    def __init__(self, model: Any):
+        super().__init__(model)
+        if (kind := getattr(self.config, "position_embedding_type", None)) not in (None, "absolute"):
+            raise UserError(f"position_embedding_type is '{kind}'; only absolute positions are supported.")
+        if self.counts_ids and self.encoder.embeddings.padding_idx is None:
+            raise UserError(
+                "The model's config has no pad_token_id; set it and load the model again, because positions "
+                f"of a {self.config.model_type} start behind it."
+            )
+
     @property
     def encoder(self) -> Any:
         """The model under the head (``model.bert``, ``model.roberta``, ...)."""
         return getattr(self.model, self.model.base_model_prefix)
 
     @property
-    def position_offset(self) -> int:
-        """RoBERTa and its kin count positions from behind the padding id."""
-        return getattr(self.encoder.embeddings, "padding_idx", -1) + 1
+    def counts_ids(self) -> bool:
+        """True for RoBERTa and its kin, which count positions by ids: see `position_ids`."""
+        return hasattr(self.encoder.embeddings, "padding_idx")
 
     @property
     def max_length(self) -> int:
-        return self.config.max_position_embeddings - self.position_offset
+        taken = self.encoder.embeddings.padding_idx + 1 if self.counts_ids else 0
+        return self.config.max_position_embeddings - taken
 
     @property
     def segments(self) -> int:
         return self.encoder.embeddings.token_type_embeddings.num_embeddings
 
-    def layer(self, index: int) -> Any:
-        return self.encoder.encoder.layer[index]
+    @property
+    def stack(self) -> Any:
+        return self.encoder.encoder.layer
 
     def attention_dropout(self, index: int) -> float:
         return self.layer(index).attention.self.dropout.p
@@ -46,10 +59,24 @@ class Bert(Family):
         hidden = self.encoder.embeddings(
             input_ids=input_ids[None],
             token_type_ids=token_types[None],
-            position_ids=(positions + self.position_offset)[None],
+            position_ids=self.position_ids(input_ids, positions)[None],
         )[0]
         project = getattr(self.encoder, "embeddings_project", None)
         return hidden if project is None else project(hidden)
+
+    def position_ids(self, input_ids: Tensor, positions: Tensor) -> Tensor:
+        """int64 [tokens]: rows of the position table.
+
+        RoBERTa and its kin count a text's ids from behind the padding id. A padding id inside a text, which
+        "<pad>" in its words becomes, is not counted and has the row of the padding id.
+        """
+        if not self.counts_ids:
+            return positions
+        padding = self.encoder.embeddings.padding_idx
+        counts = (input_ids != padding).long()
+        seen = counts.cumsum(0)
+        start = torch.arange(len(positions), device=positions.device) - positions  # of the token's own text
+        return (seen - (seen - counts)[start]) * counts + padding
 
     def qkv(self, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         attention = self.layer(index).attention.self
