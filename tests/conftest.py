@@ -20,6 +20,15 @@ settings.register_profile(
 settings.load_profile("thresher")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="crash commands at every operation on files (test_crashes.py), and call models from threads "
+        "2,000 times (test_threads.py)",
+    )
+
+
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     """Every test draws the same numbers, whichever tests ran before it."""

@@ -220,7 +220,6 @@ def test_an_output_folder_with_a_model_needs_force(world):
         ({"--option": "gate"}, "NAME=VALUE"),
         ({"--option": "gate=hazy"}, "exact, paper"),
         ({"--precision": "fp8"}, "auto, fp32 or bf16"),
-        ({"--resume": None}, "no interrupted run"),
         ({"--batch-size": 0}, "1 or more"),
         ({"--distill": 1.5}, "from 0 to 1"),
         ({"--seed": -1}, "seed is -1"),
@@ -389,7 +388,7 @@ def test_predict_keeps_what_is_done_and_resumes(world, tmp_path, monkeypatch):
     assert code == 0
     read, written = (list(iter_rows(f)) for f in (world / "eval.tsv", tmp_path / "o.tsv"))
     assert [r.values["text"] for r in read] == [r.values["text"] for r in written]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["o.tsv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".o.tsv.run", "o.tsv"]
 
 
 def test_predict_reports_a_broken_line_and_keeps_the_rows_before(world, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from .cases import (
     tolerance,
 )
 from .reference import masked_reference
-from .tiny import FAMILIES, random_inputs
+from .tiny import FAMILIES, POSITIONS, random_inputs
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -73,6 +73,29 @@ def test_nothing_dropped_is_the_transformers_model(family, pruner, dtype):
     left = random_inputs(pruned.model, LENGTHS, padding_side="left", extra_padding=3)
     alone = torch.cat([pruned.model(**text).logits for text in rows(left)])
     torch.testing.assert_close(pruned(**left).logits, alone, atol=atol, rtol=0)
+
+
+@every_family
+@pytest.mark.parametrize("mask", [None, "ones", "right", "left"])
+def test_padding_ids_are_read_as_transformers_reads_them(family, mask):
+    """At any place of a text, [CLS]'s too; and a mask may hide other ids than padding."""
+    pruned = drop_nothing(build(family))
+    ids = random_inputs(pruned.model, [POSITIONS] * 8, seed=6)["input_ids"]
+    pad = pruned.model.config.pad_token_id
+    ids[1, 0] = ids[2, -1] = ids[3, 5:9] = ids[4] = ids[5, :3] = ids[6, -3:] = pad
+    ids[7] = pad + 1
+    lengths = torch.tensor([POSITIONS] * 8 if mask in (None, "ones") else [POSITIONS, 1, 30, 7, 9, 4, 50, 1])
+    columns = torch.arange(POSITIONS)
+    real = columns < lengths[:, None] if mask != "left" else columns >= POSITIONS - lengths[:, None]
+    given = {"input_ids": ids} if mask is None else {"input_ids": ids, "attention_mask": real.long()}
+    output = pruned(**given)
+    if mask == "left":  # where transformers takes a masked column for [CLS]
+        expected = [pruned.model(ids[row, real[row]][None]).logits for row in range(8)]
+        expected = torch.cat(expected)
+    else:
+        expected = pruned.model(**given).logits
+    torch.testing.assert_close(output.logits, expected, **tolerance(family))
+    assert [output.trace.positions(row)[-1] for row in range(8)] == [list(range(n)) for n in lengths]
 
 
 @every_family
@@ -206,7 +229,7 @@ def test_only_the_prefix_is_left_when_every_score_is_too_low(family, pruner, pre
     pruned = drop_all(build(family, pruner, prefix=prefix))
     inputs = random_inputs(pruned.model, LENGTHS)
     output = pruned(**inputs)
-    first = next(layer for layer in range(4) if pruned.pruner.prunes(layer))
+    first = next(layer for layer in range(4) if pruned.pruner.prunes(layer, pruned.plan()))
     assert torch.equal(
         output.trace.kept[first:], torch.tensor(LENGTHS).clamp(max=prefix).expand(4 - first, -1)
     )

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from tests import toy
+from thresher import PrunedModel, UserError
+from thresher.atomic import sole_writer
 from thresher.cli import app
-from thresher.training import recipes, trainer
+from thresher.training import Data, Job, TrainingSettings, recipes, trainer
+from thresher.training.checkpoints import last_checkpoint
+from thresher.training.examples import base_outputs
+from thresher.training.job import alone, begin, check_folder, finished, forget
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -127,6 +137,11 @@ def test_ladders_end_where_the_uninterrupted_run_ends(wanted, files, tmp_path, m
     assert code == 130, said
     code, said = at_once(command(files, out, *asked, "--resume"))
     assert code == 0, said
+    whole, stopped = (
+        json.loads((folder / "report.json").read_text()) for folder in (tmp_path / "whole", out)
+    )
+    for name in whole.keys() - {"out", "seconds", "resumed", "speed"}:
+        assert whole[name] == stopped[name], name
     whole, stopped = tensors(tmp_path / "whole"), tensors(out)
     assert len(whole["table"]) >= 2
     for name, tensor in whole.items():
@@ -168,6 +183,230 @@ def test_a_loss_that_is_no_number_stops_with_the_last_checkpoint(files, tmp_path
     assert "loss became nan at step 29" in said
     assert "Traceback" not in said
     assert not (tmp_path / "out" / "config.json").exists()
-    checkpoint = trainer.last_checkpoint(tmp_path / "out" / "checkpoints")
+    checkpoint = last_checkpoint(tmp_path / "out" / "checkpoints")
     assert checkpoint is not None
     assert all(tensor.isfinite().all() for tensor in load_file(checkpoint / "model.safetensors").values())
+
+
+def job(out: Path, **changes: object) -> Job:
+    return Job("base", Data("train.tsv", ["text"]), out, TrainingSettings(), **changes)
+
+
+def fill(folder: Path, *names: str, content: str = "{}") -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("note", [None, b"", b'{"model": ', b"[1]", b"\xff"])
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_a_note_that_says_nothing(tmp_path, note, checkpoint):
+    """Without a checkpoint nothing was begun; with one, nobody can tell of what it is."""
+    out = tmp_path / "out"
+    fill(out, "checkpoints/base-train-01234567.npy", "checkpoints/checkpoint-9/model.safetensors")
+    if note is not None:
+        (out / "checkpoints" / "job.json").write_bytes(note)
+    if checkpoint:
+        fill(out, "checkpoints/checkpoint-8/trainer_state.json", content='{"global_step": 8}')
+        for asked in (job(out), job(out, resume=True)):
+            refuses = begin if asked.resume else check_folder
+            with pytest.raises(UserError, match=r"job.json is missing or damaged.*--force"):
+                refuses(asked)
+        return
+    for asked in (job(out), job(out, resume=True), job(out, force=True)):
+        check_folder(asked)
+    assert begin(job(out, resume=True), how={}) is None
+    assert names(out) == {"checkpoints/job.json"}
+
+
+def test_what_a_resumed_run_must_have_in_common(tmp_path):
+    begin(job(tmp_path), how={"pruner": "threshold"}, **{"content of the model": "a"})
+    again = job(tmp_path, resume=True)
+    assert begin(again, how={"pruner": "threshold"}, **{"content of the model": "a"}) is None
+    for other, said in (
+        ({"how": {"pruner": "topk"}, "content of the model": "a"}, "another pruner: threshold, now topk"),
+        ({"how": {"pruner": "threshold"}, "content of the model": "b"}, "another content of the model. Res"),
+    ):
+        with pytest.raises(UserError, match=said):
+            begin(again, **other)
+    fill(tmp_path, "checkpoints/checkpoint-8/trainer_state.json", content='{"global_step": 8}')
+    begin(again.go_on(), how={"pruner": "topk"})
+    assert names(tmp_path) == {"checkpoints/job.json"}  # nothing of the other run is left to go on with
+
+
+def test_to_resume_what_has_ended_gives_its_report(tmp_path):
+    begin(job(tmp_path), how={})
+    report = {"job": json.loads((tmp_path / "checkpoints" / "job.json").read_text()), "quality": 1}
+    with finished(job(tmp_path)) as folder:
+        fill(folder, "config.json", "model.safetensors")
+        fill(folder, "report.json", content=json.dumps(report))
+    forget(job(tmp_path))
+    before = names(tmp_path)
+    for asked in (job(tmp_path, resume=True), job(tmp_path).go_on()):
+        check_folder(asked)
+        assert begin(asked, how={}) == report
+    with pytest.raises(UserError, match="already holds a model"):
+        check_folder(job(tmp_path))
+    with pytest.raises(
+        UserError, match=r"no interrupted run.*made with another kind: None, now 1\. Use --force"
+    ):
+        begin(job(tmp_path, resume=True), how={"kind": 1})
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(UserError, match=r"no interrupted run.*another command\. Use --force"):
+        begin(job(tmp_path, resume=True), how={})
+    assert names(tmp_path) == before
+    assert begin(job(tmp_path).go_on(), how={}) is None
+    assert names(tmp_path) == before | {"checkpoints/job.json"}  # there until something new is
+
+
+def test_of_an_older_model_nothing_is_left_and_of_the_user_all(tmp_path):
+    old = (
+        "report.json",
+        "evaluation.json",
+        "bench.json",
+        "bench.png",
+        "training.png",
+        "kept.png",
+        "vocab.txt",
+    )
+    old += ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "added_tokens.json")
+    old += ("pytorch_model.bin", "adapter_config.json", "token_pruning.safetensors", "checkpoints/job.json")
+    own = ("README.md", "notes/report.json", "train.tsv", "model.onnx", "predictions.json")
+    fill(tmp_path / "out", *old, *own, "config.json")
+    with finished(job(tmp_path / "out")) as folder:
+        fill(folder, "config.json", "model.safetensors", "report.json")
+        assert names(tmp_path / "out") == {*old, *own, "config.json"}
+    assert names(tmp_path / "out") == {*own, "config.json", "model.safetensors", "report.json"}
+
+
+def test_a_model_that_would_go_with_the_checkpoints(tmp_path):
+    asked = job(tmp_path)
+    asked.model = str(tmp_path / "checkpoints" / "checkpoint-8")
+    with pytest.raises(UserError, match="name another --out"):
+        check_folder(asked)
+
+
+def test_one_job_at_a_time_writes_a_folder(tmp_path):
+    @alone
+    def work(asked: Job, deeper: bool) -> str:
+        if deeper:
+            with pytest.raises(UserError, match=f"out is being written by process {os.getpid()}"):
+                work(asked, False)
+        return "done"
+
+    assert work(job(tmp_path / "out"), True) == "done"
+    assert work(job(tmp_path / "out"), deeper=False) == "done"
+
+
+@pytest.mark.parametrize("name", ["finetune", "prune", "calibrate", "evaluate", "bench"])
+def test_an_output_that_another_run_holds(files, tmp_path, monkeypatch, name):
+    texts = ["--train" if name in ("finetune", "prune") else "--data", f"{files}/train.tsv"]
+    words = {"bench": ["--eval", f"{files}/train.tsv", "--out", str(tmp_path)]}.get(name)
+    words = words or [*texts, "--text", "text", "--out", str(tmp_path / "out")]
+    words += ["--label", "label"] if name == "finetune" else []
+    held = {"bench": tmp_path / "bench.json"}.get(name, tmp_path / "out")
+    if name == "evaluate":
+        monkeypatch.setattr("thresher.measure.evaluate.evaluate", lambda *_, **__: {})
+        monkeypatch.setattr("thresher.measure.tables.evaluation_table", lambda _: "table")
+        held = tmp_path / "evaluation.json"
+        words = ["--eval", f"{files}/train.tsv", "--json", str(held)]
+    with sole_writer(held):
+        code, said = at_once([*["python", "-m", "thresher"], name, f"{files}/base", *words])
+        assert code == 2, said
+        assert f"is being written by process {os.getpid()} on " in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_leaves_the_older_model_and_whole_checkpoints(files, tmp_path, monkeypatch):
+    """A disk that is full at the second checkpoint: what is there can be opened, and gone on with, by the
+    same data and model only."""
+    out, save, saves = tmp_path / "out", trainer.PruningTrainer._save_rng_state, []
+    short = (
+        "--budget",
+        "0.6",
+        "--soft-epochs",
+        "0.1",
+        "--hard-epochs",
+        "0.3",
+        "--no-saliency",
+        "--evaluations",
+        "2",
+    )
+    asked = command(files, out, *short)
+    code, said = at_once(command(files, out, "--budget", "0.8", "--soft-epochs", "0", "--hard-epochs", "0"))
+    assert code == 0, said
+    before = {name: (out / name).read_bytes() for name in names(out)}
+
+    def full(self, folder):
+        saves.append(folder)
+        if len(saves) == 2:
+            raise OSError(28, "No space left on device")
+        save(self, folder)
+
+    monkeypatch.setattr(trainer.PruningTrainer, "_save_rng_state", full)
+    code, said = at_once([*asked, "--force"])
+    assert code == 2, said
+    assert "No space left on device" in said
+    assert {name: (out / name).read_bytes() for name in before} == before
+    assert PrunedModel.from_pretrained(out).budgets == (0.8,)
+    (checkpoint,) = (out / "checkpoints").glob("*checkpoint-*")
+    assert last_checkpoint(out / "checkpoints") == checkpoint
+
+    lines = (files / "train.tsv").read_text()
+    (files / "train.tsv").write_text(lines.replace("good", "plot", 9))
+    code, said = at_once([*asked, "--resume"])
+    (files / "train.tsv").write_text(lines)
+    assert code == 2, said
+    assert "another content of the training texts" in said
+
+    weights = checkpoint / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
+    code, said = at_once([*asked, "--resume"])
+    weights.write_bytes(whole)
+    assert code == 2, said
+    assert f"{checkpoint.name} is damaged" in said
+
+    code, said = at_once([*asked, "--resume"])
+    assert code == 0, said
+    after = {name: (out / name).read_bytes() for name in names(out)}
+    assert PrunedModel.from_pretrained(out).budgets == (0.6,)
+    assert not any(name.startswith("checkpoints") for name in after)
+    code, again = at_once([*asked, "--resume"])
+    assert code == 0, again
+    assert again.partition("Model and report")[0] == said.partition("Model and report")[0]  # the same table
+    assert {name: (out / name).read_bytes() for name in names(out)} == after
+
+
+def test_a_demo_that_another_run_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr("thresher.demo.encoder_folder", lambda: tmp_path)
+    with sole_writer(tmp_path / "demo"):
+        code, said = at_once(["python", "-m", "thresher", "demo", "--out", str(tmp_path / "demo")])
+    assert code == 2, said
+    assert "is being written by process" in said
+
+
+@pytest.mark.parametrize("torn", [b"", b"\x93NUMPY", "half", "of other texts"])
+def test_outputs_of_base_that_are_not_whole_are_computed_again(tmp_path, monkeypatch, torn):
+    class Model:
+        dense = nullcontext
+
+    answers = np.ones((3, 2), np.float32)
+    monkeypatch.setattr(
+        "thresher.training.examples.predict", lambda *_, **__: SimpleNamespace(logits=answers)
+    )
+    rows = Dataset.from_dict({"input_ids": [[1], [2], [3, 4]]})
+    base_outputs(Model(), None, rows, tmp_path / "base.npy")
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    if torn == "of other texts":
+        np.save(file, np.zeros((2, 2), np.float32))
+    else:
+        file.write_bytes(whole[:-4] if torn == "half" else torn)
+    assert (base_outputs(Model(), None, rows, tmp_path / "base.npy") == answers).all()
+    assert file.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [file]

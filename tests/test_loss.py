@@ -62,7 +62,7 @@ def loss_of(pruned, given, **changes):
         task=Task("single-label", ("a", "b", "c")),
         lengths=LengthWeights(np.array(LENGTHS), None),
         settings=TrainingSettings(precision="fp32"),
-        controller=SimpleNamespace(penalty=lambda *_: 0.0),
+        controller=SimpleNamespace(penalty=lambda *_: 0.0, losses=[]),
     )
     vars(trainer).update(changes)
     return float(PruningTrainer.compute_loss(trainer, pruned, dict(given)).detach())
@@ -84,7 +84,10 @@ def test_labels_and_base_share_the_loss(share, labelled, taught):
 
     lengths = LengthWeights(np.array(LENGTHS), np.array([max(LENGTHS)]))
     given = inputs | ({"labels": labels} if labelled else {}) | ({"base": base} if taught else {})
-    settings, controller = TrainingSettings(distill=share, precision="fp32"), SimpleNamespace(penalty=penalty)
+    settings, controller = (
+        TrainingSettings(distill=share, precision="fp32"),
+        SimpleNamespace(penalty=penalty, losses=[]),
+    )
     loss = loss_of(pruned, given, lengths=lengths, settings=settings, controller=controller)
     task = Task("single-label", ("a", "b", "c"))
     far, wrong = float(distillation_loss(task, logits, base)), float(F.cross_entropy(logits, labels))

@@ -71,15 +71,14 @@ def test_labels_are_printed_as_they_are(tmp_path):
         ("thresher --help > /dev/full", "What is printed could not be written (No space left on device)"),
         ("thresher show pruned 'good film' > /dev/full", "What is printed could not be written"),
         ("thresher predict pruned --input eval.tsv --output full.tsv", "full.tsv"),
-        ("thresher evaluate pruned --eval eval.tsv --no-speed --json full/report.json", "full/report.json"),
+        ("thresher evaluate pruned --eval eval.tsv --no-speed --json full.json", "full.json"),
     ],
 )
 def test_a_full_disk_is_a_sentence(world, tmp_path, command, said):  # noqa: F811
     for name in ("pruned", "eval.tsv"):
         (tmp_path / name).symlink_to(world / name)
-    (tmp_path / "full.tsv").symlink_to("/dev/full")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "report.json.partial").symlink_to("/dev/full")
+    for name in ("full.tsv", "full.json"):
+        (tmp_path / name).symlink_to("/dev/full")
     code, errors = process(command.replace("full.tsv", "full.tsv --force"), tmp_path)
     assert code == 2, errors
     assert said in errors

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +19,10 @@ from transformers import AutoModelForSequenceClassification
 
 from tests import toy
 from thresher.config import PruningConfig
-from thresher.data import iter_rows
+from thresher.data import RowWriter, iter_rows
 from thresher.errors import UserError
 from thresher.measure import stream
+from thresher.measure.predict import predict
 from thresher.measure.stream import predict_file
 from thresher.model import prune
 from thresher.tasks import Task
@@ -164,7 +168,7 @@ def test_rows_before_a_fault_are_kept(
     assert predict_file(model, source, output, [], resume=True) == 9
     assert len(read(output)) == 9
     assert len({row["prediction"] for row in read(output)}) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {source.name, output.name}
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, output.name, f".{output.name}.run"}
 
 
 @pytest.mark.parametrize(
@@ -254,6 +258,218 @@ def test_a_full_disk(model: str, tmp_path: Path, make: Make, suffix: str) -> Non
         predict_file(model, make("a.tsv", "text\ngood\n"), output, [], force=True)
 
 
-def test_an_interrupt_before_the_first_rows_can_be_resumed(model: str, make: Make) -> None:
-    output = make("o.tsv", "")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("o.tsv", ""), ("o.tsv", "text\tpredic"), ("o.csv.gz", b"\x1f\x8b"), ("o.parquet", b"PAR1\0\0")],
+)
+def test_an_output_without_rows_can_be_resumed(
+    model: str, make: Make, name: str, content: str | bytes
+) -> None:
+    output = make(name, content)
     assert predict_file(model, make("a.tsv", "text\ngood\n"), output, [], resume=True) == 1
+    assert len(read(output)) == 1
+
+
+def interrupted(model: str, source: Path, output: Path, monkeypatch: pytest.MonkeyPatch, **how: Any) -> None:
+    """A run that ends, by Ctrl-C, in its third chunk of two rows."""
+    calls: list[int] = []
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return predict(*arguments, **options)
+
+    monkeypatch.setattr(stream, "CHUNK", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(stream, "predict", run)
+        with pytest.raises(KeyboardInterrupt):
+            predict_file(model, source, output, [], **how)
+
+
+def sizes_of_chunks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of each chunk that the model runs on from now, how many texts it has."""
+    sizes: list[int] = []
+
+    def run(model: Any, encoder: Any, rows: Any, **options: Any) -> Any:
+        sizes.append(len(rows["input_ids"]))
+        return predict(model, encoder, rows, **options)
+
+    monkeypatch.setattr(stream, "predict", run)
+    return sizes
+
+
+ROWS = [f"a {word} film\t{number}\n" for number, word in enumerate(["good", "bad", "very"] * 3)]
+WHOLE = "text\tn\n" + "".join(ROWS)
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """As `model`, with other weights, and with two budgets."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("ladder")
+    base = toy.save_model(folder / "base", ("neg", "pos"))
+    options = PruningConfig(options={"budgets": [0.7, 0.5]})
+    pruned = prune(AutoModelForSequenceClassification.from_pretrained(base), options)
+    pruned.metadata = {"text": ["text"]}
+    pruned.save_pretrained(folder / "pruned")
+    toy.tokenizer().save_pretrained(folder / "pruned")
+    return str(folder / "pruned")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("model", "had another model"),
+        ("budget", r"another budget \(0.7, now 0.5\)"),
+        ("precision", r"another precision \(fp32, now bf16\)"),
+        ("max_length", "another max_length"),
+        ("text", "another text"),
+        ("input", "its rows 3 to 4, which were answered, have changed"),
+        ("fewer", "fewer rows than"),
+    ],
+)
+@pytest.mark.parametrize("ended", [False, True])
+def test_another_run_does_not_go_on(
+    model: str,
+    ladder: str,
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+    said: str,
+    ended: bool,
+) -> None:
+    source, output = make("a.tsv", WHOLE), make("o.tsv", "")
+    interrupted(ladder, source, output, monkeypatch, resume=True)
+    if ended:
+        predict_file(ladder, source, output, [], resume=True)
+    before = output.read_bytes()
+    how: dict[str, Any] = {
+        "budget": {"budget": 0.5},
+        "precision": {"precision": "bf16"},
+        "max_length": {"max_length": 5},
+    }.get(change, {})
+    if change == "input":
+        source.write_text(WHOLE.replace("\t3", "\t4"))
+    if change == "fewer":
+        source.write_text("text\tn\n" + "".join(ROWS[:2]))
+    text = ["n"] if change == "text" else []
+    expected = "the input has changed since" if ended and change in ("input", "fewer") else said
+    with pytest.raises(UserError, match=f"{expected}.*--force"):
+        predict_file(model if change == "model" else ladder, source, output, text, resume=True, **how)
+    assert output.read_bytes() == before
+    source.write_text(WHOLE)
+    assert predict_file(ladder, source, output, [], resume=True) == 9
+    assert [row["n"] for row in read(output)] == [str(number) for number in range(9)]
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv.gz", "jsonl", "parquet"])
+def test_a_resumed_run_writes_the_same_bytes(
+    model: str, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    source, output, alone = make("a.tsv", WHOLE), tmp_path / f"o.{suffix}", tmp_path / f"alone.{suffix}"
+    interrupted(model, source, output, monkeypatch)
+    journal = tmp_path / f".o.{suffix}.run"
+    assert len(journal.read_bytes().splitlines()) == 3
+    journal.write_bytes(journal.read_bytes()[:-7])  # torn: the second chunk is to be answered again
+    with pytest.raises(UserError, match=r"was interrupted\. Use --resume"):
+        predict_file(model, source, output, [])
+    said: list[int] = []
+    monkeypatch.setattr(
+        stream, "predict", lambda *a, **k: said.append(len(a[2]["input_ids"])) or predict(*a, **k)
+    )
+    assert predict_file(model, source, output, [], resume=True) == 9
+    assert said == [2, 2, 2, 1]
+    assert predict_file(model, source, alone, []) == 9
+    assert output.read_bytes() == alone.read_bytes()
+    assert predict_file(model, source, output, [], resume=True) == 9
+    assert len(said) == 9  # alone 5, and 4 before: a finished run is not run again
+    output.write_bytes(output.read_bytes() + b"more")
+    with pytest.raises(UserError, match="has changed since its run ended"):
+        predict_file(model, source, output, [], resume=True)
+    output.write_bytes(alone.read_bytes()[:50])
+    assert predict_file(model, source, output, [], resume=True) == 9
+    assert output.read_bytes() == alone.read_bytes()
+
+
+def test_rows_of_an_unknown_run_do_not_go_on(model: str, make: Make) -> None:
+    output = make("o.tsv", "text\tprediction\ngood\tneg\n")
+    with pytest.raises(UserError, match="no note beside it says which run"):
+        predict_file(model, make("a.tsv", "text\ngood\nbad\n"), output, [], resume=True)
+    assert len(read(output)) == 1
+
+
+def test_chunks_end_at_many_characters(
+    model: str, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "CHARACTERS", 1000)
+    sizes: list[int] = []
+    monkeypatch.setattr(
+        stream, "predict", lambda *a, **k: sizes.append(len(a[2]["input_ids"])) or predict(*a, **k)
+    )
+    long = "good film " * 60
+    source = make("a.tsv", "text\tn\n" + f"{long}\t1\n" * 3 + f"good\t{'9' * 2000}\n" + "good\t1\n" * 9)
+    assert predict_file(model, source, tmp_path / "o.tsv", []) == 13
+    assert sizes == [2, 2, 9]
+
+
+def test_one_of_two_writers_is_refused(model: str, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, output = make("a.tsv", WHOLE), make("o.tsv", "")
+
+    def second(*arguments: Any, **options: Any) -> Any:
+        with pytest.raises(UserError, match=rf"o.tsv is being written by process {os.getpid()} on .+ \("):
+            predict_file(model, source, output, [], force=True)
+        return predict(*arguments, **options)
+
+    monkeypatch.setattr(stream, "predict", second)
+    assert predict_file(model, source, output, [], force=True) == 9
+    assert len(read(output)) == 9
+    assert {path.name for path in output.parent.iterdir()} == {"a.tsv", "o.tsv", ".o.tsv.run"}
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_answers_that_are_no_numbers(
+    model: str, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """Their rows are without a prediction, all others have theirs, and the run does not end well."""
+
+    def partly(*arguments: Any, **options: Any) -> Any:
+        found = predict(*arguments, **options)
+        found.logits[1::4] = np.nan
+        return found
+
+    monkeypatch.setattr(stream, "predict", partly)
+    source, output = make("a.tsv", WHOLE), tmp_path / "o.jsonl"
+    for resume in (False, True) if ended else (False,):
+        with pytest.raises(UserError, match="2 of 9 rows have no prediction"):
+            predict_file(model, source, output, [], resume=resume)
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in output.read_text().splitlines()]
+    assert [row["prediction"] is None for row in rows] == [number % 4 == 1 for number in range(9)]
+    assert [row["score"] is None for row in rows] == [number % 4 == 1 for number in range(9)]
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.jsonl", "a.parquet"])
+def test_standard_output_has_rows_alone(
+    model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    source = tmp_path / name
+    with RowWriter(source) as writer:
+        for number in range(3):
+            writer.write({"text": "a good film", "n": str(number)})
+    assert predict_file(model, source, Path("-"), []) == 3
+    copy = tmp_path / ("copy.jsonl" if name.endswith("parquet") else f"copy-{name}")
+    copy.write_text(capfd.readouterr().out)
+    assert [row["n"] for row in read(copy)] == ["0", "1", "2"]
+    assert {row["prediction"] for row in read(copy)} <= {"neg", "pos"}
+    assert {path.name for path in tmp_path.iterdir()} == {name, copy.name}
+    with pytest.raises(UserError, match="leave out --resume"):
+        predict_file(model, source, Path("-"), [], resume=True)
+
+
+def test_the_command_prints_nothing_among_the_rows(model: str, make: Make) -> None:
+    command = f"{sys.executable} -m thresher predict {model} --input {make('a.tsv', WHOLE)} --output -"
+    found = subprocess.run(command.split(), capture_output=True, check=True, text=True)
+    lines = found.stdout.splitlines()
+    assert lines[0] == "text\tn\tprediction\tscore"
+    assert len(lines) == 10
+    assert "9 rows" in found.stderr

@@ -8,6 +8,7 @@ import torch
 
 from thresher import PruningConfig, UserError
 from thresher.packed import PackedBatch
+from thresher.plan import Plan
 from thresher.pruners import PRUNERS, make_pruner
 from thresher.pruners.random import Random
 from thresher.pruners.threshold import Threshold
@@ -28,7 +29,7 @@ def test_a_score_at_the_threshold_stays():
     pruner = Threshold(1, 8, score="attention")
     pruner.thresholds[0] = 0.5
     scores = torch.tensor([0.5, 0.5 - 2**-20, 0.5 + 2**-20])
-    assert pruner(0, scores, None, full([3])).keep.tolist() == [True, False, True]
+    assert pruner(0, scores, None, full([3]), Plan()).keep.tolist() == [True, False, True]
 
 
 def test_paper_normalisation_divides_by_the_alive_tokens():
@@ -37,16 +38,16 @@ def test_paper_normalisation_divides_by_the_alive_tokens():
     pruner.thresholds[0] = 1.0
     packed = full([64, 128])
     at = 0.75 * torch.ones(packed.tokens)
-    assert pruner(0, at, None, packed).keep.tolist() == [True] * 64 + [False] * 128
+    assert pruner(0, at, None, packed, Plan()).keep.tolist() == [True] * 64 + [False] * 128
     half = packed.keep(packed.positions % 2 == 0)  # 32 and 64 alive: it goes by those
-    assert pruner(0, at[: half.tokens], None, half).keep.all()
+    assert pruner(0, at[: half.tokens], None, half, Plan()).keep.all()
     pruned = build("bert", options={"normalization": "paper"}, thresholds=(5.0,) * 4)
     inputs = random_inputs(pruned.model, LENGTHS)
     seen = []
     pruned.pruner.register_forward_hook(lambda module, args, decision: seen.append((args, decision)))
     for row, text in enumerate(rows(inputs)):
         assert torch.allclose(pruned(**text).logits[0], pruned(**inputs).logits[row], atol=1e-9)
-    for (_, importance, _, packed), decision in seen:
+    for (_, importance, _, packed, _), decision in seen:
         shares = importance / packed.lengths[packed.sequence] * 128
         assert torch.equal(decision.keep, shares >= 5.0)
 
@@ -78,11 +79,11 @@ def test_learned_scores(score):
     importance /= importance.mean()
     hidden = torch.randn(300, pruner.dim, dtype=torch.float64, generator=generator) + 0.1
     first = importance if score == "both" else torch.ones(300)
-    assert torch.equal(pruner(0, importance, hidden, full([300])).keep, first >= 0.5)
+    assert torch.equal(pruner(0, importance, hidden, full([300]), Plan()).keep, first >= 0.5)
     pruner.weight.normal_(std=0.3, generator=generator)
     expected = (hidden @ pruner.weight[1].double()).exp() * (importance if score == "both" else 1.0)
     expected /= expected.mean()  # in fair shares
-    keep = pruner(1, importance, hidden, full([300])).keep
+    keep = pruner(1, importance, hidden, full([300]), Plan()).keep
     assert 50 < keep.sum() < 270
     assert torch.equal(keep, expected >= 0.625)
     for row, text in enumerate(rows(inputs)):
@@ -106,7 +107,7 @@ def test_learned_scores_get_gradients_through_the_gates(score):
 def test_topk_rounds_up_but_not_for_float_dust(length, share, kept):
     pruner = TopK(2, 8, dense_layers=1, slope=1 - share)
     scores = torch.rand(length)
-    keep = pruner(1, scores, None, full([length])).keep
+    keep = pruner(1, scores, None, full([length]), Plan()).keep
     assert keep.sum() == kept
     assert set(keep.nonzero().flatten().tolist()) == set(scores.topk(kept).indices.tolist())
 
@@ -115,9 +116,9 @@ def test_topk_defaults():
     """max(3, 15 %) dense layers, then down to half in a straight line; ties go to the earlier token."""
     assert [TopK(n, 8).dense_layers for n in (4, 12, 24)] == [3, 3, 4]
     pruner = TopK(12, 8)
-    kept = [int(pruner(n, torch.ones(90), None, full([90])).keep.sum()) for n in range(3, 12)]
+    kept = [int(pruner(n, torch.ones(90), None, full([90]), Plan()).keep.sum()) for n in range(3, 12)]
     assert kept == [85, 80, 75, 70, 65, 60, 55, 50, 45]
-    assert pruner(11, torch.ones(90), None, full([90])).keep.tolist() == [True] * 45 + [False] * 45
+    assert pruner(11, torch.ones(90), None, full([90]), Plan()).keep.tolist() == [True] * 45 + [False] * 45
     with pytest.raises(UserError, match="first 3 of 3 layers"):
         TopK(3, 8)
 
@@ -125,8 +126,8 @@ def test_topk_defaults():
 def test_random_draws_as_many_as_topk_from_everywhere_and_asks_nobody():
     lengths = list(range(60, 100))
     packed, pruner = full(lengths), Random(2, 8, dense_layers=1, slope=0.5)
-    keep = pruner(1, torch.rand(packed.tokens), None, packed).keep
-    assert torch.equal(keep, pruner(1, torch.rand(packed.tokens), None, packed).keep)
+    keep = pruner(1, torch.rand(packed.tokens), None, packed, Plan()).keep
+    assert torch.equal(keep, pruner(1, torch.rand(packed.tokens), None, packed, Plan()).keep)
     rows = keep.split(lengths)
     assert [int(row.sum()) for row in rows] == [ceil(n / 2) for n in lengths]
     share = torch.stack([row[:60].double() for row in rows]).mean(0)

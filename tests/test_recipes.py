@@ -18,6 +18,7 @@ from thresher import PrunedModel, PruningConfig, UserError
 from thresher.measure.evaluate import evaluate
 from thresher.measure.predict import predict
 from thresher.measure.tables import evaluation_table, training_table
+from thresher.plan import is_dense
 from thresher.training import Data, Job, TrainingSettings, texts, trainer
 from thresher.training.budget import BudgetController
 from thresher.training.examples import Examples
@@ -414,7 +415,7 @@ def test_prune_trains_without_dropout_and_finetune_with(files, base, tmp_path, m
 
     def watch(self, model, *args, **kwargs):
         rates = {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)}
-        seen.append((max(rates), model._dropout))
+        seen.append((max(rates), model.plan().dropout))
         return original(self, model, *args, **kwargs)
 
     monkeypatch.setattr(trainer.PruningTrainer, "compute_loss", watch)
@@ -503,7 +504,7 @@ def test_outputs_are_kept_for_other_jobs_and_the_dense_row_is_optional(files, ba
     asked.out = tmp_path / "two"
 
     def not_base(model, *rest, **how):
-        assert not model._dense, "base was asked again"
+        assert not is_dense(model), "base was asked again"
         return predict(model, *rest, **how)
 
     with patch("thresher.training.examples.predict", not_base):

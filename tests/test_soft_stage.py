@@ -175,11 +175,11 @@ def test_gates_are_between_0_and_1_with_a_half_at_the_threshold(family, form):
     pruned.pruner.register_forward_hook(lambda module, args, decision: seen.append((args, decision)))
     pruned(**random_inputs(pruned.model, LENGTHS))
     assert len(seen) == 4
-    for (layer, _, hidden, packed), decision in list(seen):
+    for (layer, _, hidden, packed, plan), decision in list(seen):
         assert decision.keep is None
         scores = torch.linspace(-1e4, 1e4, packed.tokens).double()
         scores[packed.tokens // 2] = THRESHOLDS[layer]
-        gate = pruned.pruner(layer, scores, hidden, packed).log_gate.exp()
+        gate = pruned.pruner(layer, scores, hidden, packed, plan).log_gate.exp()
         assert (gate >= 0).all()
         assert (gate <= 1).all()
         assert (gate.diff() >= 0).all()

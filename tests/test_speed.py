@@ -9,6 +9,7 @@ from transformers import AutoModelForSequenceClassification
 from tests import toy
 from thresher import PruningConfig, prune
 from thresher.measure import speed
+from thresher.plan import is_dense
 from thresher.text import TextEncoder
 
 
@@ -27,8 +28,8 @@ def test_packing_and_pruning_are_timed_apart(world, monkeypatch):
     monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
 
     def run(_, **rows):
-        seen.append(("dense" if model._dense else "pruned", rows["input_ids"].shape))
-        clock[0] += 4 if model._dense else 1
+        seen.append(("dense" if is_dense(model) else "pruned", rows["input_ids"].shape))
+        clock[0] += 4 if is_dense(model) else 1
 
     def transformers(**rows):
         seen.append(("transformers", rows["input_ids"].shape))
@@ -49,7 +50,7 @@ def test_packing_and_pruning_are_timed_apart(world, monkeypatch):
     )
     assert [name for name, _ in seen] == ["transformers", "dense", "pruned"] * 4
     assert len({shape for _, shape in seen}) == 1
-    assert not model._dense
+    assert not is_dense(model)
     assert sum(advanced) == len(advanced) == speed.calls(3) == 12
     assert speed.calls() == 18
     assert found["packed"].keys() == found["transformers"].keys() == found["thresher"].keys()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from tests import toy
@@ -122,3 +122,47 @@ def test_a_tokenizer_file_that_is_broken(tmp_path):
     (tmp_path / "tokenizer.json").write_text('{"version": "1.0"}')
     with pytest.raises(UserError, match="No tokenizer could be opened"):
         load_tokenizer(tmp_path)
+
+
+def word_pieces(prefix="##", longest=100, normalizer=None, split=None, around="[CLS] $A [SEP]", pair=None):
+    backend = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    backend.model.continuing_subword_prefix, backend.model.max_input_chars_per_word = prefix, longest
+    backend.normalizer, backend.pre_tokenizer = normalizer, split or pre_tokenizers.Whitespace()
+    ends = [("[CLS]", 2), ("[SEP]", 3)]
+    backend.post_processor = processors.TemplateProcessing(around, pair or f"{around} $B", ends)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "said"),
+    [
+        (word_pieces(longest=10**9), r"1,000,000,000 characters of a word \(max_input_chars_per_word\)"),
+        (word_pieces(prefix="#" * 10**6), "1,000,000 characters of a prefix or suffix"),
+        (word_pieces(around="[CLS] $A" + " [SEP]" * 1000), "1,001 tokens of its own around a pair"),
+        (word_pieces(pair="$A $B $B $B"), "3 times a text"),
+        (word_pieces(normalizer=normalizers.Sequence([normalizers.NFC()] * 65)), "66 steps|67 steps"),
+        (
+            word_pieces(split=pre_tokenizers.Split(Regex("(a+)+b"), "isolated")),
+            "1 repetitions of repetitions in a regular expression",
+        ),
+        (made([*WORDS, "a" * 10_000], **SPECIAL), "10,000 characters of a token"),
+    ],
+)
+def test_a_tokenizer_that_would_not_end_is_refused(tmp_path, bert, tokenizer, said):
+    with pytest.raises(UserError, match=said):
+        opened(tokenizer, tmp_path, bert)
+
+
+def test_whatever_a_tokenizer_raises_on_a_text_is_said_in_words(monkeypatch):
+    class PanicException(BaseException):
+        pass
+
+    encoder = TextEncoder(made(**SPECIAL), 16)
+    for error in (KeyError("a"), PanicException("a")):
+
+        def fails(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(type(encoder.tokenizer), "_encode_plus", fails)
+        with pytest.raises(UserError, match="The tokenizer fails on a text"):
+            encoder.encode(["good"])

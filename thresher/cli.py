@@ -197,7 +197,7 @@ Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16, for training."
 RunPrecision = Annotated[str, typer.Option("--precision", help="fp32, bf16 or int8.")]
 Engine = Annotated[str, typer.Option(help="Who runs the layers: torch or openvino.")]
 Force = Annotated[bool, typer.Option("--force", help="Write over what is there.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped, or begin.")]
 
 
 @_command
@@ -415,6 +415,7 @@ def evaluate(
 ) -> None:
     """Quality of pruned, dense and base (as `prune` noted it); FLOPs; tokens kept; texts per second."""
     with _stages() as stage:
+        from thresher.atomic import sole_writer
         from thresher.measure.evaluate import evaluate as run
         from thresher.measure.report import write_json
         from thresher.measure.tables import evaluation_table
@@ -433,7 +434,8 @@ def evaluate(
             stage=stage,
         )
     _print(evaluation_table(report))
-    file = write_json(report, json or _home(folder) / "evaluation.json")
+    with sole_writer(file := json or _home(folder) / "evaluation.json"):
+        write_json(report, file)
     _say(f"Report: {file}")
 
 
@@ -459,32 +461,34 @@ def bench(
 ) -> None:
     """Time the pruned model beside the dense engines you could run instead."""
     with _stages() as stage:
+        from thresher.atomic import sole_writer
         from thresher.measure.bench import bench as run
         from thresher.measure.figures import bench_figure
         from thresher.measure.report import write_json
         from thresher.measure.tables import bench_table, profile_table
 
-        report = run(
-            folder,
-            eval_,
-            text or [],
-            label,
-            precisions=_columns(precision),
-            engines=_columns(engine),
-            max_length=max_length,
-            budget=at_budget,
-            batch=batch_size,
-            texts=texts,
-            repeats=repeats,
-            memory=memory,
-            profile=profile,
-            label_map=_pairs(label_map),
-            stage=stage,
-        )
-        stage("drawing")
         home = out or _home(folder)
-        file = write_json(report, home / "bench.json")
-        bench_figure(report["rows"], home / "bench.png")
+        with sole_writer(home / "bench.json"):
+            report = run(
+                folder,
+                eval_,
+                text or [],
+                label,
+                precisions=_columns(precision),
+                engines=_columns(engine),
+                max_length=max_length,
+                budget=at_budget,
+                batch=batch_size,
+                texts=texts,
+                repeats=repeats,
+                memory=memory,
+                profile=profile,
+                label_map=_pairs(label_map),
+                stage=stage,
+            )
+            stage("drawing")
+            file = write_json(report, home / "bench.json")
+            bench_figure(report["rows"], home / "bench.png")
     profiled = any("profile" in row for row in report["rows"])
     for table in (bench_table(report), *([profile_table(report)] if profiled else [])):
         _print(table, max(console.width, WIDE))
@@ -497,7 +501,9 @@ def bench(
 def predict(
     folder: Folder,
     input_: Annotated[Path, typer.Option("--input", help="File to read.")],
-    output: Annotated[Path, typer.Option(help="File to write; its suffix is the format.")],
+    output: Annotated[
+        Path, typer.Option(help="File to write; its suffix is the format. A single - is the standard output.")
+    ],
     text: KnownText = None,
     precision: RunPrecision = "fp32",
     engine: Engine = "torch",
@@ -526,9 +532,14 @@ def predict(
             )
         except KeyboardInterrupt as error:
             raise KeyboardInterrupt(
-                f"The rows done are in {output}. Run the same command with --resume to go on."
+                f"The answers so far are kept beside {output}. Run the same command with --resume to go on."
             ) from error
-    _say(f"{rows} rows in {output}")
+        except BrokenPipeError as error:  # as where `head` has read enough
+            raise _CannotPrint(error.errno, error.strerror) from error
+    if str(output) == "-":
+        err.print(f"{rows} rows")
+    else:
+        _say(f"{rows} rows in {output}")
 
 
 @_command

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from thresher.errors import UserError
 
 VERSION = 3  # until 2, the pruner's tensors lay among the model's
+LONGEST = 2**20  # more tokens than any text has
 
 
 @dataclass
@@ -42,17 +42,23 @@ class PruningConfig:
     offset: list[float] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.pruner, str):
+            raise UserError(f"pruner is {self.pruner!r:.100}; it is the name of a method.")
         if not isinstance(self.options, dict):
-            raise UserError(f"options are {self.options!r}; they are a dict of the pruner's own.")
-        if self.prefix < 1:
+            raise UserError(f"options are {self.options!r:.100}; they are a dict of the pruner's own.")
+        if not _counts(self.prefix, least=1):
             raise UserError(
-                f"prefix is {self.prefix}; at least the first token of a sequence must stay: 1 or more."
+                f"prefix is {self.prefix!r:.99}; at least the first token of a sequence must stay: 1 or more."
             )
-        if self.suffix is not None and self.suffix < 0:
-            raise UserError(f"suffix is {self.suffix}; it is a number of tokens: 0 or more.")
+        if self.suffix is not None and not _counts(self.suffix, least=0):
+            raise UserError(f"suffix is {self.suffix!r:.100}; it is a number of tokens: 0 or more.")
+        if not isinstance(self.prefix_only_at_end, bool):
+            raise UserError(f"prefix_only_at_end is {self.prefix_only_at_end!r:.100}; it is true or false.")
+        if self.offset is not None and not isinstance(self.offset, list | tuple):
+            raise UserError(f"offset is {self.offset!r:.100}; it is a list of numbers, one for each label.")
         for number in self.offset or ():
-            if not math.isfinite(number):
-                raise UserError(f"offset holds {number}; what is added to logits must be finite.")
+            if not _is_number(number):
+                raise UserError(f"offset holds {number!r:.100}; what is added to logits must be finite.")
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -72,15 +78,61 @@ class PruningConfig:
         UserError
             If it was written by another version of the layout.
         """
-        version = version_of(block)
-        if version == 1:  # thresholds were on attention received alone
-            old = {"score": "attention"} if block["pruner"] == "threshold" else {}
-            options = {name: value for name, value in block["options"].items() if name != "rungs"}
-            block = {"suffix": 0} | block | {"options": old | options}
+        if version_of(block) == 1:  # thresholds were on attention received alone
+            old = {"score": "attention"} if block.get("pruner") == "threshold" else {}
+            given = block.get("options")
+            if isinstance(given, dict):
+                given = old | {name: value for name, value in given.items() if name != "rungs"}
+            block = {"suffix": 0} | block | {"options": given}
+        known = {f.name for f in fields(cls)}
         try:
-            return cls(**{f.name: block[f.name] for f in fields(cls) if f.name in block})
-        except TypeError as error:
-            raise UserError(f"The token_pruning block of config.json is damaged ({error}).") from error
+            if unknown := sorted(block.keys() - known - {"version", "metadata"}):
+                raise UserError(f"it holds {unknown[0]!r:.100}, which no version of Thresher writes.")
+            check_metadata(block.get("metadata"))
+            return cls(**{name: block[name] for name in known & block.keys()})
+        except UserError as error:
+            raise UserError(f"The token_pruning block of config.json is damaged: {error}") from error
+
+
+def check_metadata(metadata: Any) -> None:
+    """Refuse what a folder says of its training, where it cannot be what a training left.
+
+    Raises
+    ------
+    UserError
+        With the entry's name.
+    """
+    if metadata is not None and not isinstance(metadata, dict):
+        raise UserError(f"metadata is {metadata!r:.100}; it is a dict.")
+    rules = {
+        "max_length": (lambda value: _counts(value, least=1), "a number of tokens"),
+        "text": (_are_columns, "a list of names of columns"),
+        "metric": (lambda value: isinstance(value, str), "a name"),
+        "base": (lambda value: isinstance(value, str), "a name"),
+        "base_measured_on": (lambda value: isinstance(value, str), "a name"),
+        "base_quality": (_are_qualities, "numbers by name"),
+    }
+    for name, (fits, wanted) in rules.items():
+        value = (metadata or {}).get(name)
+        if value is not None and not fits(value):
+            raise UserError(f"metadata: {name} is {value!r:.100}; it must be {wanted}.")
+
+
+def _counts(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LONGEST
+
+
+def _is_number(value: Any) -> bool:
+    """True for a finite number, also as float32."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 3e38
+
+
+def _are_columns(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value)
+
+
+def _are_qualities(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
 
 
 def version_of(block: dict[str, Any]) -> int:
@@ -92,10 +144,10 @@ def version_of(block: dict[str, Any]) -> int:
         If this Thresher does not read that version.
     """
     version = block.get("version") if isinstance(block, dict) else None
-    if isinstance(version, int) and 1 <= version <= VERSION:
+    if type(version) is int and 1 <= version <= VERSION:
         return version
-    newer = isinstance(version, int) and version > VERSION
+    newer = type(version) is int and version > VERSION
     raise UserError(
-        f"The model's token_pruning block has version {version}; this Thresher reads "
+        f"The model's token_pruning block has version {version!s:.100}; this Thresher reads "
         f"versions 1 to {VERSION}. " + ("Upgrade Thresher." if newer else "Prune the model again.")
     )

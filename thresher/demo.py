@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
+from thresher.atomic import sole_writer
 from thresher.config import PruningConfig
 from thresher.data import RowWriter, iter_rows
 from thresher.demo_corpus import docstrings, split
@@ -49,7 +50,7 @@ def run(
     Parameters
     ----------
     out : Path
-        Everything is written under it. A finished fine-tuned base is used again.
+        Everything is written under it. What is finished there is used again.
     seed : int
     show : callable
         Prints a rich renderable.
@@ -59,9 +60,20 @@ def run(
     Raises
     ------
     UserError
-        If the encoder's package is not installed.
+        If the encoder's package is not installed, or another run writes to `out`.
     """
     encoder = encoder_folder()
+    with sole_writer(out):
+        _run(encoder, out, seed, show, working)
+
+
+def _run(
+    encoder: Path,
+    out: Path,
+    seed: int,
+    show: Callable[[Any], None],
+    working: Callable[[], AbstractContextManager[Stages]],
+) -> None:
     show(
         literal(
             "Encoder: all-MiniLM-L6-v2. Texts: this Python's docstrings; labels: their packages. "
@@ -76,13 +88,10 @@ def run(
     data = Data(str(files["train"]), ["text"], str(files["held_out"]), "label")
     common = TrainingSettings(seed=seed, learning_rate=2e-4, evaluations=2)
     base, pruned = out / "base", out / "pruned"
-    if (base / "report.json").exists():
-        show(literal(f"1. The fine-tuned base is there already: {base}"))
-    else:
-        show("1. Fine-tuning the base")
-        settings = replace(common, soft_epochs=0.0, hard_epochs=3.0)
-        with working() as stage:
-            finetune(Job(str(encoder), data, base, settings, MAX_LENGTH).go_on(), stage=stage)
+    show("1. Fine-tuning the base")
+    settings = replace(common, soft_epochs=0.0, hard_epochs=3.0)
+    with working() as stage:
+        finetune(Job(str(encoder), data, base, settings, MAX_LENGTH).go_on(), stage=stage)
     show("2. Pruning it to under half of its FLOPs")
     settings = replace(common, soft_epochs=1.0, hard_epochs=1.0, budget=0.45)
     with working() as stage:

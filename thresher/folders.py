@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from transformers.utils import cached_file
 
-from thresher.errors import UserError
+from thresher.errors import UserError, first_line
 
 ADAPTER = "adapter_config.json"
+LARGEST = 2**26  # bytes of a JSON file: the largest vocabularies take a third of that
 FOREIGN = {".gguf": "llama.cpp (GGUF)", ".onnx": "ONNX Runtime", ".tflite": "TensorFlow Lite"}
 FOREIGN |= {".h5": "TensorFlow", ".msgpack": "Flax", ".xml": "OpenVINO", ".mlmodel": "Core ML"}
 
@@ -25,7 +29,7 @@ def refuse_adapter(path: str, **hub: Any) -> None:
     UserError
         With the line that merges it.
     """
-    if _file(path, ADAPTER, **hub) is None:
+    if file_of(path, ADAPTER, **hub) is None:
         return
     merged = f"{Path(path).name}-merged"
     raise UserError(
@@ -35,27 +39,26 @@ def refuse_adapter(path: str, **hub: Any) -> None:
     )
 
 
-def check_config(path: str, **hub: Any) -> None:
-    """Refuse a folder or hub repository without a config that says which model it is.
+def config_file(path: str, **hub: Any) -> tuple[str, dict[str, Any]]:
+    """The config.json of a folder or hub repository, and what it says. Refused where it does not say which
+    model it is of.
 
     Raises
     ------
     UserError
         With what lies there instead, and what to do.
     """
-    file = _file(path, "config.json", **hub)
+    file = file_of(path, "config.json", **hub)
     if file is None:
         raise UserError(f"'{path}' holds no config.json{_instead(Path(path))}")
-    try:
-        content = json.loads(Path(file).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is damaged: it is no JSON ({error}). Copy the folder again.") from error
+    content = read_json(file)
     if not isinstance(content, dict) or "model_type" not in content:
         raise UserError(
             f"{file} has no 'model_type', so it is not the config of a transformers model. "
             "Give a folder that model.save_pretrained wrote."
         )
     check_quantised(path, content)
+    return file, content
 
 
 def check_quantised(path: str, content: dict[str, Any]) -> None:
@@ -99,9 +102,79 @@ def _instead(folder: Path) -> str:
     return ". Give a folder that model.save_pretrained wrote."
 
 
-def _file(path: str, name: str, **hub: Any) -> str | None:
-    """A file of a folder or hub repository, or None where there is none."""
-    return cached_file(path, name, _raise_exceptions_for_missing_entries=False, **hub)
+def file_of(path: str, name: str, **hub: Any) -> str | None:
+    """A file of a folder or hub repository, or None where there is none.
+
+    Raises
+    ------
+    UserError
+        If it is a link that leads out of the folder.
+    """
+    file = cached_file(path, name, _raise_exceptions_for_missing_entries=False, **hub)
+    if file is not None:
+        refuse_link(Path(file))
+    return file
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder with a file that is a link and leads out of it.
+
+    Raises
+    ------
+    UserError
+        With the link's name.
+    """
+    for file in [*folder.glob("*"), *folder.glob("additional_chat_templates/*")]:
+        if file.is_file():
+            refuse_link(file, folder)
+
+
+def refuse_link(file: Path, folder: Path | None = None) -> None:
+    """Refuse a link that leads out of a folder, by default the file's own. The hub's cache may link its own
+    blobs.
+
+    Raises
+    ------
+    UserError
+        With the link's name.
+    """
+    real, folder = Path(os.path.realpath(file)), Path(os.path.realpath(folder or file.parent))
+    cache = next((above for above in (folder, *folder.parents) if above.name.startswith("models--")), None)
+    allowed = [folder] if cache is None else [folder, cache / "blobs"]
+    if not any(real.is_relative_to(place) for place in allowed):
+        raise UserError(
+            f"'{file}' is a link that leads out of its folder, to '{real}'. If you trust the link, put the "
+            "file itself there."
+        )
+
+
+def read_json(file: str | Path) -> Any:
+    """What a JSON file holds.
+
+    Raises
+    ------
+    UserError
+        If it is no JSON, or too large to be what it should be.
+    """
+    try:
+        if (size := os.stat(file).st_size) > LARGEST:
+            raise ValueError(f"{size} bytes are more than any needs")
+        return json.loads(Path(file).read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise UserError(
+            f"{file} is damaged: it is no JSON ({first_line(error)}). Copy the folder again."
+        ) from error
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the folder in an error that does not."""
+    try:
+        yield
+    except UserError as error:
+        if os.fspath(path) in str(error):
+            raise
+        raise UserError(f"'{os.fspath(path)}': {error}") from error
 
 
 def check_weights(model: nn.Module, path: str | Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -23,8 +23,10 @@ from thresher.distributed import take_part
 from thresher.engines import Engine, Heads, TorchEngine, make_engine
 from thresher.errors import UserError
 from thresher.families import family_of
+from thresher.folders import naming
 from thresher.locate import ASKING
 from thresher.packed import PackedBatch
+from thresher.plan import Plan, Turns, dense_block, is_dense
 from thresher.pruners import Decision, all_options, make_pruner
 from thresher.trace import Step, Trace
 
@@ -58,6 +60,9 @@ def prune(model: PreTrainedModel, config: PruningConfig | None = None) -> Pruned
 
 class PrunedModel(Conventions):
     """Has the calling convention of the transformers model that it holds.
+
+    Threads may call one model at once: what hangs on its mode, its budget or a `dense` block is read when a
+    call begins, and a call can say both for itself. Weights must not be changed meanwhile, as by training.
 
     Under torch.compile it runs as without: how many tokens stay depends on the data, so that there is little
     to compile as a whole.
@@ -97,8 +102,9 @@ class PrunedModel(Conventions):
         # Not self.train(): a wrapper may claim another mode than the model in it, which is left as it is.
         self.training = self.family.model.training
         self.pruner.train(self.training)
-        self._dense = False
-        self._dropout = True
+        self._turns = Turns()
+        self._rates: list[tuple[nn.Dropout, float]] = []  # of dropout, while there is none
+        self._undropped = 0  # blocks of `without_dropout` that are open
         self.precision: str | None = None  # None: as the model came, to train or to run
 
     # Modes -----------------------------------------------------------------------------------
@@ -127,34 +133,41 @@ class PrunedModel(Conventions):
         return self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
-        """As of any Module; refused where `for_inference` has converted the weights."""
+        """As of any Module; refused where `for_inference` has converted the weights. Calls that other threads
+        have begun end first, so that none runs in two modes."""
         if mode and self.precision is not None:
             raise UserError(
                 "This model was made ready for inference; load it again without a precision to train it."
             )
-        return super().train(mode)
+        self._turns.change(lambda: super(PrunedModel, self).train(mode))
+        return self
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Be in evaluation mode inside the ``with`` block, and then in the mode of before. Meanwhile, other
+        threads that call `train` wait."""
+        return self._turns.evaluation(self)
 
     @contextmanager
     def dense(self) -> Iterator[PrunedModel]:
-        """Run without pruning inside the ``with`` block: the same weights, every token kept."""
-        before, self._dense = self._dense, True
-        try:
+        """Run without pruning inside the ``with`` block: the same weights, every token kept. Only calls of
+        the thread, or asyncio task, that is in the block run so."""
+        with dense_block(self):
             yield self
-        finally:
-            self._dense = before
 
     @contextmanager
     def without_dropout(self) -> Iterator[PrunedModel]:
-        """Train without dropout, of hidden states and of attention, inside the ``with`` block."""
-        rates = {module: module.p for module in self.model.modules() if isinstance(module, nn.Dropout)}
-        before, self._dropout = self._dropout, False
+        """Train without dropout, of hidden states and of attention, inside the ``with`` block, in all
+        threads. Blocks may be nested."""
+        if not self._undropped:
+            self._rates = [(m, m.p) for m in self.model.modules() if isinstance(m, nn.Dropout)]
+        self._undropped += 1
         try:
-            for module in rates:
+            for module, _ in self._rates:
                 module.p = 0.0
             yield self
         finally:
-            self._dropout = before
-            for module, rate in rates.items():
+            self._undropped -= 1
+            for module, rate in () if self._undropped else self._rates:
                 module.p = rate
 
     @property
@@ -163,7 +176,8 @@ class PrunedModel(Conventions):
         return self.pruner.budgets
 
     def set_budget(self, budget: float) -> None:
-        """Use the thresholds for one of `budgets`, at any time. A saved model starts at the first again.
+        """Use the thresholds for one of `budgets` from the next call on, in all threads; a call that has
+        begun ends as it began. For one call alone, pass it ``budget``. A saved model starts at the first.
 
         OpenVINO in int8 has fixed scales: calibrate it at the largest budget, where it meets most tokens.
 
@@ -190,6 +204,8 @@ class PrunedModel(Conventions):
         labels: Tensor | None = None,
         output_hidden_states: bool = False,
         return_dict: bool | None = None,
+        budget: float | None = None,
+        dense: bool | None = None,
         **others: Any,
     ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
         """Classify or score a padded batch.
@@ -205,6 +221,10 @@ class PrunedModel(Conventions):
         output_hidden_states : bool
             The output then has ``hidden_states``: a tensor ``[tokens, dim]`` of the embeddings, and for each
             layer one ``[survivors, dim]``, of the tokens that the trace says are alive behind it, packed.
+        budget : float, optional
+            One of `budgets`, for this call. Default: as `set_budget` had it.
+        dense : bool, optional
+            Whether every token is kept, in this call. Default: as `dense` has it.
 
         Returns
         -------
@@ -214,8 +234,8 @@ class PrunedModel(Conventions):
         Raises
         ------
         UserError
-            For a mask with holes, a row without tokens, a sequence longer than the model allows, or another
-            input than these.
+            For a mask with holes, a row without tokens, a sequence longer than the model allows, a budget
+            that the model does not hold, or another input than these.
         """
         refuse_tracing()
         refuse_inputs(input_ids, others)
@@ -224,7 +244,7 @@ class PrunedModel(Conventions):
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         packed, *values = PackedBatch.from_padded(mask, input_ids, types)
         states: list[Tensor] | None = [] if output_hidden_states else None
-        logits, trace = self.run(packed, values[0], values[1], states)
+        logits, trace = self.run(packed, values[0], values[1], states, budget=budget, dense=dense)
         loss = None if labels is None else ForSequenceClassificationLoss(labels, logits, self.config)
         hidden_states = None
         if states is not None:
@@ -243,9 +263,35 @@ class PrunedModel(Conventions):
         input_ids: Tensor,
         token_types: Tensor,
         states: list[Tensor] | None = None,
+        *,
+        budget: float | None = None,
+        dense: bool | None = None,
     ) -> tuple[Tensor, Trace]:
         """Logits ``[batch, labels]`` and the trace, from packed ids ``[tokens]``; hidden states, of the
-        embeddings and behind each layer, are put to `states`, with spare rows."""
+        embeddings and behind each layer, are put to `states`, with spare rows. `budget` and `dense` as of
+        `forward`."""
+        with self._turns.call():
+            return self._run(packed, input_ids, token_types, states, self.plan(budget, dense))
+
+    def plan(self, budget: float | None = None, dense: bool | None = None) -> Plan:
+        """How a call that begins now runs; parameters as of `forward`."""
+        pruner, training = self.pruner, self.training
+        return Plan(
+            dense=is_dense(self) if dense is None else dense,
+            rung=pruner.rung if budget is None else pruner.rung_of(budget),
+            training=training,
+            learning=pruner.learning,
+            dropout=training and not self._undropped,
+        )
+
+    def _run(
+        self,
+        packed: PackedBatch,
+        input_ids: Tensor,
+        token_types: Tensor,
+        states: list[Tensor] | None,
+        plan: Plan,
+    ) -> tuple[Tensor, Trace]:
         family, exact = self.family, self.pruner.accumulates
         packed = replace(packed, round_rows=self.engine.round_rows)
         family.check_length(int(packed.lengths.max()))
@@ -259,7 +305,7 @@ class PrunedModel(Conventions):
         log_weight: Tensor | None = None  # soft stage: log of how alive each token is
         for layer in range(family.layers):
             assert heads is not None
-            dropout = family.attention_dropout(layer) if self.training and self._dropout else 0.0
+            dropout = family.attention_dropout(layer) if plan.dropout else 0.0
             context, decision = attend(
                 *heads,
                 packed,
@@ -267,7 +313,7 @@ class PrunedModel(Conventions):
                 window=family.window(layer),
                 log_weight=log_weight if exact else None,
                 dropout=dropout,
-                decide=self._decider(layer, hidden, packed, log_weight),
+                decide=self._decider(layer, hidden, packed, log_weight, plan),
             )
             decision = decision or Decision()
             keep, log_gate = decision.keep, decision.log_gate
@@ -293,26 +339,26 @@ class PrunedModel(Conventions):
                 states.append(hidden)
         weight = log_weight.exp() if log_weight is not None and exact else None
         logits = family.logits(hidden[: packed.tokens], packed, weight)
-        if self.pruning.offset is not None and not self._dense:
+        if self.pruning.offset is not None and not plan.dense:
             logits = logits + logits.new_tensor(self.pruning.offset)
-        if self.training:
-            logits = take_part(logits, self.pruner, self.pruner.learning)
+        if plan.training:
+            logits = take_part(logits, self.pruner, plan.learning)
         return logits, trace
 
     def _decider(
-        self, layer: int, hidden: Tensor, packed: PackedBatch, log_weight: Tensor | None
+        self, layer: int, hidden: Tensor, packed: PackedBatch, log_weight: Tensor | None, plan: Plan
     ) -> Callable[[Tensor], Decision] | Decision | None:
         """The pruner's answer with prefix and suffix put back, and in the soft stage without the tokens that
         are as good as dropped; None where this layer drops nothing."""
         end = self.pruning.prefix_only_at_end and layer == self.family.layers - 1
-        if self._dense or not (end or self.pruner.prunes(layer)):
+        if plan.dense or not (end or self.pruner.prunes(layer, plan)):
             return None
         if end:
             return Decision(keep=packed.ends(self.pruning.prefix, 0))
         ends = packed.ends(*self.pruning.ends)
 
         def decide(importance: Tensor) -> Decision:
-            found = self.pruner(layer, importance, hidden[: packed.tokens], packed)
+            found = self.pruner(layer, importance, hidden[: packed.tokens], packed, plan)
             keep, log_gate = found.keep, found.log_gate
             if log_gate is not None:
                 log_gate = log_gate.masked_fill(ends, 0.0)
@@ -391,9 +437,9 @@ class PrunedModel(Conventions):
                 f"PrunedModel.from_pretrained takes no '{unknown[0]}': choose a precision "
                 "(fp32, bf16, int8), or open the model and move it: model.to(device or dtype)."
             )
-        model, tensors, block = store.load(path, **hub)
-        pruned = cls(model, PruningConfig.from_dict(block), block.get("metadata"))
-        store.check_state(path, tensors, pruned.pruner.state_dict())
+        with naming(path):
+            model, tensors, block = store.load(path, **hub)
+            pruned = cls(model, PruningConfig.from_dict(block), block.get("metadata"))
         pruned.pruner.load_state_dict(tensors)
         if precision is None and engine is None:
             return pruned.eval()

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from thresher.errors import UserError, first_line
+from thresher.folders import refuse_link
+from thresher.model_config import make_config
 
 KEY = "_extra_state"  # PyTorch's name for what `Module.get_extra_state` answers
 MODEL, PRUNER = "model.", "pruner."
@@ -33,7 +35,10 @@ def described(model: PreTrainedModel, block: dict[str, Any]) -> Tensor:
 def trained_weights(folder: str, subfolder: str | None = None) -> Path | None:
     """The weights in a folder that Trainer wrote of a `PrunedModel`; None if it is no such folder."""
     file = Path(folder, subfolder or "", SAFE_WEIGHTS_NAME)
-    names = _names(file) if file.is_file() else set()
+    if not file.is_file():
+        return None
+    refuse_link(file)
+    names = _names(file)
     return file if KEY in names or any(name.startswith(PRUNER) for name in names) else None
 
 
@@ -55,18 +60,18 @@ def description(file: Path) -> tuple[PreTrainedConfig, dict[str, Any]]:
         text = stored.get_tensor(KEY).to(torch.uint8)  # a mean of several state dicts has made it floats
     try:
         found = json.loads(bytes(text.tolist()))
-        config, block = found["config"], found["token_pruning"]
-    except (ValueError, KeyError, TypeError) as error:
+        config, block = dict(found["config"]), dict(found["token_pruning"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"'{file.parent}' holds weights whose settings cannot be read ({first_line(error)}). Build the "
             "model as before the training, load_state_dict, and save_pretrained(folder)."
         ) from error
     if (obstacle := block.pop("obstacle", None)) is not None:
         raise UserError(f"'{file.parent}' cannot be opened: {obstacle}")
-    return CONFIG_MAPPING[config["model_type"]].from_dict(config), block
+    return make_config(config, str(file.parent)), block
 
 
-def parts(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def parts(tensors: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The transformers model's tensors and the pruner's, each under its own names."""
     return (
         {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)},

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-import transformers
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers import PreTrainedModel
 
 from thresher import state
 from thresher.atomic import replacing_folder
-from thresher.config import version_of
-from thresher.errors import UserError, first_line, one_line
-from thresher.folders import check_config, check_weights, foreign_weights, refuse_adapter
+from thresher.config import PruningConfig
+from thresher.errors import UserError, first_line
+from thresher.folders import config_file, file_of, refuse_adapter
 from thresher.locate import locate, near
+from thresher.model_config import make_config
+from thresher.pruners import Pruner, make_pruner
+from thresher.weights import Stored, build, class_of, fetch, look, weight_files
 
 BLOCK = PREFIX = "token_pruning"
 FILE = f"{BLOCK}.safetensors"  # the pruner's tensors; stock transformers does not look for it
@@ -74,120 +73,82 @@ def load(path: str | Path, **hub: Any) -> tuple[PreTrainedModel, dict[str, Tenso
             "Run `thresher prune`."
         )
     delattr(config, BLOCK)
-    version = version_of(block)
-    if (file := state.trained_weights(where, hub.get("subfolder"))) is not None:
-        tensors, own = state.parts(_read(file))
-    else:
-        tensors = {}
-        for shard in _weight_files(where, **hub):
-            tensors |= _read(shard)
-        own = {name: tensors.pop(name) for name in list(tensors) if name.startswith(f"{PREFIX}.")}
-        own = {name.removeprefix(f"{PREFIX}."): tensor for name, tensor in own.items()}
-        if version >= OWN_FILE:
-            own = _read(_own_file(where, **hub))
-    return _assembled(path, config, tensors), own, block
+    pruner = make_pruner(PruningConfig.from_dict(block), config.num_hidden_layers, config.hidden_size)
+    if config.architectures != [known := class_of(config).__name__]:
+        raise UserError(
+            f"The config of '{path}' names no class of transformers that runs it as its architecture "
+            f"('architectures' is {config.architectures!r:.100}, not ['{known}']). Copy or prune it again."
+        )
+    stored, own = _stored(where, block["version"], **hub)
+    tensors = fetch(own)
+    check_state(path, tensors, pruner)
+    model, missing = build(path, config, stored)
+    if missing:
+        raise UserError(f"{path} is incomplete: '{missing[0]}' is missing. Copy or prune it again.")
+    return model, tensors, block
 
 
-def check_state(path: str | Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """Refuse the tensors of a pruner that are not all there, of another shape, or not finite.
+def check_state(path: str | Path, found: dict[str, Tensor], pruner: Pruner) -> None:
+    """Refuse the tensors of a pruner that are not all there, of another shape, or no numbers that it can use.
 
     Raises
     ------
     UserError
         With the tensor's name.
     """
-    again = "Copy or prune it again."
+    again, wanted = "Copy or prune it again.", pruner.state_dict()
     if missing := sorted(set(wanted) - set(found)):
         raise UserError(f"{path} is incomplete: '{PREFIX}.{missing[0]}' is missing. {again}")
     if unknown := sorted(set(found) - set(wanted)):
         raise UserError(f"{path} holds a '{PREFIX}.{unknown[0]}' that its pruner does not know. {again}")
     for name, tensor in found.items():
+        what = f"{path} is damaged: '{PREFIX}.{name}'"
         if tensor.shape != wanted[name].shape:
             shapes = f"{list(tensor.shape)} in place of {list(wanted[name].shape)}"
-            raise UserError(f"{path} is damaged: '{PREFIX}.{name}' has the shape {shapes}. {again}")
+            raise UserError(f"{what} has the shape {shapes}. {again}")
+        if not tensor.is_floating_point() or tensor.itemsize < 2:
+            raise UserError(f"{what} holds {tensor.dtype}, in which no pruner is saved. {again}")
         if not tensor.isfinite().all():  # a threshold that is NaN drops every token, and says nothing
-            raise UserError(f"{path} is damaged: '{PREFIX}.{name}' holds NaN or infinity. {again}")
+            raise UserError(f"{what} holds NaN or infinity. {again}")
+        if name in pruner.dials and (tensor < 0).any():
+            raise UserError(f"{what} holds a number below 0, where 0 prunes nothing. {again}")
 
 
 def load_config(path: str | Path, **hub: Any) -> Any:
-    """The transformers config of a folder or hub name.
+    """The transformers config of a folder or hub name. Nothing in the folder is run for it.
 
     Raises
     ------
     UserError
-        If there is none, transformers does not know its architecture, or what lies there is no whole model
-        of full precision: an adapter, a quantised model, a file for another library.
+        If there is none, no family knows its architecture, a value in it is out of range, or what lies there
+        is no whole model of full precision: an adapter, a quantised model, a file for another library.
     """
     where = locate(path, **hub)
-    if (file := state.trained_weights(where, hub.get("subfolder"))) is not None:
-        config, block = state.description(file)
+    if (trained := state.trained_weights(where, hub.get("subfolder"))) is not None:
+        config, block = state.description(trained)
         setattr(config, BLOCK, block)
         return config
     try:
         refuse_adapter(where, **hub)
-        check_config(where, **hub)
-        config = AutoConfig.from_pretrained(where, **hub)
-    except UserError:
-        raise
-    except Exception as error:  # what is wrong with a value in a config may be found anywhere
+        file, content = config_file(where, **hub)
+    except OSError as error:  # of the hub
         offer = "" if Path(where).is_dir() else near(where)
-        said = first_line(error)
-        said = one_line(error) if said.endswith(":") else said
-        raise UserError(f"No model could be opened at '{path}': {said}{offer}") from error
-    if (layers := getattr(config, "num_hidden_layers", 1)) < 1:
-        raise UserError(f"The config of '{path}' says num_hidden_layers {layers}; a model needs 1 or more.")
-    return config
+        raise UserError(f"No model could be opened at '{path}': {first_line(error)}{offer}") from error
+    return make_config(content, file)
 
 
-def _assembled(path: str | Path, config: Any, tensors: dict[str, Tensor]) -> PreTrainedModel:
-    kind = getattr(transformers, (config.architectures or [""])[0], None)
-    if kind is None:
-        raise UserError(
-            f"The config of '{path}' names no class of transformers as its architecture "
-            f"('architectures' is {config.architectures}). Copy or prune it again."
-        )
-    # Weights are handed over, so that transformers does not report those of old folders as unexpected.
-    model, report = kind.from_pretrained(None, config=config, state_dict=tensors, output_loading_info=True)
-    if missing := sorted(report["missing_keys"]):
-        raise UserError(f"{path} is incomplete: '{missing[0]}' is missing. Copy or prune it again.")
-    check_weights(model, path)
-    return model
-
-
-def _read(file: str | Path) -> dict[str, Tensor]:
-    """Copies: what lies in the file is not aligned, and BLAS then rounds otherwise than before saving; nor
-    may a folder that is written again change a model in use."""
-    try:
-        return {name: tensor.clone() for name, tensor in load_file(file).items()}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is damaged ({first_line(error)}). Copy or prune it again.") from error
-
-
-def _own_file(where: str, **hub: Any) -> str:
-    file = cached_file(where, FILE, _raise_exceptions_for_missing_entries=False, **hub)
-    if file is None:
+def _stored(where: str, version: int, **hub: Any) -> tuple[dict[str, Stored], dict[str, Stored]]:
+    """What the files hold of the transformers model, and of the pruner."""
+    if (trained := state.trained_weights(where, hub.get("subfolder"))) is not None:
+        return state.parts(look([str(trained)]))
+    tensors = look(weight_files(where, **hub))
+    start = f"{PREFIX}."
+    own = {name.removeprefix(start): tensors.pop(name) for name in list(tensors) if name.startswith(start)}
+    if version < OWN_FILE:
+        return tensors, own
+    if (file := file_of(where, FILE, **hub)) is None:
         raise UserError(
             f"{where} is incomplete: '{FILE}' is missing, which holds what the pruner learned. "
             "Copy the whole folder, or prune the model again."
         )
-    return file
-
-
-def _weight_files(where: str, **hub: Any) -> list[str]:
-    """One safetensors file, or else the shards that the index names: transformers leaves the index of shards
-    where it writes one file over them."""
-    optional = {"_raise_exceptions_for_missing_entries": False}
-    if (single := cached_file(where, SAFE_WEIGHTS_NAME, **hub, **optional)) is not None:
-        return [single]
-    index = cached_file(where, SAFE_WEIGHTS_INDEX_NAME, **hub, **optional)
-    if index is None:
-        why = foreign_weights(where) or f"{SAFE_WEIGHTS_NAME} is missing. Copy or prune it again."
-        raise UserError(f"{where} has no safetensors weights: {why}")
-    try:
-        names = set(json.loads(Path(index).read_text())["weight_map"].values())
-    except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{index} is damaged ({first_line(error)}). Copy it again.") from error
-    try:
-        return [str(cached_file(where, name, **hub)) for name in sorted(names)]
-    except OSError as error:
-        raise UserError(f"{where} is incomplete: {first_line(error)}") from error
+    return tensors, look([file])

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import datasets
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from thresher.batches import token_batches
-from thresher.errors import UserError, first_line
+from thresher.errors import UserError
+from thresher.excerpt import FARTHEST, SIGHT, Excerpts, check_steps
 from thresher.families.base import Family
 from thresher.locate import locate
+from thresher.tokenizer_folder import in_words, open_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +34,17 @@ def load_tokenizer(path: str | Path, family: Family | None = None) -> Any:
         If there is none: transformers would make up one that knows no words. If it gives ids that the model
         has no embedding for, or has no token for what it does not know or to pad with.
     """
-    where = locate(path)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(where)
-    except Exception as error:  # of many kinds, of two libraries
-        raise UserError(f"No tokenizer could be opened at '{path}': {first_line(error)}") from error
+    tokenizer = open_tokenizer(locate(path))
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise UserError(f"'{path}' has no tokenizer. Save it there too: tokenizer.save_pretrained('{path}').")
+    with in_words(f"The tokenizer of '{path}' cannot be used"):
+        check_steps(tokenizer, path)
     if family is not None:
         _check_unknown(tokenizer, path)
         _check_ids(tokenizer, family, path)
-        _check_ends(tokenizer, family, path)
+        with in_words(f"The tokenizer of '{path}' cannot be used"):
+            _check_ends(tokenizer, family, path)
+            tokenizer.pad(tokenizer(["a", "a a"], return_attention_mask=False), return_tensors="pt")
     return tokenizer
 
 
@@ -57,8 +60,9 @@ def special_ends(tokenizer: Any) -> tuple[int, int]:
 def _check_unknown(tokenizer: Any, path: str | Path) -> None:
     """Refuse a tokenizer that fails on some texts, or in padding."""
     try:
-        unknown = None in tokenizer(UNHEARD)["input_ids"]
-    except Exception:  # of the tokenizers library, which has no class for it
+        with in_words("The tokenizer fails"):
+            unknown = None in tokenizer(UNHEARD)["input_ids"]
+    except UserError:
         unknown = True
     if unknown:
         raise UserError(
@@ -99,6 +103,17 @@ def _check_ends(tokenizer: Any, family: Family, path: str | Path) -> None:
         )
 
 
+def longest_first(counts: Sequence[int], room: int) -> tuple[int, ...]:
+    """How many tokens are kept of one text or two, as transformers cuts them: the shorter one stays while
+    it fills no more than half, and a half that is not even has one more for the longer, or the second."""
+    if sum(counts) <= room:
+        return tuple(counts)
+    if len(counts) == 1:
+        return (room,)
+    short = min(*counts, room // 2)
+    return (room - short, short) if counts[0] > counts[1] else (short, room - short)
+
+
 class TextEncoder:
     """Tokenises texts or text pairs as one model wants them.
 
@@ -121,6 +136,7 @@ class TextEncoder:
             raise UserError(
                 f"--max-length {max_length} leaves no room: this tokenizer adds {own} tokens of its own."
             )
+        self.excerpts = Excerpts(tokenizer, max_length)
         self.truncated = self.seen = 0
         special = [tokenizer.cls_token_id, tokenizer.bos_token_id, tokenizer.sep_token_id]
         special += [tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id]
@@ -128,26 +144,91 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, list[list[int]]]:
         """Token ids of each text, not padded, with what else the tokenizer gives (token types). Where the
-        tokenizer adds no token of its own, an empty text has one that says nothing."""
-        encoded = self.tokenizer(
-            list(texts),
-            None if pairs is None else list(pairs),
-            truncation=True,
-            max_length=self.max_length,
-            return_attention_mask=False,
-        )
-        if encoded.is_fast:
-            cut = sum(bool(e.overflowing) for e in encoded.encodings)
-        else:
-            cut = sum(len(ids) >= self.max_length for ids in encoded["input_ids"])
-        self.truncated += cut
-        self.seen += len(texts)
-        columns = dict(encoded)
-        for row, ids in enumerate(columns["input_ids"]):
-            if not ids:
-                for name, values in columns.items():
-                    values[row] = [self.stand_in if name == "input_ids" else 0]
+        tokenizer adds no token of its own, an empty text has one that says nothing.
+
+        The tokenizer sees a long text as far as the tokens that are kept can hang on it (`Excerpts`), and
+        `SIGHT` characters at a time: it takes 200 to 500 bytes for each.
+        """
+        rows = list(zip(texts)) if pairs is None else list(zip(texts, pairs, strict=True))
+        columns: dict[str, list[list[int]]] = {}
+        pending, size = list(range(len(rows))), self.excerpts.first
+        while pending:
+            further: list[int] = []
+            for group in self._groups(rows, pending, size):
+                for (row, seen), found in zip(group, self._tokens([seen for _, seen in group]), strict=True):
+                    if (kept := self._kept(found, rows[row], seen, last=size >= FARTHEST)) is None:
+                        further.append(row)
+                        continue
+                    for name, values in kept.items():
+                        columns.setdefault(name, [[]] * len(rows))[row] = values
+            pending, size = further, self.excerpts.next(size)
+        self.seen += len(rows)
         return columns
+
+    def _groups(self, rows: list[tuple], chosen: list[int], size: int) -> Iterator[list[tuple[int, tuple]]]:
+        """The chosen rows with their excerpts, as many as the tokenizer may see at a time."""
+        group: list[tuple[int, tuple]] = []
+        taken = 0
+        for row in chosen:
+            seen = tuple([self.excerpts.of(text, size) for text in rows[row]])
+            taken += (length := sum(map(len, seen)))
+            if group and taken > SIGHT:
+                yield group
+                group, taken = [], length
+            group.append((row, seen))
+        if group:
+            yield group
+
+    def _tokens(self, rows: list[tuple]) -> Iterator[tuple[dict[str, list[int]], Any]]:
+        """What the tokenizer gives for each, and where in it the texts are. That of Python alone cuts texts,
+        but does not tell where they are: a library that cuts pairs keeps every part with every other."""
+        cut = {} if self.tokenizer.is_fast else {"truncation": True, "max_length": self.max_length}
+        with in_words("The tokenizer fails on a text"):
+            encoded = self.tokenizer(
+                *map(list, zip(*rows, strict=True)), return_attention_mask=False, verbose=False, **cut
+            )
+        names = list(encoded)
+        for place, values in enumerate(zip(*encoded.values(), strict=True)):
+            yield dict(zip(names, values, strict=True)), encoded.encodings and encoded.encodings[place]
+
+    def _kept(
+        self, found: tuple[dict[str, list[int]], Any], texts: tuple, seen: tuple, last: bool
+    ) -> dict[str, list[int]] | None:
+        """A row's tokens, at most `max_length`; None where more of the texts must be seen."""
+        columns, encoding = found
+        size = len(columns["input_ids"])
+        whole = tuple(map(len, seen)) == tuple(map(len, texts))
+        if encoding is None:
+            cut = size >= self.max_length or not whole
+            if cut and size < self.max_length and not last:
+                return None
+        elif cut := not (whole and size <= self.max_length):
+            parts = encoding.sequence_ids
+            counts = [parts.count(part) for part in range(len(texts))]
+            shares = self._shares(texts, seen, counts, self.max_length - size + sum(counts), last)
+            if shares is None:
+                return None
+            for part in reversed(range(len(texts))):
+                if over := counts[part] - shares[part]:
+                    start = parts.index(part) + (0 if self.excerpts.left else shares[part])
+                    columns = {name: row[:start] + row[start + over :] for name, row in columns.items()}
+        self.truncated += cut
+        if not columns["input_ids"]:
+            return {name: [self.stand_in if name == "input_ids" else 0] for name in columns}
+        return columns
+
+    def _shares(
+        self, texts: tuple, seen: tuple, counts: list[int], room: int, last: bool
+    ) -> tuple[int, ...] | None:
+        """How many tokens of each text are kept, if that would be so whatever follows on the excerpts."""
+        shares = longest_first(counts, room)
+        unseen = [len(text) - len(part) for part, text in zip(seen, texts, strict=True)]
+        ends = [(count, sys.maxsize if more else count) for count, more in zip(counts, unseen, strict=True)]
+        if sum(counts) > room and all(longest_first(far, room) == shares for far in product(*ends)):
+            return shares
+        if len(texts) == 2 and min(counts) > room // 2:  # half for each, or one more for the longer
+            return longest_first([room + self.excerpts.longer(*texts), room], room)
+        return shares if last else None
 
     def encode_columns(self, examples: datasets.Dataset) -> dict[str, list[list[int]]]:
         """As `encode`, of the columns ``text`` (and ``text_pair``)."""

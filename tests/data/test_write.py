@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thresher.data import RowWriter, iter_rows
+from thresher.data import write as writing
 from thresher.errors import UserError
 
 texts = st.text(max_size=20)
@@ -115,6 +118,44 @@ def test_writer_keeps_rows_when_interrupted(tmp_path: Path, suffix: str) -> None
     with pytest.raises(KeyboardInterrupt):
         write(path, rows())
     assert [row.values["n"] for row in iter_rows(path)] == [str(i) for i in range(5000)]
+    path.write_text("precious")
+    with pytest.raises(KeyboardInterrupt):
+        write(path, rows())
+    assert path.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv.gz", ".jsonl", ".parquet"])
+def test_writer_shows_nothing_before_the_end(tmp_path: Path, suffix: str) -> None:
+    path, link = tmp_path / f"a{suffix}", tmp_path / f"link{suffix}"
+    path.write_text("precious")
+    link.symlink_to(path)
+    with RowWriter(link) as writer:
+        for number in range(5000):
+            writer.write({"n": str(number)})
+        assert path.read_text() == "precious"
+    assert len(list(iter_rows(path))) == 5000
+    assert link.is_symlink()
+    first = path.read_bytes()
+    write(path, ({"n": str(number)} for number in range(5000)))
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv.gz", ".jsonl"])
+def test_writer_into_a_pipe(tmp_path: Path, suffix: str) -> None:
+    pipe, copy = tmp_path / f"pipe{suffix}", tmp_path / f"copy{suffix}"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: copy.write_bytes(pipe.read_bytes()))
+    reader.start()
+    write(pipe, [{"n": "1"}, {"n": "2"}])
+    reader.join()
+    assert [row.values["n"] for row in iter_rows(copy)] == ["1", "2"]
+    assert pipe.is_fifo()
+    closing = threading.Thread(target=lambda: os.close(os.open(pipe, os.O_RDONLY)))
+    closing.start()
+    with pytest.raises(BrokenPipeError):
+        write(pipe, ({"n": f"{number * 7919}"} for number in range(100_000)))
+    closing.join()
 
 
 def test_writer_refuses(tmp_path: Path) -> None:
@@ -187,6 +228,13 @@ def test_writer_of_what_is_no_text(tmp_path: Path, suffix: str, value: Any) -> N
         assert set(row.values) == {"x", "y"}
 
 
+def test_writer_parquet_groups_of_long_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "_CHARACTERS", 1000)
+    write(tmp_path / "a.parquet", [{"x": "a" * 400, "y": 1}] * 7)
+    groups = pq.ParquetFile(tmp_path / "a.parquet").metadata
+    assert [groups.row_group(at).num_rows for at in range(groups.num_row_groups)] == [3, 3, 1]
+
+
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 
 
@@ -227,13 +275,15 @@ def test_writer_on_a_full_disk_lets_other_exceptions_pass(
 
 
 @pytest.mark.parametrize("suffix", [".tsv", ".csv.gz", ".jsonl", ".parquet"])
-def test_writer_at_a_limit_keeps_what_fits(tmp_path: Path, suffix: str) -> None:
+def test_writer_at_a_limit_leaves_what_was_there(tmp_path: Path, suffix: str) -> None:
     resource = pytest.importorskip("resource")
     path, before = tmp_path / f"a{suffix}", resource.getrlimit(resource.RLIMIT_FSIZE)
+    path.write_text("precious")
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
     try:
         with pytest.raises(UserError, match=rf"a{suffix}: cannot be written \(File too large\)"):
             write(path, ({"x": f"{i * 7919 % 100_003} {i}"} for i in range(50_000)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert path.stat().st_size > 1 << 12
+    assert path.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [path]

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from thresher.data.lines import lines
+from thresher.data.lines import LONGEST, lines, too_long
 from thresher.data.names import resolvable, unique
 from thresher.data.sniff import Found
 from thresher.data.table import Table, no_rows
 from thresher.errors import UserError
 
 log = logging.getLogger(__name__)
-_LONGEST_FIELD = 1 << 27  # characters; csv's own limit of 131,072 is too short for documents
+_COLUMNS = 100_000
 _SHOWN = 50  # rows that a delimiter is judged by
 _SEPARATOR = re.compile('"?sep=(.)"?\r?\n?$')  # a first line of Excel's
 _WORDS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
@@ -34,11 +34,16 @@ class Layout(NamedTuple):
 
 def open_delimited(found: Found, names: Sequence[str]) -> Table:
     """Give the table whose columns the header names; columns that `names` mean help to find the delimiter."""
-    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST))  # its own, 131,072, is too short for documents
     layout = _tsv_layout(found, names) if found.kind == "tsv" else _csv_layout(found, names)
     if (first := next(_records(found, layout), None)) is None:
         raise no_rows(found.path)
     columns = first[1]
+    if len(columns) > _COLUMNS:
+        raise UserError(
+            f"{found.path}: the header has {len(columns):,} columns, more than {_COLUMNS:,}; give "
+            "the columns with texts alone"
+        )
 
     def read(wanted: Sequence[str], others: bool) -> Iterator[tuple[int, dict[str, Any]]]:
         return _read(found, layout, columns, None if others else wanted)
@@ -111,10 +116,19 @@ def _plain(found: Found) -> Iterator[Record]:
 
 def _quoted(found: Found, layout: Layout) -> Iterator[Record]:
     """Records by the rules of CSV, without blank lines."""
-    text = itertools.islice(lines(found), layout.skipped, None)
-    reader = csv.reader(text, delimiter=layout.delimiter, strict=True)
+    start = size = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal size
+        for line in itertools.islice(lines(found), layout.skipped, None):
+            size += len(line)
+            if size > LONGEST:  # quotes that are not closed would take the whole file for one record
+                raise too_long(found.path, start)
+            yield line
+
+    reader = csv.reader(counted(), delimiter=layout.delimiter, strict=True)
     while True:
-        start = reader.line_num + layout.skipped + 1
+        start, size = reader.line_num + layout.skipped + 1, 0
         try:
             fields = next(reader, None)
         except csv.Error as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from thresher.atomic import is_device
 from thresher.errors import UserError
 
 SUFFIX = re.compile(r"\.((?P<text>tsv|csv|jsonl|ndjson)(?P<gz>\.gz)?|parquet)$", re.IGNORECASE)
@@ -27,6 +28,11 @@ def format_of(path: Path) -> tuple[str, bool]:
 def open_file(path: Path, packed: bool, mode: str, **options: Any) -> Any:
     """Open a file, through gzip if it is `packed`."""
     return gzip.open(path, mode, **options) if packed else open(path, mode, **options)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path to write to is none of a file: a pipe, a device, or ``-``, the standard output."""
+    return str(path) == "-" or is_device(path)
 
 
 def same_file(one: str, other: str) -> bool:

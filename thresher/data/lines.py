@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 from thresher.data.formats import open_file
 from thresher.data.sniff import GZIP_ERRORS, Found
 from thresher.data.table import unreadable
 from thresher.errors import UserError
 
+LONGEST = 1 << 24  # characters of one row: five times War and Peace
 HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair: no character, and what wrong bytes are decoded to
 
 
@@ -20,7 +23,8 @@ def lines(found: Found) -> Iterator[str]:
     Raises
     ------
     UserError
-        A byte that the encoding does not have, a NUL, or damaged gzip data, each with its line.
+        A byte that the encoding does not have, a NUL, more than `LONGEST` characters, or damaged gzip data,
+        each with its line.
     """
     path, line = found.path, 0
     errors = "surrogateescape" if found.encoding.startswith("utf-8") else "surrogatepass"
@@ -29,8 +33,10 @@ def lines(found: Found) -> Iterator[str]:
             open_file(path, found.packed, "rb") as file,
             io.TextIOWrapper(file, found.encoding, errors, found.newline) as text,
         ):
-            for content in text:
+            for content in iter(partial(text.readline, LONGEST + 1), ""):
                 line += 1
+                if len(content) > LONGEST:
+                    raise too_long(path, line)
                 if "\0" in content or not (content.isascii() or HALF.search(content) is None):
                     raise UserError(f"{path}:{line}: {_fault(content, found.encoding)}")
                 yield content
@@ -45,6 +51,14 @@ def lines(found: Found) -> Iterator[str]:
         ) from error
     except OSError as error:
         raise unreadable(path, error, "check the path and its permissions") from error
+
+
+def too_long(path: Path, line: int) -> UserError:
+    """A row that memory could not hold, by the line on which it starts."""
+    return UserError(
+        f"{path}:{line}: the row is longer than {LONGEST:,} characters; check its line ends and quotes, or "
+        "part its text into several rows"
+    )
 
 
 def _fault(content: str, encoding: str) -> str:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thresher.data.formats import ARROW_ERRORS, format_of, open_file
+from thresher.atomic import partial_of, settle
+from thresher.data.formats import ARROW_ERRORS, SUFFIX, format_of, is_stream
 from thresher.data.lines import HALF
 from thresher.errors import UserError, writing
 
 log = logging.getLogger(__name__)
 _GROUP = 4096  # rows per Parquet row group
+_CHARACTERS = 1 << 24  # in the texts of a group, after which it takes no more rows
 _ARROW_TYPES = {str: pa.string(), float: pa.float64()}  # of which no value is out of range
 
 
@@ -28,12 +34,16 @@ class RowWriter:
     takes rows as they come. TSV turns tabs and line ends inside values into one space; TSV and CSV
     take lists and dicts as JSON, Parquet dicts. What no text file can hold, a NUL or half of a surrogate
     pair, is written as its escape. Rows written are in the file after the `with` block, also when an
-    exception ends it.
+    error ends it.
 
     Parameters
     ----------
     path : str or Path
-        The file, written anew; its folder is made if need be.
+        The file; its folder is made if need be. The file appears when the block ends. Until then, what was
+        there stays, as it does where no row was written, a write failed, or Ctrl-C ends the block. A pipe or
+        device, and ``-``, the standard output, are written at once.
+    like : str or Path, optional
+        For a pipe or device: a file whose suffix names the format, where the suffix of `path` does not.
 
     Raises
     ------
@@ -42,43 +52,90 @@ class RowWriter:
         be written, as of a full disk; if another exception ends the block, that is logged instead. In
         `write`: a column that the first row lacks, or a value that does not fit the type of its Parquet
         column.
+    BrokenPipeError
+        If nobody reads the pipe any longer.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, like: str | Path | None = None) -> None:
         self.path = Path(path)
-        self._kind, self._packed = format_of(self.path)
+        self._streams = is_stream(self.path)
+        named = self.path if like is None or not self._streams or SUFFIX.search(self.path.name) else like
+        self._kind, self._packed = format_of(Path(named))
+        self._partial = self.path if self._streams else partial_of(self.path.resolve())
         self._columns: list[str] = []
         self._group: list[dict[str, Any]] = []  # Parquet rows not yet written
+        self._characters = 0  # in their texts
+        self._raw: Any = None
         self._file: Any = None
         self._parquet: Any = None  # opened when the first group has shown the types
         self._types: dict[str, pa.DataType] = {}
+        self._whole = True  # what is in the file: no write has failed halfway
 
     def __enter__(self) -> RowWriter:
-        text = {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self._kind == "parquet":
-                self._file = open(self.path, "wb")
-            else:
-                self._file = open_file(self.path, self._packed, "wt", **text)
+        with self._writing():
+            if not self._streams:
+                self._partial.parent.mkdir(parents=True, exist_ok=True)
+                self._partial.unlink(missing_ok=True)  # a link there would lead the writing elsewhere
+            self._raw = self._file = open(
+                1 if str(self.path) == "-" else self._partial, "wb", closefd=str(self.path) != "-"
+            )
+            if self._packed:  # no time of writing, so that equal rows are equal bytes
+                self._file = gzip.GzipFile("", "wb", fileobj=self._raw, mtime=0)
+            if self._kind != "parquet":
+                self._file = io.TextIOWrapper(
+                    self._file, encoding="utf-8", newline="", errors="backslashreplace"
+                )
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            with writing(self.path):
+            with self._writing():
                 self._close()
-        except UserError as error:
+                self._end(kind)
+        except (UserError, BrokenPipeError) as error:
             if kind is None:
                 raise
             log.warning("%s", error)  # the exception that ends the block says more
+        finally:
+            if not self._streams:
+                self._partial.unlink(missing_ok=True)
 
     def write(self, values: dict[str, Any]) -> None:
         """Write one row: `values` by column name, of Python, NumPy or PyTorch types."""
-        with writing(self.path):
+        with self._writing():
             self._write(values)
 
+    def discard(self) -> None:
+        """Have no file appear at the end of the block."""
+        self._whole = False
+
+    def flush(self) -> None:
+        """Let who reads a pipe have the rows; a file appears when it is whole."""
+        if self._streams and self._kind != "parquet":
+            with self._writing():
+                self._file.flush()
+                self._raw.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with writing(self.path):
+                yield
+        except UserError as error:
+            if isinstance(error.__cause__, BrokenPipeError):
+                raise error.__cause__ from None
+            self._whole = self._whole and not isinstance(error.__cause__, OSError)
+            raise
+
+    def _end(self, kind: type[BaseException] | None) -> None:
+        """Put the file in its place, where there is something whole to put there."""
+        stopped = kind is not None and not issubclass(kind, Exception) and self.path.exists()
+        nothing = kind is not None and not self._columns
+        if not (self._streams or stopped or nothing) and self._whole:
+            settle(self._partial, self.path.resolve())
+
     def _close(self) -> None:
-        with self._file:
+        with self._raw, self._file:
             if self._kind == "parquet":
                 try:
                     if self._group or not self._parquet:
@@ -90,6 +147,7 @@ class RowWriter:
     def _write(self, values: dict[str, Any]) -> None:
         row = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
         if self._kind == "jsonl":
+            self._columns = self._columns or list(row)
             self._file.write(_json(row) + "\n")
             return
         if self._kind == "parquet":
@@ -109,7 +167,8 @@ class RowWriter:
         if self._parquet:
             self._check(row)
         self._group.append(row)
-        if len(self._group) == _GROUP:
+        self._characters += sum(len(value) for value in row.values() if isinstance(value, str))
+        if len(self._group) == _GROUP or self._characters >= _CHARACTERS:
             self._flush()
 
     def _put(self, values: list[Any]) -> None:
@@ -141,6 +200,7 @@ class RowWriter:
         self._parquet = self._parquet or pq.ParquetWriter(self._file, table.schema)
         self._parquet.write_table(table)
         self._group.clear()
+        self._characters = 0
 
 
 def _json(value: Any) -> str:

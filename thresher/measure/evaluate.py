@@ -13,6 +13,7 @@ import torch
 from thresher.data import load_examples, resolve_columns
 from thresher.engines import check_engine
 from thresher.errors import UserError
+from thresher.folders import naming
 from thresher.measure.predict import Predictions, predict, warn_if_bare
 from thresher.measure.progress import Stages, silent
 from thresher.measure.report import kept_report, versions
@@ -35,9 +36,11 @@ def open_model(
     model = PrunedModel.from_pretrained(folder)
     if budget is not None:
         model.set_budget(budget)
-    limit = model.family.length_limit(model.metadata.get("max_length") if max_length is None else max_length)
-    task = Task.of(model.config).measured_by(model.metadata.get("metric"))
-    return model, TextEncoder(load_tokenizer(folder, model.family), limit), task
+    with naming(folder):
+        asked = model.metadata.get("max_length") if max_length is None else max_length
+        limit = model.family.length_limit(asked)
+        task = Task.of(model.config).measured_by(model.metadata.get("metric"))
+        return model, TextEncoder(load_tokenizer(folder, model.family), limit), task
 
 
 def make_ready(

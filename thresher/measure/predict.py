@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,7 @@ def predict(
     *,
     autocast: torch.dtype | None = None,
     depths: bool = False,
+    finite: bool = True,
     advance: Callable[[int], None] | None = None,
 ) -> Predictions:
     """Run `model` in evaluation mode.
@@ -81,6 +83,8 @@ def predict(
         Run under autocast to this dtype.
     depths : bool
         Note how deep each token gets, which takes time.
+    finite : bool
+        Refuse outputs that are no finite numbers.
     advance : callable, optional
         Told the number of texts done, after every batch: for a progress bar.
 
@@ -98,9 +102,7 @@ def predict(
         array = values.float().cpu().numpy() if name == "logits" else values.cpu().numpy()
         found.setdefault(name, np.zeros((n, *array.shape[1:]), array.dtype))[index] = array
 
-    training = model.training
-    model.eval()
-    try:
+    with _evaluating(model):
         for index, batch in encoder.batches(columns):
             batch = {key: value.to(model.device) for key, value in batch.items()}
             with torch.autocast(model.device.type, autocast, enabled=autocast is not None):
@@ -116,13 +118,27 @@ def predict(
                     }
             if advance:
                 advance(len(index))
-    finally:
-        model.train(training)
-    check_finite(model, found["logits"])
+    if finite:
+        check_finite(model, found["logits"])
     lengths = np.array([len(ids) for ids in columns["input_ids"]])
     kept = found.pop("kept").T if "kept" in found else None
     in_order = [found_depths[i] for i in range(n)] if found_depths else None
     return Predictions(lengths=lengths, kept=kept, depths=in_order, **found)
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode, of a model of any kind."""
+    if hasattr(model, "evaluating"):  # which keeps other threads from changing it
+        with model.evaluating():
+            yield
+        return
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 class NotFinite(UserError):

@@ -44,7 +44,7 @@ def make_pruner(config: PruningConfig, layers: int, dim: int) -> Pruner:
         )
     for name, value in config.options.items():
         if not _fits(value, known[name].annotation):
-            raise UserError(f"Option '{name}' of pruner '{config.pruner}' cannot be {value!r}.")
+            raise UserError(f"Option '{name}' of pruner '{config.pruner}' cannot be {value!r:.100}.")
     return kind(layers, dim, **config.options)
 
 

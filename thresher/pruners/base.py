@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from thresher.errors import UserError
 from thresher.packed import PackedBatch
+from thresher.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Pruner(nn.Module):
         True if it has parameters to learn in a soft stage, with gates.
     leaves_prefix : bool
         True if it leaves nothing but the prefix at the end: refused where the head reads more.
+    dials : tuple of str
+        Names of tensors in its state that say how hard it prunes: 0 prunes nothing, and none is below.
     ladder : bool
         True if it has an option ``budgets`` and can hold settings for several.
     accumulates : bool
@@ -62,7 +65,7 @@ class Pruner(nn.Module):
     budgets : tuple of float
         FLOPs ratios that it was trained for. More than one is a ladder: it holds settings for each.
     rung : int
-        Which of them is in use.
+        Which of them is in use, where a call asks for none.
     soft : bool
         Set by training while the soft stage runs.
     temperature : float
@@ -75,6 +78,7 @@ class Pruner(nn.Module):
     adjustable: ClassVar[bool] = False
     learns: bool = False
     leaves_prefix: ClassVar[bool] = False
+    dials: ClassVar[tuple[str, ...]] = ()
     ladder: ClassVar[bool] = False
     budgets: tuple[float, ...] = ()
 
@@ -87,7 +91,9 @@ class Pruner(nn.Module):
         self.temperature = 1.0
         self.faint = 0.0
 
-    def forward(self, layer: int, importance: Tensor, hidden: Tensor, packed: PackedBatch) -> Decision:
+    def forward(
+        self, layer: int, importance: Tensor, hidden: Tensor, packed: PackedBatch, plan: Plan
+    ) -> Decision:
         """Decide for one layer, between its attention and the rest of it.
 
         Parameters
@@ -101,6 +107,9 @@ class Pruner(nn.Module):
         packed : PackedBatch
             Where the tokens lie. Choose by sequence, never by batch, and draw no random numbers
             that depend on a token's place in the batch (but for gates, while learning).
+        plan : Plan
+            How this call runs: which budget is in use, and whether gates stand in for drops. Another thread
+            may run another plan, so that nothing else may be asked for it, nor noted here.
         """
         raise NotImplementedError
 
@@ -113,12 +122,16 @@ class Pruner(nn.Module):
         """Parameters that make scores, not thresholds: they learn at a rate of their own."""
         return []
 
-    def prunes(self, layer: int) -> bool:
+    def prunes(self, layer: int, plan: Plan) -> bool:
         """False where nothing can be dropped, so that the layer's importance need not be computed."""
         return True
 
     def set_budget(self, budget: float) -> None:
-        """Use the settings for this budget.
+        """Use the settings for this budget. Errors as of `rung_of`."""
+        self.rung = self.rung_of(budget)
+
+    def rung_of(self, budget: float) -> int:
+        """Place of the settings for this budget.
 
         Raises
         ------
@@ -132,7 +145,7 @@ class Pruner(nn.Module):
                 f"This model holds no budget {budget:g}; it holds {held}. "
                 "Train it for several at once by `thresher prune --budget 0.7,0.5,0.3`."
             )
-        self.rung = near[0]
+        return near[0]
 
     def rescale(self, factor: float) -> None:
         """Prune harder (`factor` above 1) or milder (below 1), in place. Factor 0 prunes nothing."""

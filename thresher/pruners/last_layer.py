@@ -10,8 +10,8 @@ class LastLayer(Pruner):
 
     leaves_prefix = True
 
-    def prunes(self, layer):
+    def prunes(self, layer, plan):
         return layer == self.layers - 1
 
-    def forward(self, layer, importance, hidden, packed):
-        return Decision(torch.zeros_like(importance, dtype=torch.bool) if self.prunes(layer) else None)
+    def forward(self, layer, importance, hidden, packed, plan):
+        return Decision(torch.zeros_like(importance, dtype=torch.bool) if self.prunes(layer, plan) else None)

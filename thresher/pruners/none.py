@@ -6,8 +6,8 @@ from thresher.pruners.base import Decision, Pruner
 class NoPruning(Pruner):
     """Prunes nothing."""
 
-    def prunes(self, layer):
+    def prunes(self, layer, plan):
         return False
 
-    def forward(self, layer, importance, hidden, packed):
+    def forward(self, layer, importance, hidden, packed, plan):
         return Decision()

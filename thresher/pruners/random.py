@@ -10,9 +10,9 @@ class Random(TopK):
     """As many tokens go, layer by layer, as with top-k, but by lot. A token's lot hangs on its place and
     on the length of its text alone, so that it is the same in any batch. Options are those of `TopK`."""
 
-    def forward(self, layer, importance, hidden, packed):
+    def forward(self, layer, importance, hidden, packed, plan):
         lot = packed.positions + 1009 * packed.original_lengths[packed.sequence]
         for _ in range(3):
             lot = (lot + 1) * MULTIPLIER % MODULUS
             lot = lot ^ (lot >> 15)
-        return super().forward(layer, lot.double(), hidden, packed)
+        return super().forward(layer, lot.double(), hidden, packed, plan)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thresher.errors import UserError
+from thresher.plan import Plan
 from thresher.pruners.base import Decision, Pruner
 from thresher.pruners.score import fair_scores
 
@@ -14,6 +15,7 @@ from thresher.pruners.score import fair_scores
 PAPER_LENGTH = 128
 LEAST = 0.02  # threshold of a learned score while it learns: nearer to 0 it would get no gradient
 TINY = 1e-6  # least score of which a logarithm is taken
+MOST = 100  # budgets of one model
 SMALLEST = 1e-3  # threshold, in fair shares, from which a budget can still be reached by factors
 
 
@@ -44,6 +46,7 @@ class Threshold(Pruner):
 
     adjustable = True
     learns = True
+    dials = ("table",)
     ladder = True
 
     def __init__(
@@ -60,6 +63,7 @@ class Threshold(Pruner):
         _choose("gate", gate, ("exact", "paper"))
         _choose("normalization", normalization, ("fair-share", "paper"))
         _choose("score", score, ("attention", "both", "hidden"))
+        check_budgets(budgets)
         self.accumulates = gate == "exact"
         self.normalization, self.score, self.budgets = normalization, score, tuple(budgets)
         self.table = nn.Parameter(torch.zeros(max(1, len(budgets)), layers, dtype=torch.float32))
@@ -77,8 +81,8 @@ class Threshold(Pruner):
     def score_parameters(self) -> list[nn.Parameter]:
         return [] if self.score == "attention" else [self.weight]
 
-    def prunes(self, layer: int) -> bool:
-        return self.learning or self.table[self.rung, layer].item() > 0
+    def prunes(self, layer: int, plan: Plan) -> bool:
+        return plan.learning or self.table[plan.rung, layer].item() > 0
 
     def hold(self, budgets: Sequence[float], table: Tensor) -> None:
         """Hold thresholds ``[budgets, layers]`` for other budgets than before, and use the first."""
@@ -94,15 +98,15 @@ class Threshold(Pruner):
         # gradient and its layer would never prune again.
         self.table.detach().clamp_(min=0.0 if self.score == "attention" else LEAST)
 
-    def forward(self, layer, importance, hidden, packed):
+    def forward(self, layer, importance, hidden, packed, plan):
         if self.normalization == "paper":
             importance = importance * (PAPER_LENGTH / packed.lengths)[packed.sequence]
         if self.score != "attention":
             alone = self.score == "hidden"
-            with torch.set_grad_enabled(self.learning and torch.is_grad_enabled()):
+            with torch.set_grad_enabled(plan.learning and torch.is_grad_enabled()):
                 importance = fair_scores(importance, hidden, self.weight[layer], packed, alone)
-        threshold = self.table[self.rung, layer].to(importance.dtype)
-        if self.learning:
+        threshold = self.table[plan.rung, layer].to(importance.dtype)
+        if plan.learning:
             # A sum of logsigmoid over layers is safe where log(sigmoid(x)) gives NaN gradients.
             if self.score == "attention":
                 return Decision(log_gate=F.logsigmoid((importance - threshold) / self.temperature))
@@ -117,3 +121,14 @@ class Threshold(Pruner):
 def _choose(option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise UserError(f"threshold has no {option} '{value}'; choose one of: {', '.join(known)}.")
+
+
+def check_budgets(budgets: Sequence[float]) -> None:
+    """Refuse what cannot be the FLOPs ratios that thresholds are held for."""
+    known = isinstance(budgets, list | tuple) and len(budgets) <= MOST
+    numbers = known and all(type(budget) in (int, float) for budget in budgets)
+    if not numbers or not all(0 < budget <= 1 for budget in budgets):
+        raise UserError(
+            f"Option 'budgets' of pruner 'threshold' cannot be {budgets!r:.100}: it is a list of "
+            f"ratios above 0 and up to 1, at most {MOST}."
+        )

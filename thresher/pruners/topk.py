@@ -23,6 +23,7 @@ class TopK(Pruner):
     """
 
     adjustable = True
+    dials = ("slope",)
 
     def __init__(self, layers: int, dim: int, dense_layers: int | None = None, slope: float | None = None):
         super().__init__(layers, dim)
@@ -32,16 +33,18 @@ class TopK(Pruner):
                 f"topk leaves the first {self.dense_layers} of {layers} layers dense, so there is none "
                 "to prune; set the option dense_layers lower."
             )
+        if slope is not None and not 0 <= slope <= 1:
+            raise UserError(f"Option 'slope' of topk cannot be {slope}: it is a share of the tokens, 0 to 1.")
         steps = layers - self.dense_layers
         self.slope = nn.Buffer(torch.tensor(0.5 / steps if slope is None else float(slope)))
 
-    def prunes(self, layer):
+    def prunes(self, layer, plan):
         return layer >= self.dense_layers
 
     def rescale(self, factor):
         self.slope.mul_(factor)
 
-    def forward(self, layer, importance, hidden, packed):
+    def forward(self, layer, importance, hidden, packed, plan):
         share = 1 - self.slope * (layer + 1 - self.dense_layers)
         # Rounded up, less a hair: 0.7 * 10 in float32 is a little over 7.
         wanted = ((share.double() - 1e-6) * packed.original_lengths).ceil()

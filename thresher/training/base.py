@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification
 
 from thresher.config import PruningConfig
-from thresher.errors import UserError, first_line
+from thresher.errors import UserError
 from thresher.families import family_for, family_of
-from thresher.folders import check_weights, foreign_weights
 from thresher.locate import locate
 from thresher.state import trained_weights
 from thresher.store import BLOCK, load_config
 from thresher.tasks import Task
 from thresher.text import special_ends
+from thresher.weights import build, look, weight_files
 
 
 def load_base(path: str) -> tuple[Any, Task]:
@@ -44,28 +41,35 @@ def load_base(path: str) -> tuple[Any, Task]:
     return model, Task.of(config)
 
 
-def load_dense(path: str, **options: Any) -> tuple[Any, list[str]]:
-    """A dense model in float32, and the names of weights that it should have but does not."""
+def load_dense(path: str, new_head: bool = False, **settings: Any) -> tuple[Any, list[str]]:
+    """A dense model in float32, and the names of weights that it should have but does not.
+
+    Parameters
+    ----------
+    path : str
+        A folder or hub name.
+    new_head : bool
+        Draw the head anew where it is of another shape.
+    **settings
+        What the config shall say instead.
+
+    Raises
+    ------
+    UserError
+        If nothing is there, its architecture is not supported, or its files are damaged.
+    """
     where = locate(path)
     if trained_weights(where) is not None:
         raise UserError(
             f"'{path}' holds what Trainer saved of a PrunedModel. Make it a folder of its own first: "
             f"PrunedModel.from_pretrained('{path}').save_pretrained(folder)."
         )
-    try:
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            where, dtype=torch.float32, output_loading_info=True, **options
-        )
-    except (OSError, SafetensorError, RuntimeError, UnpicklingError, ValueError, KeyError) as error:
-        said = first_line(error).rstrip(".!")
-        if "ignore_mismatched_sizes" in said:
-            said = "they have other shapes than the config says"
-        why = foreign_weights(where) or f"{said}. If it was copied, copy it again."
-        raise UserError(f"No weights could be loaded from '{path}': {why}") from error
-    check_weights(model, path)
-    if hasattr(model.config, BLOCK):  # a pruned model may be pruned again, from its dense weights
-        delattr(model.config, BLOCK)
-    return model, sorted(loading["missing_keys"])
+    config = load_config(where)
+    if hasattr(config, BLOCK):  # a pruned model may be pruned again, from its dense weights
+        delattr(config, BLOCK)
+    config.update(settings)
+    stored = look(weight_files(where, pickled=True))
+    return build(path, config, stored, new_head, dtype=torch.float32)
 
 
 def pruning_of(model: Any, tokenizer: Any, pruning: PruningConfig) -> PruningConfig:

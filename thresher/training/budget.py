@@ -63,6 +63,7 @@ class BudgetController(TrainerCallback, ExportableState):
         self.progress = 0.0  # through the soft stage
         self.settled = False
         self.stage = "hard"
+        self.losses: list[float] = []  # of the batches since the last log
         self.kept = 1.0  # share of tokens alive, mean over layers, in the last batch
         self.temperature: float | None = None
         self._ratios: list[float] = []
@@ -77,7 +78,8 @@ class BudgetController(TrainerCallback, ExportableState):
                 "temperatures": self.temperatures,
             },
             "attributes": {
-                name: list(getattr(self, name)) for name in ("multiplier", "smoothed", "first", "live")
+                name: list(getattr(self, name))
+                for name in ("multiplier", "smoothed", "first", "live", "losses")
             },
         }
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from thresher.config import PruningConfig
 from thresher.data import load_examples, resolve_columns
-from thresher.errors import UserError, writing
+from thresher.errors import UserError
 from thresher.families import family_for, family_of
 from thresher.measure.figures import kept_figure
 from thresher.measure.predict import KEYS, Predictions, predict, warn_if_bare
@@ -28,7 +28,7 @@ from thresher.store import load_config
 from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import device, load_base, pruning_of
-from thresher.training.job import Job, check_folder, clear, forget
+from thresher.training.job import Job, alone, check_folder, finished, forget
 from thresher.training.path import between
 from thresher.training.saliency import fit_scores
 from thresher.training.settings import TrainingSettings
@@ -210,6 +210,7 @@ def steps(probe: Callable[[Tensor], Point], layers: int) -> Iterator[tuple[Tenso
             yield levels[level], here
 
 
+@alone
 def calibrate(
     job: Job,
     max_change: float = 0.01,
@@ -322,11 +323,6 @@ def calibrate(
     _set(pruned, between(path, place))
     pruned.pruning.offset = fit.offset
     pruned.metadata["max_length"] = encoder.max_length
-    forget(job)
-    clear(job)
-    with writing(job.out):
-        tokenizer.save_pretrained(job.out)
-        pruned.save_pretrained(job.out)
     least = 0.0 if task.kind == "regression" else 1 / check.texts
     report = {
         "command": "calibrate",
@@ -346,8 +342,12 @@ def calibrate(
         "versions": versions(),
         "seconds": round(time.time() - start, 1),
     }
-    kept_figure(check.found.kept_share or [], job.out / "kept.png", report["thresholds"])
-    write_json(report, job.out / "report.json")
+    with finished(job) as folder:
+        tokenizer.save_pretrained(folder)
+        pruned.save_pretrained(folder)
+        kept_figure(check.found.kept_share or [], folder / "kept.png", report["thresholds"])
+        write_json(report, folder / "report.json")
+    forget(job)
     return report
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import zlib
 from dataclasses import dataclass, replace
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thresher.atomic import settle
+from thresher.atomic import partial_of, settle
 from thresher.errors import writing
 from thresher.measure.predict import Predictions, predict
 from thresher.model import PrunedModel
@@ -74,6 +76,14 @@ class Examples:
         labels = None if self.labels is None else [self.labels[i] for i in index]
         base, weights = (None if part is None else part[index] for part in (self.base, self.weights))
         return Examples(self.rows.select(index), labels, base, weights)
+
+    def digest(self) -> str:
+        """Equal where token ids and labels are."""
+        labels = None if self.labels is None else np.asarray(self.labels).tolist()
+        digest = hashlib.sha256(json.dumps(labels).encode())
+        for start in range(0, len(self.rows), 1000):
+            digest.update(json.dumps(self.rows[start : start + 1000]).encode())
+        return digest.hexdigest()
 
     def lengths(self) -> np.ndarray:
         """int64 [n]: tokens of each text."""
@@ -179,13 +189,25 @@ def base_outputs(
         b"".join(np.array([-1, *ids], dtype=np.int32).tobytes() for ids in rows["input_ids"][:])
     )
     file = file.with_stem(f"{file.stem}-{texts:08x}")
-    if file.exists():
-        return np.load(file)
+    if (known := _read(file, len(rows))) is not None:
+        return known
     with model.dense():
         outputs = predict(model, encoder, rows, autocast=autocast, advance=advance).logits
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}.npy")  # other runs with the same base may write it, too
-        np.save(partial, outputs)
-        settle(partial, file)
+        partial = partial_of(file).with_suffix(f".{os.getpid()}.npy")  # other runs may write it, too
+        try:
+            np.save(partial, outputs)
+            settle(partial, file)
+        finally:
+            partial.unlink(missing_ok=True)
     return outputs
+
+
+def _read(file: Path, texts: int) -> np.ndarray | None:
+    """Outputs for so many texts; None where there are none, or no whole file of them."""
+    try:
+        found = np.load(file)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if isinstance(found, np.ndarray) and found.ndim == 2 and len(found) == texts else None

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import shutil
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from thresher.atomic import PARTIAL, discard, replacing_folder, sole_writer, sweep
 from thresher.data.formats import same_file
 from thresher.errors import UserError
 from thresher.measure.report import write_json
+from thresher.store import WEIGHTS
+from thresher.training.checkpoints import last_checkpoint
 from thresher.training.settings import TrainingSettings
+
+More = ParamSpec("More")
+Result = TypeVar("Result")
+
+OF_A_MODEL = re.compile(
+    r"(report|evaluation|bench)\.json|(bench|training|kept)\.png|checkpoints"
+    r"|pytorch_model[-.].*|adapter_(config\.json|model\..*)"
+    r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt"
+    r"|(spiece|tokenizer|sentencepiece(\.bpe)?)\.model|chat_template\..*"
+)
+"""What belongs to a model, besides `WEIGHTS`, so that it must not outlive the model: what was said of it, its
+tokenizer, and weights that transformers would take for its own."""
 
 
 @dataclass
@@ -57,7 +75,8 @@ class Job:
     max_length : int, optional
         Most tokens of a text. None: what the model allows.
     force, resume : bool
-        Write over what is there; go on where an interrupted run stopped.
+        Write over what is there; go on where an interrupted run of the same job stopped, or begin if none was
+        begun. With both, what is there of another job is written over.
     outputs : Path, optional
         Folder for base's outputs, which are kept there for other jobs with the same base, texts, seed and
         length; those of another model that is to be learned from may stand there. Default: they go with the
@@ -81,65 +100,159 @@ class Job:
         return self.out / "checkpoints"
 
     def go_on(self) -> Job:
-        """The same job, resumed if a run of it was interrupted, else from the start."""
-        unfinished = note(self).exists()
-        return replace(self, resume=unfinished, force=not unfinished)
+        """The same job, gone on with if a run of it was interrupted, left alone if one has ended, and else
+        from the start, whatever is there."""
+        return replace(self, resume=True, force=True)
+
+
+def alone(
+    function: Callable[Concatenate[Job, More], Result],
+) -> Callable[Concatenate[Job, More], Result]:
+    """A function that nobody else runs at the same time for a job with the same folder."""
+
+    @functools.wraps(function)
+    def run(job: Job, *args: More.args, **kwargs: More.kwargs) -> Result:
+        with sole_writer(job.out):
+            return function(job, *args, **kwargs)
+
+    return run
 
 
 def check_folder(job: Job) -> None:
     """Refuse a folder with a model in it, or with an unfinished run that nobody asked to go on with."""
-    unfinished = note(job).exists()
     if job.out.is_file():
         raise UserError(f"{job.out} is a file; name a folder.")
-    if job.out.is_dir() and same_file(str(job.out), str(Path(job.model).expanduser())):
+    start = Path(job.model).expanduser()
+    if job.out.is_dir() and same_file(str(job.out), str(start)):
         raise UserError(f"{job.out} is the model to start from: name another --out, or it would be lost.")
-    if job.resume and not unfinished:
-        raise UserError(f"There is no interrupted run in {job.out} to resume.")
+    if start.resolve().is_relative_to(job.checkpoints.resolve()):
+        raise UserError(
+            f"{start} would go with the checkpoints of {job.out}: copy it, or name another --out."
+        )
     if job.resume or job.force:
         return
-    config = job.out / "config.json"
-    if config.exists() and config.stat().st_size:  # an empty one is what a full disk has left
+    if _holds_model(job.out):
         raise UserError(f"{job.out} already holds a model. Use --force to write over it, or another --out.")
-    if unfinished:
+    if _begun(job) is not None:
         raise UserError(
             f"{job.out} holds an interrupted run. The command that began it goes on with --resume; --force "
             "starts anew."
         )
 
 
-def begin(job: Job, how: dict[str, Any]) -> None:
-    """Note what is being run, all input being well; a resumed run must be the same."""
-    what = {"model": job.model, "data": asdict(job.data), "settings": asdict(job.settings), "how": how}
+def begin(job: Job, **what: Any) -> dict[str, Any] | None:
+    """Note what is being run, all input being well.
+
+    Parameters
+    ----------
+    job : Job
+    **what
+        What else shapes the outcome, as JSON values; of a model and of texts their fingerprints.
+
+    Returns
+    -------
+    dict or None
+        The report, where a run is to be gone on with that has ended.
+
+    Raises
+    ------
+    UserError
+        If what is to be gone on with was another job.
+    """
+    what = {"model": job.model, "data": asdict(job.data), "settings": asdict(job.settings)} | what
     what = json.loads(json.dumps(what | {"max_length": job.max_length}))
-    if not job.resume:
-        forget(job)
-        write_json(what, note(job))
-        return
-    before = json.loads(note(job).read_text())
+    if job.resume and (before := _begun(job)) is not None:
+        if (other := _other(before, what)) is None:
+            return None
+        if not job.force:
+            raise UserError(
+                f"The run in {job.out} was started with another {other}. Resume with the same, or use "
+                "--force to start anew."
+            )
+    elif job.resume and _holds_model(job.out):
+        report = _read(job.out / "report.json") or {}
+        other = _other(report["job"], what) if isinstance(report.get("job"), dict) else "command"
+        if other is None:
+            forget(job)
+            return report
+        if not job.force:
+            raise UserError(
+                f"There is no interrupted run in {job.out} to resume, but a model that was made with another "
+                f"{other}. Use --force to write over it, or another --out."
+            )
+    forget(job)
+    write_json(what, note(job))
+    return None
+
+
+@contextmanager
+def finished(job: Job) -> Iterator[Path]:
+    """The folder for all that a job leaves; it takes the place of the old one, and of the checkpoints."""
+
+    def keep(name: str) -> bool:
+        return not (OF_A_MODEL.fullmatch(name) or WEIGHTS.fullmatch(name) or name.startswith(PARTIAL))
+
+    with replacing_folder(job.out, keep=keep) as folder:
+        yield folder
+
+
+def forget(job: Job) -> None:
+    """Remove checkpoints, so that nothing can be gone on with, and what a killed run left half removed."""
+    discard(job.checkpoints)
+    sweep(job.out)
+
+
+def note(job: Job) -> Path:
+    return job.checkpoints / "job.json"
+
+
+def noted(job: Job) -> dict[str, Any]:
+    """What `begin` noted, for the report."""
+    return _read(note(job)) or {}
+
+
+def _begun(job: Job) -> dict[str, Any] | None:
+    """What the interrupted run noted that is to be gone on with; None where nothing was begun.
+
+    Raises
+    ------
+    UserError
+        If nobody can tell what the checkpoints are of, and they are not to be written over.
+    """
+    if (found := _read(note(job))) is not None:
+        return found
+    if last_checkpoint(job.checkpoints) is None or job.force:
+        return None
+    raise UserError(
+        f"{note(job)} is missing or damaged, so that nobody can tell what the checkpoints beside it are of. "
+        "Use --force to start anew."
+    )
+
+
+def _holds_model(folder: Path) -> bool:
+    config = folder / "config.json"
+    return config.exists() and config.stat().st_size > 0  # an empty one is what a full disk has left
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """A JSON object, or None where there is none."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _other(before: dict[str, Any], what: dict[str, Any]) -> str | None:
+    """The first thing that is not as it was before, if there is one."""
     was, now = _flat(before), _flat(what)
-    if changed := [key for key in now if was.get(key) != now[key]]:
-        raise UserError(
-            f"The run in {job.out} was started with another {changed[0]}: {was.get(changed[0])}, now "
-            f"{now[changed[0]]}. Resume with the same, or use --force to start anew."
-        )
+    changed = next((key for key in now if was.get(key) != now[key]), None)
+    if changed is None or changed.startswith("content"):
+        return changed
+    return f"{changed}: {was.get(changed)}, now {now[changed]}"
 
 
 def _flat(what: dict[str, Any]) -> dict[str, Any]:
     """Settings within settings by their own names."""
     parts = (value if isinstance(value, dict) else {key: value} for key, value in what.items())
     return {name: value for part in parts for name, value in part.items()}
-
-
-def forget(job: Job) -> None:
-    """Remove checkpoints, so that nothing can be gone on with."""
-    shutil.rmtree(job.checkpoints, ignore_errors=True)
-
-
-def clear(job: Job) -> None:
-    """Remove what was said of the model that is now to be written over."""
-    for stale in ("report.json", "evaluation.json", "bench.json", "bench.png", "training.png", "kept.png"):
-        (job.out / stale).unlink(missing_ok=True)
-
-
-def note(job: Job) -> Path:
-    return job.checkpoints / "job.json"

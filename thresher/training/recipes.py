@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from transformers import set_seed
 
 from thresher.config import PruningConfig
 from thresher.data import resolve_columns
-from thresher.errors import UserError, writing
+from thresher.errors import UserError
 from thresher.families import family_for, family_of
+from thresher.fingerprint import fingerprint
 from thresher.measure.figures import kept_figure, training_figure
 from thresher.measure.predict import Predictions, warn_if_bare
 from thresher.measure.progress import Stages, silent
@@ -26,16 +28,18 @@ from thresher.store import load_config
 from thresher.tasks import Task
 from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import device, load_base, load_dense, pruning_of
+from thresher.training.checkpoints import last_checkpoint
 from thresher.training.examples import Examples, base_outputs
-from thresher.training.job import Job, begin, check_folder, clear, forget
+from thresher.training.job import Job, alone, begin, check_folder, finished, forget, noted
 from thresher.training.max_drop import Choice, choose
 from thresher.training.settings import TrainingSettings
 from thresher.training.texts import HELD_OUT, Texts, load_texts, split
-from thresher.training.trainer import last_checkpoint, train
+from thresher.training.trainer import train
 
 log = logging.getLogger(__name__)
 
 
+@alone
 def finetune(job: Job, kind: str | None = None, stage: Stages = silent) -> dict[str, Any]:
     """Train a dense classifier or scorer, packed, and save it as a plain transformers folder.
 
@@ -67,23 +71,21 @@ def finetune(job: Job, kind: str | None = None, stage: Stages = silent) -> dict[
     task = Task.infer(labels, kind, job.data.label or "score", places, job.data.label_map)
     task = task.measured_by(job.settings.metric).in_order_of(config)
     stage("loading the model")
-    model, missing = load_dense(job.model, ignore_mismatched_sizes=True, **task.config_kwargs())
+    model, missing = load_dense(job.model, new_head=True, **task.config_kwargs())
     inside = f"{model.base_model_prefix}."
     if bad := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
         raise UserError(f"{job.model} lacks weights of the encoder itself: {bad[0]} and {len(bad) - 1} more.")
     dense = PrunedModel(model, PruningConfig("none"))
     run = _Run(job, dense, task, texts, load_tokenizer(job.model, dense.family), stage)
-    begin(job, {"kind": kind})
+    if (ended := run.begin({"kind": kind})) is not None:
+        return ended
     run.train()
-    clear(job)
-    with writing(job.out):
-        run.encoder.tokenizer.save_pretrained(job.out)
-        model.save_pretrained(job.out)
     quality, found = run.quality("fine-tuned")
     report = run.report("finetune", start, {"dense": quality}) | kept_report(found, dense)
-    return run.finish(report)
+    return run.finish(report, model)
 
 
+@alone
 def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> dict[str, Any]:
     """Learn what to drop, and save a folder that `PrunedModel.from_pretrained` opens.
 
@@ -117,7 +119,8 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> dict[str,
     pruned = PrunedModel(model, pruning, {"base": job.model, "text": job.data.text})
     run = _Run(job, pruned, task, texts, tokenizer, stage)
     pruned.metadata["max_length"] = run.encoder.max_length
-    begin(job, pruning.to_dict())
+    if (ended := run.begin(pruning.to_dict())) is not None:
+        return ended
     run.distil()
     base = run.eval.base_quality(task)
     if job.settings.max_drop is not None:
@@ -147,10 +150,6 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> dict[str,
         best, found = run.quality("pruned")
     warn_if_bare(pruned, found)
     quality = {"base": base} | ({"dense": dense} if dense else {}) | {"pruned": best}
-    clear(job)
-    with writing(job.out):
-        run.encoder.tokenizer.save_pretrained(job.out)
-        pruned.save_pretrained(job.out)
     report = run.report("prune", start, quality) | {"pruning": pruning.to_dict()}
     report |= kept_report(found, pruned) | {"ladder": ladder, "history": history}
     assert run.eval.base is not None
@@ -159,10 +158,13 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> dict[str,
     report |= {"drop": drop.points, "drop_interval": drop.interval}
     if choice is not None:
         report["max_drop"] = asdict(choice)
-    level = run.chosen_on.base_level(task)
-    training_figure(history, job.out / "training.png", level, f"{report['metric']}, held out")
-    kept_figure(found.kept_share or [], job.out / "kept.png", report["thresholds"])
-    return run.finish(report)
+
+    def draw(folder: Path) -> None:
+        level = run.chosen_on.base_level(task)
+        training_figure(history, folder / "training.png", level, f"{report['metric']}, held out")
+        kept_figure(found.kept_share or [], folder / "kept.png", report["thresholds"])
+
+    return run.finish(report, pruned, draw)
 
 
 def _with_columns(job: Job) -> Job:
@@ -234,6 +236,14 @@ class _Run:
         """Held-out texts that choose the checkpoint: of many, some."""
         return self.held_out.select(range(min(HELD_OUT, len(self.held_out))))
 
+    def begin(self, how: dict[str, Any]) -> dict[str, Any] | None:
+        """Note what is run, and on what; the report, if it has been run to its end before and is resumed."""
+        self.stage("comparing with what was begun" if self.job.resume else "noting what is begun")
+        parts = {"training texts": self.examples, "held-out texts": self.held_out, "eval texts": self.eval}
+        content = {f"content of the {name}": part.digest() for name, part in parts.items()}
+        content["content of the model"] = fingerprint(self.model.model, self.encoder.tokenizer)
+        return begin(self.job, how=how, **content)
+
     def distil(self) -> None:
         """Ask base once for its outputs, on all that is learned or measured against them."""
         parts = {"held out": self.held_out}
@@ -270,7 +280,6 @@ class _Run:
             self.job.settings,
             self.job.checkpoints,
             self.wanted,
-            self.job.resume,
             self.stage,
         )
 
@@ -319,9 +328,16 @@ class _Run:
             )
         return report
 
-    def finish(self, report: dict[str, Any]) -> dict[str, Any]:
-        """Everything is written: the folder is complete, and the checkpoints can go."""
+    def finish(
+        self, report: dict[str, Any], model: Any, draw: Callable[[Path], None] = lambda folder: None
+    ) -> dict[str, Any]:
+        """Write the finished folder in one step, with which the checkpoints go."""
         self.stage("writing the report")
-        write_json(report, self.job.out / "report.json")
+        report["job"] = noted(self.job)
+        with finished(self.job) as folder:
+            self.encoder.tokenizer.save_pretrained(folder)
+            model.save_pretrained(folder)
+            draw(folder)
+            write_json(report, folder / "report.json")
         forget(self.job)
         return report

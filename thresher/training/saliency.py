@@ -16,6 +16,7 @@ from torch import Tensor
 from thresher.measure.predict import KEYS
 from thresher.model import PrunedModel
 from thresher.packed import PackedBatch
+from thresher.plan import Plan
 from thresher.pruners import Decision, Pruner
 from thresher.pruners.threshold import Threshold
 from thresher.text import TextEncoder
@@ -32,7 +33,9 @@ class _Listener(Pruner):
         super().__init__(layers, dim)
         self.heard: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def forward(self, layer: int, importance: Tensor, hidden: Tensor, packed: PackedBatch) -> Decision:
+    def forward(
+        self, layer: int, importance: Tensor, hidden: Tensor, packed: PackedBatch, plan: Plan
+    ) -> Decision:
         self.heard[layer] = importance.detach(), hidden.detach()
         return Decision()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable
@@ -18,7 +17,8 @@ from torch.nn import functional as F
 from transformers import ProgressCallback, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from thresher.errors import TrainingDiverged, UserError, writing
+from thresher.atomic import replacing
+from thresher.errors import TrainingDiverged, UserError
 from thresher.measure.predict import NotFinite
 from thresher.measure.progress import Stages, silent
 from thresher.model import PrunedModel
@@ -26,6 +26,7 @@ from thresher.pruners.threshold import Threshold
 from thresher.tasks import Task
 from thresher.text import TextEncoder
 from thresher.training.budget import FITS, OVER, BudgetController, check_reachable, fit_budget
+from thresher.training.checkpoints import STATE, keep_only, last_checkpoint, new_checkpoint, undamaged
 from thresher.training.examples import Collator, Examples
 from thresher.training.hidden import Teacher, hidden_loss
 from thresher.training.lengths import LengthWeights
@@ -49,7 +50,6 @@ def train(
     settings: TrainingSettings,
     folder: Path,
     wanted: np.ndarray | None,
-    resume: bool = False,
     stage: Stages = silent,
 ) -> list[dict[str, Any]]:
     """Train in place: thresholds and weights in the soft stage, weights in the hard stage.
@@ -63,11 +63,9 @@ def train(
         To learn from, and those on which checkpoint and thresholds are chosen.
     settings : TrainingSettings
     folder : Path
-        Checkpoints are written under it.
+        Checkpoints are written under it; from the newest there, if there is one, training goes on.
     wanted : array of int, optional
         Tokens of texts that the budget is meant for. None: as long as those at hand.
-    resume : bool
-        Go on from the newest checkpoint in `folder`, if there is one.
     stage : Stages
         Shows what is done.
 
@@ -113,7 +111,7 @@ def train(
 
     soft_epochs = settings.soft_epochs if model.pruner.learns else 0.0
     epochs = settings.soft_epochs + settings.hard_epochs  # without a soft stage, all of them are hard
-    checkpoint = last_checkpoint(folder) if resume else None
+    checkpoint = last_checkpoint(folder)
 
     if checkpoint is None:
         if budgets and not shortened:
@@ -147,7 +145,6 @@ def train(
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
-        save_total_limit=2,
         load_best_model_at_end=True,
         metric_for_best_model="eval_score",
         greater_is_better=True,
@@ -207,18 +204,8 @@ def train(
             "train longer for a better model."
         )
     fit()
-    return trainer.state.log_history
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
-    complete = []
-    for state in folder.glob("checkpoint-*/trainer_state.json"):
-        try:
-            complete.append((json.loads(state.read_text())["global_step"], state.parent))
-        except (ValueError, KeyError):
-            continue  # killed while writing
-    return max(complete)[1] if complete else None
+    history = trainer.state.log_history  # of a resumed run, what a checkpoint kept has sorted keys
+    return [dict(sorted(entry.items())) for entry in history if "train_runtime" not in entry]
 
 
 class PruningTrainer(Trainer):
@@ -240,12 +227,14 @@ class PruningTrainer(Trainer):
         self.pruned: PrunedModel = kwargs["model"]
         self.encoder, self.task, self.settings = encoder, task, settings
         self.held_out, self.advance = held_out, advance
+        self.beside: Path | None = None  # where a checkpoint is being written
         self.teacher = Teacher(self.pruned, settings.autocast) if settings.distill_hidden else None
 
     def go_on(self, checkpoint: Path | None) -> None:
         """Train, from a checkpoint if there is one; behind the last step only the best is to be taken."""
         if checkpoint is not None:
-            state = TrainerState.load_from_json(file := str(checkpoint / "trainer_state.json"))
+            with undamaged(checkpoint):
+                state = TrainerState.load_from_json(str(checkpoint / STATE))
             if state.best_model_checkpoint:  # the folder may have been moved
                 best = checkpoint.parent / Path(state.best_model_checkpoint).name
                 if not best.is_dir():
@@ -253,10 +242,12 @@ class PruningTrainer(Trainer):
                         f"{best} is gone, which was the best checkpoint: use --force to start anew."
                     )
                 state.best_model_checkpoint = str(best)
-                state.save_to_json(file)
+                with replacing(checkpoint / STATE) as partial:
+                    state.save_to_json(str(partial))
             if state.global_step >= self.args.max_steps:
                 self.state = state
-                return self._load_best_model()
+                with undamaged(state.best_model_checkpoint):
+                    return self._load_best_model()
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     @property
@@ -265,8 +256,32 @@ class PruningTrainer(Trainer):
         return next(c for c in self.callback_handler.callbacks if isinstance(c, BudgetController))
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        with writing(self.args.output_dir or ""):
+        """Write a checkpoint beside the others, rename it, and only then remove those that are of no more
+        use: all but this one and the best."""
+        folder, name = Path(self.args.output_dir or ""), f"checkpoint-{self.state.global_step}"
+        best = f"checkpoint-{self.state.best_global_step}"
+        with new_checkpoint(folder / name) as self.beside:
             super()._save_checkpoint(*args, **kwargs)
+            if best == name or (folder / best).is_dir():
+                self.state.best_model_checkpoint = str(folder / best)
+            self.state.save_to_json(str(self.beside / name / STATE))
+        self.beside = None
+        keep_only(folder, {name, best})
+
+    def _get_output_dir(self, *args: Any, **kwargs: Any) -> str:
+        return super()._get_output_dir(*args, **kwargs) if self.beside is None else str(self.beside)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with undamaged(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with undamaged(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with undamaged(checkpoint):
+            super()._load_rng_state(checkpoint)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Thresholds and scores get groups of their own: their own learning rates, no weight decay."""
@@ -306,6 +321,7 @@ class PruningTrainer(Trainer):
         loss = loss + self.controller.penalty(output.trace, weights)
         if not torch.isfinite(loss):
             raise self._diverged(f"The loss became {float(loss.detach())}")
+        self.controller.losses.append(float(loss.detach()))
         return loss
 
     def _diverged(self, what: str) -> TrainingDiverged:
@@ -349,9 +365,13 @@ class PruningTrainer(Trainer):
         return metrics
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        pruner = self.pruned.pruner
-        if "loss" in logs and any(pruner.prunes(layer) for layer in range(pruner.layers)):
-            logs = logs | self.controller.log()
+        pruner, losses = self.pruned.pruner, self.controller.losses
+        if "loss" in logs:  # Trainer's own begins anew where a run is gone on with
+            logs = logs | {"loss": sum(losses) / len(losses)}
+            losses.clear()
+            plan = self.pruned.plan()
+            if any(pruner.prunes(layer, plan) for layer in range(pruner.layers)):
+                logs |= self.controller.log()
         super().log(logs, *args, **kwargs)
 
 

@@ -1,0 +1,225 @@
+"""One model, many threads: every call answers as if it were alone."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from thresher import PrunedModel, UserError
+from thresher.measure.predict import predict
+from thresher.plan import is_dense
+from thresher.text import TextEncoder
+
+from . import toy
+from .cases import LENGTHS, build
+from .tiny import random_inputs
+
+THREADS = 8
+BUDGETS = (0.8, 0.6, 0.4)  # the first is the default; calls ask for the others
+
+
+def ladder(dtype: torch.dtype = torch.float32) -> PrunedModel:
+    """A model whose answers in all modes are far apart; every layer drops."""
+    pruned = build("bert", options={"budgets": list(BUDGETS)}, dtype=dtype)
+    for rung, scale in enumerate((0.7, 1.0, 1.3)):
+        pruned.pruner.table.data[rung] = scale * torch.tensor([0.5, 0.625, 0.75, 0.625])
+    pruned.pruning.offset = [0.0, 1.0, -1.0]
+    return pruned
+
+
+def dense_block(model: PrunedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    with model.dense():
+        return model(**batch).logits
+
+
+def plain(model: PrunedModel, batch: dict[str, torch.Tensor], **how: object) -> torch.Tensor:
+    return model(**batch, **how).logits
+
+
+MODES: dict[str, Callable[..., torch.Tensor]] = {
+    "default": plain,
+    "dense block": dense_block,
+    "budget": partial(plain, budget=BUDGETS[1]),
+    "another": partial(plain, budget=BUDGETS[2], dense=False),
+}
+
+
+@pytest.fixture
+def calls(request: pytest.FixtureRequest) -> int:
+    return 2000 if request.config.getoption("--long") else 25
+
+
+def wrong(
+    threads: int,
+    calls: int,
+    ask: Callable[[int, int], torch.Tensor],
+    expected: Callable[[int, int], torch.Tensor],
+) -> int:
+    """How many answers, of `threads` times `calls`, are not the expected ones."""
+    ready = threading.Barrier(threads)
+
+    def run(thread: int) -> int:
+        ready.wait()
+        with torch.inference_mode():
+            return sum(
+                not torch.allclose(ask(thread, call), expected(thread, call), atol=1e-5, rtol=1e-5)
+                for call in range(calls)
+            )
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(run, range(threads)))
+
+
+@pytest.mark.parametrize(
+    ("precision", "engine"),
+    [("fp32", "torch"), ("bf16", "torch"), ("int8", "torch"), ("fp32", "openvino"), (None, None)],
+)
+def test_modes_do_not_meet(precision, engine, calls):
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    model = ladder()
+    batches = [random_inputs(model.model, LENGTHS, seed=seed) for seed in range(3)]
+    if precision:
+        model.for_inference(precision, engine)
+    with torch.inference_mode():
+        answers = [[mode(model, batch) for batch in batches] for mode in MODES.values()]
+    for at, one in enumerate(answers):
+        assert all((one[0] - other[0]).abs().max() > 1e-3 for other in answers[:at])
+    modes = list(MODES.values())
+
+    def ask(thread, call):
+        return modes[(thread + call) % 4](model, batches[call % 3])
+
+    assert wrong(THREADS, calls, ask, lambda thread, call: answers[(thread + call) % 4][call % 3]) == 0
+
+
+def test_a_call_keeps_the_budget_that_it_began_with(calls):
+    """`set_budget` is for all threads: an answer may be of any budget, but not of two."""
+    model = ladder()
+    batch = random_inputs(model.model, LENGTHS)
+    with torch.inference_mode():
+        answers = torch.stack([model(**batch, budget=budget).logits for budget in BUDGETS])
+
+    def ask(thread, call):
+        model.set_budget(BUDGETS[(thread + call) % 3])
+        found = model(**batch).logits
+        return found - answers[(answers - found).flatten(1).abs().amax(1).argmin()]
+
+    assert wrong(THREADS, calls, ask, lambda *_: torch.zeros_like(answers[0])) == 0
+
+
+def test_training_mode_waits_for_calls_and_evaluations(calls):
+    """While one thread goes from mode to mode, the others' evaluations are right."""
+    model, ended = ladder(), threading.Event()
+    encoder = TextEncoder(toy.tokenizer(), 32)
+    rows = encoder.encode(["a good film", "a bad film", "very good"])
+    expected = predict(model, encoder, rows).logits
+
+    def toggle():
+        while not ended.is_set():
+            model.train()
+            model.eval()
+
+    toggling = threading.Thread(target=toggle)
+    toggling.start()
+    try:
+        assert (
+            wrong(
+                4,
+                calls,
+                lambda *_: torch.from_numpy(predict(model, encoder, rows).logits),
+                lambda *_: torch.from_numpy(expected),
+            )
+            == 0
+        )
+    finally:
+        ended.set()
+        toggling.join()
+    assert not model.training
+
+
+def test_evaluation_gives_the_mode_back():
+    model = ladder().train()
+    with model.evaluating(), model.evaluating():
+        assert not any(module.training for module in model.modules())
+    assert all(module.training for module in model.model.modules())
+    with pytest.raises(ZeroDivisionError), model.evaluating():
+        1 / 0  # noqa: B018
+    assert model.training
+
+
+def test_blocks_may_be_left_in_any_order():
+    model = ladder()
+    batch = random_inputs(model.model, LENGTHS)
+    expected = plain(model, batch)
+    one, two = model.dense(), model.dense()
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(None, None, None)
+    assert torch.equal(plain(model, batch), plain(model, batch, dense=True))
+    two.__exit__(None, None, None)
+    assert torch.equal(plain(model, batch), expected)
+    assert not is_dense(model)
+
+    rates = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+    assert max(rates) > 0
+    one, two = model.without_dropout(), model.without_dropout()
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(None, None, None)
+    assert not any(module.p for module in model.modules() if isinstance(module, nn.Dropout))
+    two.__exit__(None, None, None)
+    assert [module.p for module in model.modules() if isinstance(module, nn.Dropout)] == rates
+
+
+def test_a_call_says_more_than_a_block():
+    model = ladder()
+    batch = random_inputs(model.model, LENGTHS)
+    pruned, dense = plain(model, batch), plain(model, batch, dense=True)
+    assert (pruned - dense).abs().max() > 1e-3
+    with model.dense():
+        assert torch.equal(plain(model, batch), dense)
+        assert torch.equal(plain(model, batch, dense=False), pruned)
+    with pytest.raises(UserError, match=r"holds no budget 0\.3"):
+        model(**batch, budget=0.3)
+
+
+def test_blocks_of_asyncio_tasks_do_not_meet():
+    model = ladder()
+
+    async def run(dense: bool) -> bool:
+        if not dense:
+            await asyncio.sleep(0)
+            return is_dense(model)
+        with model.dense():
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return is_dense(model)
+
+    async def both() -> list[bool]:
+        return await asyncio.gather(run(True), run(False))
+
+    assert asyncio.run(both()) == [True, False]
+
+
+def test_copies_have_modes_of_their_own():
+    model = ladder()
+    with model.dense():
+        twins = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+        assert not any(map(is_dense, twins))
+    with model.evaluating():
+        for twin in twins:
+            twin.train()
+    assert [twin.training for twin in (model, *twins)] == [False, True, True]
+    batch = random_inputs(model.model, LENGTHS)
+    assert np.allclose(plain(twins[0].eval(), batch).detach(), plain(model, batch).detach())

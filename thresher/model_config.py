@@ -1,0 +1,151 @@
+"""The config of a transformers model, whoever wrote it: no code is run, and no number is out of range."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers.activations import ACT2FN
+
+from thresher.errors import UserError, first_line, one_line
+from thresher.families import family_for
+
+IGNORED = re.compile(
+    r"auto_map|_?name_or_path|transformers_weights|per_layer_config|distributed_config|fusion_config"
+    r"|_?(attn|experts)_implementation\w*|configuration_files"
+)
+"""What would have transformers fetch, replace or run something that the folder names."""
+COUNTS = {
+    "num_hidden_layers": 512,
+    "hidden_size": 2**16,
+    "embedding_size": 2**16,
+    "intermediate_size": 2**18,
+    "num_attention_heads": 2**10,
+    "vocab_size": 2**24,
+    "type_vocab_size": 2**10,
+    "max_position_embeddings": 2**20,
+    "local_attention": 2**21,
+    "num_labels": 2**16,
+}
+"""The largest of each size; the least is 1. Weights of such sizes must lie in the folder as well."""
+RATES = re.compile(r"\w*dropout(_prob)?|(layer_)?norm_eps")
+ACTIVATIONS = ("hidden_act", "hidden_activation", "classifier_activation")
+CHOICES = {
+    "dtype": ("float16", "bfloat16", "float32", "float64"),
+    "torch_dtype": ("float16", "bfloat16", "float32", "float64"),
+    "problem_type": ("regression", "single_label_classification", "multi_label_classification"),
+}
+
+
+def make_config(content: dict[str, Any], source: str) -> PreTrainedConfig:
+    """The config in a JSON object that has a ``model_type``, without what would run code.
+
+    Parameters
+    ----------
+    content : dict
+    source : str
+        The file or folder, for messages.
+
+    Raises
+    ------
+    UserError
+        If no family claims the architecture, or a value is out of range.
+    """
+    model_type = content.get("model_type")
+    if not isinstance(model_type, str):
+        raise UserError(f"{source}: model_type is {model_type!r:.100}; it must be a name such as 'bert'.")
+    try:
+        family_for(model_type)
+    except UserError as error:
+        own = " Its own code ('auto_map') is never run." if "auto_map" in content else ""
+        raise UserError(f"{source}: {error}{own}") from error
+    kind = CONFIG_MAPPING[model_type]
+    content = {name: value for name, value in content.items() if not IGNORED.fullmatch(name)}
+    _check_numbers(content, source)
+    _check_words(content, source)
+    _check_labels(content, source)
+    if taken := [name for name in content if callable(getattr(kind, name, None))]:
+        raise UserError(f"{source}: '{taken[0]}' is no setting of a model. Remove it.")
+    try:
+        config = kind.from_dict(content)
+    except Exception as error:  # what is wrong with a value in a config may be found anywhere
+        said = first_line(error)
+        said = one_line(error) if said.endswith(":") else said
+        raise UserError(f"No model could be opened: {source}: {said}") from error
+    _check_sizes(config, source)
+    return config
+
+
+def _check_numbers(content: dict[str, Any], source: str) -> None:
+    for name, value in content.items():
+        if name in COUNTS and type(value) is int and not 1 <= value <= COUNTS[name]:
+            raise UserError(
+                f"{source}: {name} {value!s:.30}; a model needs 1 or more, and at most {COUNTS[name]}."
+            )
+        if name in COUNTS and type(value) is not int and not (value is None and name == "num_labels"):
+            raise UserError(f"{source}: {name} is {value!r:.100}: expected int, got {type(value).__name__}.")
+        rate = RATES.fullmatch(name)
+        if rate and not (value is None or (type(value) in (int, float) and 0 <= value <= 1)):
+            raise UserError(f"{source}: {name} is {value!r:.100}; it must be a number from 0 to 1.")
+        if "rope" in name and not _positive(value):
+            raise UserError(f"{source}: {name} is {value!r:.100}; its numbers must be finite and above 0.")
+
+
+def _positive(value: Any) -> bool:
+    """False if a number in nested dicts is none, or not above 0."""
+    if isinstance(value, dict):
+        return all(map(_positive, value.values()))
+    return value is None or isinstance(value, str) or (type(value) in (int, float) and 0 < value < math.inf)
+
+
+def _check_words(content: dict[str, Any], source: str) -> None:
+    known = dict.fromkeys(ACTIVATIONS, tuple(ACT2FN)) | CHOICES
+    for name, choices in known.items():
+        value = content.get(name)
+        if value is not None and (not isinstance(value, str) or value not in choices):
+            raise UserError(f"{source}: {name} is {value!r:.100}; choose one of: {', '.join(choices)}.")
+    kinds = content.get("architectures")
+    if kinds is not None and not (isinstance(kinds, list) and all(isinstance(name, str) for name in kinds)):
+        raise UserError(f"{source}: architectures is {kinds!r:.100}; it must be a list of names.")
+
+
+def _check_labels(content: dict[str, Any], source: str) -> None:
+    """Refuse names of classes that are no names, and maps that contradict each other."""
+    names, ids = content.get("id2label"), content.get("label2id")
+    for name, value in (("id2label", names), ("label2id", ids)):
+        if value is not None and not isinstance(value, dict):
+            raise UserError(f"{source}: {name} is {value!r:.100}; it must map ids to names of classes.")
+    names, ids = names or {}, ids or {}
+    keys = [str(key) for key in names]
+    if sorted(keys) != sorted(map(str, range(len(keys)))):
+        raise UserError(f"{source}: the ids in id2label are {', '.join(keys):.100}; they must count from 0.")
+    if bad := [name for name in names.values() if not isinstance(name, str | int | float)]:
+        raise UserError(f"{source}: id2label calls a class {bad[0]!r:.100}; it must be a name.")
+    if content.get("num_labels") is not None and names and content["num_labels"] != len(names):
+        raise UserError(f"{source}: num_labels is {content['num_labels']}, but id2label has {len(names)}.")
+    for name in ids.keys() & set(map(str, names.values())):
+        if str(ids[name]) not in (key for key, called in names.items() if str(called) == name):
+            raise UserError(f"{source}: id2label and label2id disagree on the class {name!r:.100}.")
+
+
+def _check_sizes(config: Any, source: str) -> None:
+    """Refuse sizes that do not fit each other."""
+    hidden, heads = getattr(config, "hidden_size", 1), getattr(config, "num_attention_heads", 1)
+    if isinstance(hidden, int) and isinstance(heads, int) and hidden % heads:
+        raise UserError(
+            f"{source}: the hidden size ({hidden}) is not a multiple of the number of attention heads "
+            f"({heads})."
+        )
+    pad, vocabulary = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", math.inf)
+    if pad is not None and not (type(pad) is int and 0 <= pad < vocabulary):
+        raise UserError(f"{source}: pad_token_id is {pad!r:.100}; it must be below vocab_size, {vocabulary}.")
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None and (
+        len(kinds) != config.num_hidden_layers or set(kinds) - {"full_attention", "sliding_attention"}
+    ):
+        raise UserError(
+            f"{source}: layer_types must name 'full_attention' or 'sliding_attention' for each of the "
+            f"{config.num_hidden_layers} layers."
+        )
