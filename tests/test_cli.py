@@ -382,7 +382,7 @@ def test_predict_keeps_what_is_done_and_resumes(world, tmp_path, monkeypatch):
     code, said = call(*arguments)
     assert code == 130
     assert "--resume" in said
-    assert len(list(iter_rows(tmp_path / "o.tsv"))) == 20
+    assert [path.name for path in tmp_path.iterdir()] == [".o.tsv.run"]
     assert call(*arguments)[0] == 2  # neither --force nor --resume
     code, said = call(*arguments, "--resume")
     assert code == 0

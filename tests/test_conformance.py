@@ -42,7 +42,7 @@ def spy(pruned):
     seen = {}
 
     def note(pruner, arguments):
-        layer, importance, _, packed = arguments
+        layer, importance, _, packed, _ = arguments
         seen[layer] = importance, packed
 
     pruned.pruner.register_forward_pre_hook(note)

@@ -158,6 +158,47 @@ def test_evaluation_gives_the_mode_back():
     assert model.training
 
 
+def in_time(*runs: Callable[[], object]) -> bool:
+    """Whether all of some functions, each in a thread, end."""
+    threads = [threading.Thread(target=run, daemon=True) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    return not any(thread.is_alive() for thread in threads)
+
+
+def test_threads_in_evaluations_do_not_wait_for_each_other():
+    model, both = ladder().train(), threading.Barrier(2)
+
+    def run():
+        with model.evaluating():
+            both.wait()
+            model.eval()
+            model.train()
+
+    assert in_time(run, run)
+
+
+def test_an_evaluation_may_hand_calls_to_other_threads():
+    model, waits = ladder(), threading.Event()
+    batch = random_inputs(model.model, LENGTHS)
+
+    def evaluate():
+        with model.evaluating(), ThreadPoolExecutor(2) as pool:
+            waits.set()
+            while not model._turns._changes:  # until the other thread waits
+                pass
+            list(pool.map(lambda _: plain(model, batch), range(4)))
+
+    def train():
+        waits.wait()
+        model.train()
+
+    assert in_time(evaluate, train)
+    assert model.training
+
+
 def test_blocks_may_be_left_in_any_order():
     model = ladder()
     batch = random_inputs(model.model, LENGTHS)

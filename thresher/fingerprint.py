@@ -28,7 +28,7 @@ def fingerprint(model: Any, tokenizer: Any, *more: Any) -> str:
     """
     config = {key: value for key, value in model.config.to_dict().items() if key not in PASSING}
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    words = repr(tokenizer) if backend is None else backend.to_str()
+    words = [repr(tokenizer) if backend is None else backend.to_str(), tokenizer.truncation_side]
     digest = hashlib.sha256(json.dumps([config, words, *more], sort_keys=True, default=str).encode())
     for name, tensor in model.state_dict().items():
         if isinstance(tensor, torch.Tensor) and not name.endswith("_extra_state"):

@@ -65,7 +65,8 @@ def _deepen(model: object, by: int) -> None:
 class Turns:
     """Lets calls of a model run side by side, and lets its mode change only while none runs.
 
-    A thread that is in a call itself does not wait for that call. A copy of the model has turns of its own.
+    A thread that is in a call itself waits for none, or two such threads would wait for each other. A copy of
+    the model has turns of its own.
     """
 
     def __init__(self) -> None:
@@ -83,8 +84,9 @@ class Turns:
         """Have the mode stay as it is in the ``with`` block."""
         me = threading.get_ident()
         with self._ended:
-            # Who comes after a change that waits lets it pass, or it would never have its turn.
-            self._ended.wait_for(lambda: not self._changes or me in self._calls)
+            # Who comes after a change that waits lets it pass, or it would never have its turn; but for the
+            # calls of an evaluation, which may be other threads', and for whose end the change waits.
+            self._ended.wait_for(lambda: not self._changes or self._evaluations or me in self._calls)
             self._calls[me] += 1
         try:
             yield
@@ -129,9 +131,10 @@ class Turns:
             self._ended.notify_all()
 
     def _alone(self) -> None:
-        """Wait, with the lock held before and after, until no other thread is in a call."""
-        me = threading.get_ident()
+        """Wait, with the lock held before and after, until no thread is in a call."""
+        if threading.get_ident() in self._calls:
+            return
         self._changes += 1
-        self._ended.wait_for(lambda: self._calls.keys() <= {me})
+        self._ended.wait_for(lambda: not self._calls)
         self._changes -= 1
         self._ended.notify_all()

@@ -108,20 +108,21 @@ def test_writer_cells(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".tsv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet"])
-def test_writer_keeps_rows_when_interrupted(tmp_path: Path, suffix: str) -> None:
+def test_writer_keeps_rows_before_an_error_and_none_before_an_interrupt(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
 
-    def rows() -> Iterator[dict[str, str]]:
+    def rows(error: BaseException) -> Iterator[dict[str, str]]:
         yield from ({"n": str(i)} for i in range(5000))
-        raise KeyboardInterrupt
+        raise error
 
-    with pytest.raises(KeyboardInterrupt):
-        write(path, rows())
+    with pytest.raises(UserError):
+        write(path, rows(UserError("a fault")))
     assert [row.values["n"] for row in iter_rows(path)] == [str(i) for i in range(5000)]
-    path.write_text("precious")
-    with pytest.raises(KeyboardInterrupt):
-        write(path, rows())
-    assert path.read_text() == "precious"
+    before = path.read_bytes()
+    for other in (path, tmp_path / f"b{suffix}"):
+        with pytest.raises(KeyboardInterrupt):
+            write(other, rows(KeyboardInterrupt()))
+    assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -34,14 +34,14 @@ class RowWriter:
     takes rows as they come. TSV turns tabs and line ends inside values into one space; TSV and CSV
     take lists and dicts as JSON, Parquet dicts. What no text file can hold, a NUL or half of a surrogate
     pair, is written as its escape. Rows written are in the file after the `with` block, also when an
-    error ends it.
+    error ends it, but not when Ctrl-C does.
 
     Parameters
     ----------
     path : str or Path
-        The file; its folder is made if need be. The file appears when the block ends. Until then, what was
-        there stays, as it does where no row was written, a write failed, or Ctrl-C ends the block. A pipe or
-        device, and ``-``, the standard output, are written at once.
+        The file; its folder is made if need be. The file appears when the block ends; what was there stays
+        until then, and where no row was written or a write failed. A pipe or device, and ``-``, the standard
+        output, are written at once.
     like : str or Path, optional
         For a pipe or device: a file whose suffix names the format, where the suffix of `path` does not.
 
@@ -61,7 +61,8 @@ class RowWriter:
         self._streams = is_stream(self.path)
         named = self.path if like is None or not self._streams or SUFFIX.search(self.path.name) else like
         self._kind, self._packed = format_of(Path(named))
-        self._partial = self.path if self._streams else partial_of(self.path.resolve())
+        self._place = self.path if self._streams else self.path.resolve()
+        self._partial = self.path if self._streams else partial_of(self._place)
         self._columns: list[str] = []
         self._group: list[dict[str, Any]] = []  # Parquet rows not yet written
         self._characters = 0  # in their texts
@@ -129,10 +130,10 @@ class RowWriter:
 
     def _end(self, kind: type[BaseException] | None) -> None:
         """Put the file in its place, where there is something whole to put there."""
-        stopped = kind is not None and not issubclass(kind, Exception) and self.path.exists()
+        stopped = kind is not None and not issubclass(kind, Exception)
         nothing = kind is not None and not self._columns
         if not (self._streams or stopped or nothing) and self._whole:
-            settle(self._partial, self.path.resolve())
+            settle(self._partial, self._place)
 
     def _close(self) -> None:
         with self._raw, self._file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,8 +36,11 @@ class Unkept:
         self.finished: dict[str, Any] | None = None
         self._all = hashlib.sha256()
 
-    def begin(self, run: dict[str, Any]) -> None:
+    def begin(self, run: Callable[[], dict[str, Any]]) -> None:
         """Say what the run is. Parameters and errors as of `Journal.begin`."""
+
+    def close(self) -> None:
+        """The run has ended, well or not."""
 
     def answers(self, digest: str) -> Answers | None:
         """What was answered before to the rows of this digest; None where nothing was.
@@ -94,7 +97,8 @@ class Journal(Unkept):
 
     def __init__(self, output: Path, *, force: bool, resume: bool):
         super().__init__()
-        self.output, self.path = output, output.with_name(f".{output.name}.run")
+        self.output, self._place = output, output.resolve()
+        self.path = self._place.with_name(f".{self._place.name}.run")
         head = _head(self.path)
         whole = head[1].get("finished") if len(head) > 1 and isinstance(head[1], dict) else None
         if not (force or resume):
@@ -108,23 +112,23 @@ class Journal(Unkept):
         self.finished = whole if resume else None
         self._file: BinaryIO | None = None
 
-    def begin(self, run: dict[str, Any]) -> None:
+    def begin(self, run: Callable[[], dict[str, Any]]) -> None:
         """Compare the run with the one to be resumed, or note what it is.
 
         Parameters
         ----------
-        run : dict
-            What must be the same where the run is resumed, as JSON values.
+        run : callable
+            Gives what must be the same where the run is resumed, as JSON values.
 
         Raises
         ------
         UserError
             If the run to be resumed was another one, or its output has changed since.
         """
-        run = json.loads(json.dumps(run))
+        what = json.loads(json.dumps(run()))
         if self._before is not None:
-            _compare(self._before, run, self.output)
-            size = self.output.stat().st_size if self.output.exists() else 0
+            _compare(self._before, what, self.output)
+            size = self._place.stat().st_size if self._place.exists() else 0
             if self.finished and size > self.finished["bytes"]:
                 raise UserError(
                     f"{self.output} has changed since its run ended. Use --force to write the output anew."
@@ -136,8 +140,8 @@ class Journal(Unkept):
         with writing(self.path):
             if self._before is None:
                 with replacing(self.path) as partial:
-                    partial.write_bytes(_line(run))
-            self._file = open(self.path, "r+b")  # noqa: SIM115 - closed by `finish`, or with the program
+                    partial.write_bytes(_line(what))
+            self._file = open(self.path, "r+b")  # noqa: SIM115 - closed by `close`
             self._first = self._file.readline()
 
     def answers(self, digest: str) -> Answers | None:
@@ -162,6 +166,10 @@ class Journal(Unkept):
         if self._file.readline().endswith(b"\n"):
             raise _changed("it has fewer rows than were answered")
 
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
     def add(self, digest: str, answers: Answers) -> None:
         assert self._file is not None
         with writing(self.path):
@@ -170,10 +178,9 @@ class Journal(Unkept):
             os.fsync(self._file.fileno())
 
     def finish(self) -> None:
-        assert self._file is not None
-        self._file.close()
+        self.close()
         found = {"rows": self.rows, "missing": self.missing, "digest": self._all.hexdigest()}
-        found["bytes"] = self.output.stat().st_size
+        found["bytes"] = self._place.stat().st_size
         with replacing(self.path) as partial:
             partial.write_bytes(self._first + _line({"finished": found}))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -27,6 +27,7 @@ from thresher.measure.progress import Stages, silent
 from thresher.model import PrunedModel
 from thresher.tasks import Task
 from thresher.text import TextEncoder
+from thresher.version import __version__
 
 CHUNK = 2048  # rows read, sorted by length, run and written at a time, at most
 CHARACTERS = 1 << 24  # of such rows, after which no further one is added
@@ -118,8 +119,12 @@ def predict_file(
     check_engine(engine, precision)
     kind = format_of(source)[0]
     writer = RowWriter(output, like=f"rows.{'jsonl' if kind == 'parquet' else kind}")
-    with nullcontext() if streams else sole_writer(output):
-        journal = Unkept() if streams else Journal(output, force=force, resume=resume)
+    with ExitStack() as ends:
+        if not streams:
+            ends.enter_context(sole_writer(output))
+        journal = ends.enter_context(
+            closing(Unkept() if streams else Journal(output, force=force, resume=resume))
+        )
         stage("loading the model")
         model, encoder, task = open_model(folder, max_length, budget)
         stage("reading texts")
@@ -129,7 +134,7 @@ def predict_file(
         rows = _with_texts(table.rows(columns, others=True), columns, source)
         rows = chain([next(rows)], rows)  # a fault in the first row shows before the output is touched
         chunks = _chunks(rows, output)
-        journal.begin(_run(model, encoder, columns, precision, engine))
+        journal.begin(lambda: _run(model, encoder, columns, precision, engine))
         if isinstance(journal, Journal) and journal.finished:
             stage("comparing the input with that of the finished run")
             journal.compare(chunk.digest for chunk in chunks)
@@ -165,6 +170,7 @@ def _run(
 ) -> dict[str, Any]:
     """What a resumed run must have in common with the interrupted one."""
     return {
+        "version": __version__,
         "model": fingerprint(model, encoder.tokenizer, model.pruning.to_dict()),
         "budget": model.budgets[model.pruner.rung] if model.budgets else None,
         "precision": precision,
