@@ -6,6 +6,7 @@ otherwise. Code that the folder brings writes the file ``ran`` beside it, if any
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -13,16 +14,24 @@ import shutil
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForSequenceClassification
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    ModernBertConfig,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+)
 
 from thresher import PruningConfig, prune
 
-from .toy import tokenizer
+from .toy import FILLER, SPECIAL, tokenizer
 
 Outcome = Literal["refused", "same", "any"]
 CONFIG, INDEX, WEIGHTS, OWN = (
@@ -47,46 +56,109 @@ class Mutation:
         Takes the folder.
     outcome : {"refused", "same", "any"}
         What must come of it; of any: refused, or answered as the changed settings say.
+    kind : {"bert", "roberta", "modernbert"}
+        Of the folder.
     """
 
     name: str
     change: Callable[[Path], object]
     outcome: Outcome = "any"
+    kind: str = "bert"
 
 
-def save_folder(folder: Path, seed: int = 0, sharded: bool = False) -> Path:
-    """A pruned BERT of two layers with thresholds that drop, and its tokenizer."""
+def save_folder(folder: Path, kind: str = "bert", seed: int = 0, sharded: bool = False) -> Path:
+    """A pruned model of two layers with thresholds that drop, and its tokenizer."""
     torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=40,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=32,
-        initializer_range=0.4,
-        id2label={0: "neg", 1: "pos", 2: "odd"},
-        label2id={"neg": 0, "pos": 1, "odd": 2},
-    )
+    config, make_tokenizer = KINDS[kind]
+    config = copy.deepcopy(config)
+    make_model = AutoModelForSequenceClassification.from_config
     pruning = PruningConfig(
         options={"score": "attention", "budgets": [0.5, 0.8]}, suffix=1, offset=[0.1, 0.0, -0.1]
     )
-    pruned = prune(BertForSequenceClassification(config), pruning)
+    pruned = prune(make_model(config), pruning)
     pruned.pruner.table.data.copy_(torch.tensor([[0.6, 0.8], [0.3, 0.4]]))
     pruned.metadata = {"text": ["text"], "max_length": 24, "base": "somewhere", "metric": "accuracy"}
     pruned.save_pretrained(folder, **({"max_shard_size": "5KB"} if sharded else {}))
-    tokenizer().save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
     return folder
+
+
+def byte_pairs() -> PreTrainedTokenizerFast:
+    """As RoBERTa's."""
+    words = ["<s>", "<pad>", "</s>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    pairs = [("Ġ", "a"), ("o", "o"), ("t", "h"), ("b", "a")]
+    words += ["".join(pair) for pair in pairs]
+    backend = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, pairs))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel()
+    ends = ("</s>", 2), ("<s>", 0)
+    backend.post_processor = processors.RobertaProcessing(*ends)
+    roles = {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>"}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, **roles)
+
+
+def unigram() -> PreTrainedTokenizerFast:
+    """As those of SentencePiece, with its map of characters."""
+    letters = [*"abcdefghijklmnopqrstuvwxyz", "▁", *(f"▁{word}" for word in FILLER)]
+    words = [*SPECIAL.values(), *letters]
+    backend = Tokenizer(models.Unigram([(word, -1.0 - i % 7) for i, word in enumerate(words)], unk_id=1))
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.Precompiled(charsmap("q", "quite")), normalizers.Replace(Regex(" {2,}"), " ")]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, **SPECIAL)
+
+
+def charsmap(letter: str, text: str) -> bytes:
+    """SentencePiece's map of one ASCII letter to a text: a double array of Darts, and the text."""
+    units = [0] * 256
+    units[ord(letter)] = 1 << 10 | 1 << 8 | ord(letter)  # the leaf lies at its place ^ 1
+    units[ord(letter) ^ 1] = 1 << 31
+    return struct.pack("<I256I", 1024, *units) + text.encode() + b"\0"
 
 
 def mutations(count: int = 500, seed: int = 0) -> list[Mutation]:
     """So many: first those that were thought out, then values and bytes drawn at random."""
     found = [*_values(), *_code(), *_links(), *_shards(), *_tensors(), *_files()]
+    assert len(found) < count
     draw = random.Random(seed)
     while len(found) < count:
         kind = draw.choice([_random_value, _random_value, _random_value, _random_bytes])
         found.append(kind(draw, len(found)))
     return found[:count]
+
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 32,
+    "initializer_range": 0.4,
+    "id2label": {0: "neg", 1: "pos", 2: "odd"},
+    "label2id": {"neg": 0, "pos": 1, "odd": 2},
+}
+ROTARY = {
+    "full_attention": {"rope_type": "default", "rope_theta": 400.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10.0},
+}
+ROBERTA = {"vocab_size": 264, "type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+MODERN = {"pad_token_id": 0, "cls_token_id": 2, "bos_token_id": 2, "sep_token_id": 3, "eos_token_id": 3}
+KINDS: dict[str, tuple[Any, Callable[[], Any]]] = {
+    "bert": (BertConfig(**SHAPE, vocab_size=40), tokenizer),
+    "roberta": (RobertaConfig(**SHAPE | {"max_position_embeddings": 34}, **ROBERTA), byte_pairs),
+    "modernbert": (
+        ModernBertConfig(
+            **SHAPE,
+            **MODERN,
+            vocab_size=48,
+            rope_parameters=ROTARY,
+            layer_types=["full_attention", "sliding_attention"],
+            local_attention=8,
+        ),
+        unigram,
+    ),
+}
 
 
 # Hands on files ------------------------------------------------------------------------------------
@@ -221,7 +293,8 @@ def named(name: Any) -> Callable[[Path], object]:
 
 # What was thought out ------------------------------------------------------------------------------------
 
-# Outcome (! refused, = same, ? any), file, way to a value, and values to put there.
+# Outcome (! refused, = same, ? any), file, way to a value, and values to put there. The kinds take turns with
+# files that name none.
 VALUES = Path(__file__).with_suffix(".txt")
 MISSING = """
 ! config.json architectures|model_type|token_pruning|id2label|num_hidden_layers|hidden_size|vocab_size
@@ -235,11 +308,14 @@ MISSING = """
 
 def _values() -> Iterator[Mutation]:
     outcomes: dict[str, Outcome] = {"!": "refused", "=": "same", "?": "any"}
+    turns = cycle(KINDS)
     for line in VALUES.read_text().splitlines():
-        mark, file, way, values = line.split(" ", 3)
+        mark, place, way, values = line.split(" ", 3)
+        *given, file = place.split("/")
         for value in json.loads(values.replace("MANY", "a" * 100_000)):
+            kind = given[0] if given else next(turns)
             change = edit(file, *way.split("."), value=value)
-            yield Mutation(f"{file}: {way} is {value!r:.60}", both(code, change), outcomes[mark])
+            yield Mutation(f"{kind}/{file}: {way} is {value!r:.60}", both(code, change), outcomes[mark], kind)
     for line in MISSING.strip().splitlines():
         mark, file, ways = line.split(" ", 2)
         for way in ways.split("|"):
@@ -447,7 +523,7 @@ def _random_value(draw: random.Random, number: int) -> Mutation:
             ]
             edit(name, *way, value=again.choice(values))(folder)
 
-    return Mutation(f"{number}: a value of {name}", change)
+    return Mutation(f"{number}: a value of {name}", change, kind=list(KINDS)[number % len(KINDS)])
 
 
 def _random_bytes(draw: random.Random, number: int) -> Mutation:
@@ -468,4 +544,4 @@ def _random_bytes(draw: random.Random, number: int) -> Mutation:
             data[start : start + 8] = bytes(size) if how == "zero" else again.randbytes(size)
         (folder / name).write_bytes(bytes(data))
 
-    return Mutation(f"{number}: bytes of {name}", change)
+    return Mutation(f"{number}: bytes of {name}", change, kind=list(KINDS)[number % len(KINDS)])

@@ -1,23 +1,20 @@
-"""Files and folders appear whole or not at all, and have one writer at a time."""
+"""Files appear whole or not at all, and are open to nobody who could not open the file before."""
 
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
-import signal
-import socket
-import threading
+import stat
 from pathlib import Path
 
 import pytest
 
-from thresher import atomic
-from thresher.atomic import discard, partial_of, replacing, replacing_folder, settle, sole_writer, sweep
+from thresher import atomic, lock
+from thresher.atomic import beside, create_partial, discard, partial_of, replacing, settle
 from thresher.errors import UserError
+from thresher.lock import sole_writer
+from thresher.swap import replacing_folder
 
-forked = multiprocessing.get_context("fork")
-OLD = {"config.json": "old", "weights": "old", "report.json": "old", "mine.txt": "old"}
 NEW = {"config.json": "new", "weights": "new"}
 
 
@@ -34,98 +31,13 @@ def files(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in found if path.is_file()}
 
 
-def keep(name: str) -> bool:
-    return name not in ("report.json", "checkpoints")
-
-
-def hold(path: Path, start, others_tried, won) -> None:
-    start.wait()
-    try:
-        with sole_writer(path):
-            won.put((os.getpid(), ""))
-            others_tried.wait()
-    except UserError as error:
-        won.put((os.getpid(), str(error)))
-        others_tried.wait()
-
-
-@pytest.mark.parametrize("attempt", range(6))
-def test_of_many_who_start_at_once_one_writes(tmp_path, attempt):
-    """In half of the attempts a run that was killed has left its lock file."""
-    many, path = 6, tmp_path / "not" / "yet" / "out"
-    if attempt % 2:
-        fill(path.parent, {".out.lock": "process 1 on elsewhere (nobody)"})
-    start, others_tried, won = forked.Barrier(many), forked.Barrier(many), forked.Queue()
-    processes = [forked.Process(target=hold, args=(path, start, others_tried, won)) for _ in range(many)]
-    for process in processes:
-        process.start()
-    said = dict(won.get(timeout=30) for _ in processes)
-    for process in processes:
-        process.join()
-    (winner,) = [process for process, error in said.items() if not error]
-    for process, error in said.items():
-        if process != winner:
-            assert f"{path} is being written by process {winner} on {socket.gethostname()}" in error
-    assert list(path.parent.iterdir()) == []
-
-
-def test_the_lock_of_a_killed_run_is_no_obstacle(tmp_path):
-    start, never, won = forked.Barrier(1), forked.Barrier(2), forked.Queue()
-    process = forked.Process(target=hold, args=(tmp_path / "out", start, never, won))
-    process.start()
-    assert won.get(timeout=30) == (process.pid, "")
-    with pytest.raises(UserError, match=f"process {process.pid}"), sole_writer(tmp_path / "out"):
-        pass
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert (tmp_path / ".out.lock").exists()
-    with sole_writer(tmp_path / "out"):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_threads_are_writers_too(tmp_path):
-    said = []
-
-    def other() -> None:
-        try:
-            with sole_writer(tmp_path / "out"):
-                said.append("")
-        except UserError as error:
-            said.append(str(error))
-
-    with sole_writer(tmp_path / "out"):
-        thread = threading.Thread(target=other)
-        thread.start()
-        thread.join()
-    other()
-    assert "is being written by process" in said[0]
-    assert said[1] == ""
-
-
-@pytest.mark.parametrize("name", ["out", "with blank ü ☃", "a/b/../c", ".", "../here", "link", "deep/link"])
-def test_a_path_is_one_however_it_is_written(tmp_path, monkeypatch, name):
-    (tmp_path / "here" / "deep").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "here")
-    for link in ("link", "deep/link"):
-        Path(link).symlink_to(tmp_path / "target", target_is_directory=True)
-    before = sorted(tmp_path.rglob("*"))
-    with sole_writer(Path(name)):
-        for same in (Path(name), Path(name).absolute(), Path(name).resolve()):
-            with pytest.raises(UserError, match="is being written by"), sole_writer(same):
-                pass
-        with sole_writer(Path("another")):
-            pass
-    assert [path for path in sorted(tmp_path.rglob("*")) if path.name not in "ac"] == before
-    with sole_writer(Path(name)), replacing_folder(Path(name)) as folder:
-        fill(folder, NEW)
-    assert files(Path(name).resolve()).items() >= NEW.items()
-    assert os.path.samefile(".", tmp_path / "here")  # a shell that stands there stands there still
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_the_root_has_a_place_beside_it_too():
-    assert atomic._beside(Path("/")) == Path("/~")
-    assert partial_of(atomic._beside(Path("/"))) == Path("/.partial-~")
+    assert beside(Path("/")) == Path("/~")
+    assert partial_of(beside(Path("/"))) == Path("/.partial-~")
 
 
 @pytest.mark.parametrize("place", ["file/out", "/proc/nothing/out", "/dev/null/out"])
@@ -163,108 +75,110 @@ def test_what_is_no_file_is_written_itself(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
-def test_a_link_to_a_file_stays(tmp_path):
+def test_a_link_is_replaced_and_not_followed(tmp_path):
     fill(tmp_path / "elsewhere", {"file": "old"})
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "file")
     with replacing(tmp_path / "link") as partial:
         partial.write_text("new")
-    assert (tmp_path / "link").is_symlink()
-    assert files(tmp_path / "elsewhere") == {"file": "new"}
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "link").read_text() == "new"
+    assert (tmp_path / "elsewhere" / "file").read_text() == "old"
 
 
-def as_it_is(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
-    """Where folders can be exchanged, they are."""
+@pytest.mark.parametrize("wanted", [0o600, 0o640, 0o664, 0o444, 0o400])
+def test_who_may_read_a_file_may_read_the_new_one_from_the_start(tmp_path, wanted):
+    fill(tmp_path, {"file": "old"})
+    (tmp_path / "file").chmod(wanted)
+    with replacing(tmp_path / "file") as partial:
+        assert partial.stat().st_size == 0
+        assert mode(partial) == wanted | 0o600  # whoever writes it opens it by its name
+        partial.write_text("new")
+    assert files(tmp_path) == {"file": "new"}
+    assert mode(tmp_path / "file") == wanted
 
 
-def cannot_exchange(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
-    monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+def test_a_file_is_not_even_created_for_others(tmp_path, monkeypatch):
+    """Who has opened it before its mode is set may read what is written later."""
+    modes, opened = [], os.open
+    monkeypatch.setattr(os, "open", lambda *args: modes.append(args[2:]) or opened(*args))
+    create_partial(tmp_path / "file")
+    fill(tmp_path, {"file": "old"})
+    (tmp_path / "file").chmod(0o640)
+    create_partial(tmp_path / "file")
+    assert modes == [(0o666,), (0o600,)]
 
 
-def is_mount(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
-    monkeypatch.setattr(Path, "is_mount", lambda self: self == out)
+def test_a_note_on_a_file_is_for_those_who_may_read_the_file(tmp_path):
+    (tmp_path / "file").touch(0o600)
+    for note in ("note", "note"):  # a new one, and one that everybody could read
+        with replacing(tmp_path / note, like=tmp_path / "file") as partial:
+            assert mode(partial) == 0o600
+        assert mode(tmp_path / note) == 0o600
+        (tmp_path / note).chmod(0o644)
+    with replacing(tmp_path / "note", like=tmp_path / "nothing"):
+        pass
+    assert mode(tmp_path / "note") == 0o644
 
 
-def parent_is_read_only(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
-    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != out.parent)
+def test_a_new_file_is_open_to_whom_the_user_lets_it_be(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with replacing(tmp_path / "new" / "file"):
+            pass
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "new" / "file") == 0o640
 
 
-def stands_there(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
-    monkeypatch.chdir(out / "inner")
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_group_is_the_old_one_or_no_group_gains(tmp_path, monkeypatch, allowed):
+    fill(tmp_path, {"file": "old"})
+    group = (tmp_path / "file").stat().st_gid
+    try:
+        os.chown(tmp_path / "file", -1, other := next(iter({*os.getgroups(), 12345} - {group})))
+    except OSError:
+        pytest.skip("this user cannot give files to another group")
+    (tmp_path / "file").chmod(0o664)
+
+    def refused(*_):
+        raise PermissionError(errno.EPERM, "no")
+
+    if not allowed:
+        monkeypatch.setattr(os, "chown", refused)
+    with replacing(tmp_path / "file") as partial:
+        assert (partial.stat().st_gid == other) == allowed
+        assert mode(partial) == (0o664 if allowed else 0o644)
+    assert mode(tmp_path / "file") == (0o664 if allowed else 0o644)
 
 
-WAYS = [as_it_is, cannot_exchange, is_mount, parent_is_read_only, stands_there]
+@pytest.mark.parametrize("left", ["link", "folder", "file"])
+def test_what_lies_where_a_file_is_to_be_written_is_removed(tmp_path, left):
+    fill(tmp_path / "elsewhere", {"file": "old"})
+    partial = partial_of(tmp_path / "file")
+    if left == "link":
+        partial.symlink_to(tmp_path / "elsewhere" / "file")
+    elif left == "folder":
+        fill(partial, {"inner": "old"})
+    else:
+        partial.touch(0o666)
+        (tmp_path / "file").touch(0o600)
+    assert create_partial(tmp_path / "file") == partial
+    assert partial.read_text() == ""
+    assert mode(partial) == (0o600 if left == "file" else mode(tmp_path / "elsewhere" / "file"))
+    assert files(tmp_path / "elsewhere") == {"file": "old"}
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_folder_is_replaced_with_what_is_to_stay_in_it(tmp_path, monkeypatch, way):
-    out = fill(tmp_path / "out", {**OLD, "checkpoints/1/state": "old", "inner/mine.txt": "old"})
-    (out / "link").symlink_to("mine.txt")
-    before = (out / "mine.txt").stat()
-    way(monkeypatch, out)
-    with pytest.raises(TypeError), replacing_folder(out, keep=keep) as folder:
-        fill(folder, NEW)["nothing"]
-    assert files(out)["report.json"] == files(out)["checkpoints/1/state"] == "old"
-    with sole_writer(out), replacing_folder(out, keep=keep) as folder:
-        fill(folder, NEW)
-    assert files(out) == NEW | {"mine.txt": "old", "inner/mine.txt": "old", "link": "old"}
-    assert (out / "link").is_symlink()
-    assert (out / "mine.txt").stat().st_ino == before.st_ino  # who writes to it writes to it still
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-class Killed(BaseException):
-    """Nothing is done behind it, not even what is in `finally`."""
-
-
-@pytest.mark.parametrize("way", WAYS[:3])
-@pytest.mark.parametrize("over", [True, False])
-def test_a_crash_leaves_the_old_folder_or_the_new_one_or_what_it_takes_to_go_on(
-    tmp_path, monkeypatch, way, over
-):
-    """At every file that is renamed or removed."""
-    operations = {Path: ("replace", "rename", "unlink"), atomic.shutil: ("rmtree",)}
-    monkeypatch.setattr(os, "fsync", lambda file: None)
-    old = OLD if over else {}
-    new = NEW | ({"mine.txt": "old"} if over else {})
-    for at in range(1, 100):
-        out = fill(tmp_path / str(at) / "out", {**old, "checkpoints/1/state": "old"})
-        counted = []
-
-        def counting(does, counted=counted, at=at):
-            def counts(*args, **kwargs):
-                counted.append(1)
-                if len(counted) >= at:
-                    raise Killed
-                return does(*args, **kwargs)
-
-            return counts
-
-        with pytest.MonkeyPatch.context() as patch:
-            way(patch, out)
-            try:
-                with replacing_folder(out, keep=keep) as folder:
-                    fill(folder, NEW)
-                    for owner, names in operations.items():
-                        for name in names:
-                            patch.setattr(owner, name, counting(getattr(owner, name)))
-            except Killed:
-                pass
-            else:
-                break
-        left = {name: text for name, text in files(out).items() if "/" not in name}
-        goes_on = files(out).get("checkpoints/1/state") == "old"
-        if "config.json" not in left or left == old:
-            assert goes_on, at
-        else:
-            assert left == new, at
-        with pytest.MonkeyPatch.context() as patch:
-            way(patch, out)
-            sweep(out)
-            with replacing_folder(out, keep=keep) as folder:
-                fill(folder, NEW)
-        assert files(out) == new
-        assert [path.name for path in out.parent.iterdir()] == ["out"]
-    assert 1 < at < 99
+def test_what_only_some_systems_have_is_not_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "fcntl", None)
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "chown", "pwrite", "pread", "getuid", "fchmod"):
+        monkeypatch.delattr(os, name, raising=False)
+    monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: object())
+    for _ in range(2):
+        with sole_writer(tmp_path / "file"), replacing(tmp_path / "file") as partial:
+            partial.write_text("new")
+        with sole_writer(tmp_path / "out"), replacing_folder(tmp_path / "out") as folder:
+            fill(folder, NEW)
+    assert files(tmp_path) == {"file": "new"} | {f"out/{name}": text for name, text in NEW.items()}
 
 
 def test_what_is_removed_in_part_has_another_name(tmp_path, monkeypatch):
@@ -281,8 +195,8 @@ def test_what_is_removed_in_part_has_another_name(tmp_path, monkeypatch):
 
 def test_settling_syncs_all_that_a_folder_holds(tmp_path, monkeypatch):
     fill(tmp_path / "partial", {"a": "", "b/c": ""})
-    synced, sync = set(), atomic._sync
-    monkeypatch.setattr(atomic, "_sync", lambda path: synced.add(path.name) or sync(path))
+    synced, sync = set(), atomic.sync
+    monkeypatch.setattr(atomic, "sync", lambda path: synced.add(path.name) or sync(path))
     settle(tmp_path / "partial", tmp_path / "whole")
     assert synced == {"partial", "a", "b", "c", tmp_path.name}
     assert files(tmp_path) == {"whole/a": "", "whole/b/c": ""}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -18,12 +19,13 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
+from transformers import Trainer
 from typer.testing import CliRunner
 
 from tests import toy
 from thresher import PrunedModel, UserError
-from thresher.atomic import sole_writer
 from thresher.cli import app
+from thresher.lock import sole_writer
 from thresher.training import Data, Job, TrainingSettings, recipes, trainer
 from thresher.training.checkpoints import last_checkpoint
 from thresher.training.examples import base_outputs
@@ -310,14 +312,29 @@ def test_an_output_that_another_run_holds(files, tmp_path, monkeypatch, name):
     words += ["--label", "label"] if name == "finetune" else []
     held = {"bench": tmp_path / "bench.json"}.get(name, tmp_path / "out")
     if name == "evaluate":
-        monkeypatch.setattr("thresher.measure.evaluate.evaluate", lambda *_, **__: {})
-        monkeypatch.setattr("thresher.measure.tables.evaluation_table", lambda _: "table")
+        monkeypatch.setattr("thresher.measure.evaluate.evaluate", None)  # no work is done in vain
         held = tmp_path / "evaluation.json"
         words = ["--eval", f"{files}/train.tsv", "--json", str(held)]
     with sole_writer(held):
         code, said = at_once([*["python", "-m", "thresher"], name, f"{files}/base", *words])
         assert code == 2, said
         assert f"is being written by process {os.getpid()} on " in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_that_fails_leads_none_astray(tmp_path, monkeypatch):
+    def full(self, *_):
+        assert self._get_output_dir() == str(self.beside)
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(Trainer, "_save_checkpoint", full)
+    monkeypatch.setattr(Trainer, "_get_output_dir", lambda self: self.args.output_dir)
+    given = trainer.PruningTrainer.__new__(trainer.PruningTrainer)
+    given.args, given.beside = SimpleNamespace(output_dir=str(tmp_path)), None
+    given.state = SimpleNamespace(global_step=1, best_global_step=1)
+    with pytest.raises(UserError, match="no room"):
+        given._save_checkpoint()
+    assert given._get_output_dir() == str(tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -26,10 +26,11 @@ from thresher import PrunedModel, UserError
 from thresher.measure.stream import predict_file
 from thresher.training.base import load_base
 
-from .mutations import Mutation, both, code, edit, mutations, save_folder
+from .mutations import KINDS, Mutation, both, code, edit, mutations, save_folder
+from .pickles import BIN, pickles
 from .reference import masked_reference
 
-COUNT, BATCHES = 600, 20
+COUNT, BATCHES = 700, 20
 SECONDS, PATIENCE = 10, 60  # of the processor; of the clock, which runs on while others have the machine
 GROWTH = 2**20  # kB that the peak of memory may rise in a batch
 TEXTS = [
@@ -85,14 +86,23 @@ def watch() -> Watch:
 def world(tmp_path_factory) -> Path:
     """The folder as it should be, the same in shards, another model, and texts."""
     root = tmp_path_factory.mktemp("world")
-    save_folder(root / "folder")
+    for kind in KINDS:
+        save_folder(root / kind, kind)
     save_folder(root / "shards", sharded=True)
     save_folder(root / "outside", seed=1)
     (root / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     for name in ("work", "before"):
         (root / name).mkdir()
-    assert answers(root / "folder", root) != answers(root / "outside", root)
+    assert answers(root / "bert", root) != answers(root / "outside", root)
     return root
+
+
+@pytest.fixture(scope="module")
+def expected(world) -> dict[str, list[dict[str, Any]]]:
+    """The answers of each kind, as it should be."""
+    found = {kind: answers(world / kind, world) for kind in KINDS}
+    assert all(near(found[kind], meant(world / kind)) for kind in KINDS)
+    return found
 
 
 def answers(folder: Path, world: Path) -> list[dict[str, Any]]:
@@ -137,10 +147,10 @@ def near(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:
     )
 
 
-def verdict(mutation: Mutation, world: Path, expected: list[dict[str, Any]], watch: Watch) -> str | None:
+def verdict(mutation: Mutation, world: Path, expected: dict[str, Any], watch: Watch) -> str | None:
     """What is wrong with what came of a mutation, or None."""
     folder = world / "folder-of-theirs"
-    shutil.copytree(world / "folder", folder)
+    shutil.copytree(world / mutation.kind, folder)
     try:
         mutation.change(folder)
         try:
@@ -154,7 +164,7 @@ def verdict(mutation: Mutation, world: Path, expected: list[dict[str, Any]], wat
             return None if named else f"the folder is not named: {error}"
         if mutation.outcome == "refused":
             return f"loaded: {found}"
-        if near(found, expected):
+        if near(found, expected[mutation.kind]):
             return None
         return None if mutation.outcome == "any" and near(found, meant(folder)) else f"wrong: {found}"
     finally:
@@ -166,10 +176,10 @@ def refuse_to_wait(*_: object) -> None:
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
-def test_mutated_folders_are_refused_in_words_or_right(batch, world, watch, monkeypatch):
+def test_mutated_folders_are_refused_in_words_or_right(batch, world, expected, watch, monkeypatch):
     monkeypatch.setattr(builtins, "input", lambda *_: "yes")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    expected, faults = answers(world / "folder", world), []
+    faults = []
     for given in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(given, refuse_to_wait)
     for mutation in mutations(COUNT)[batch::BATCHES]:
@@ -192,33 +202,52 @@ def test_mutated_folders_are_refused_in_words_or_right(batch, world, watch, monk
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < GROWTH
 
 
-def test_folders_to_start_from_get_the_same_care(world, watch):
+@pytest.mark.parametrize("given", [mutations(COUNT)[::6], pickles()], ids=["safetensors", "pickles"])
+def test_folders_to_start_from_get_the_same_care(given, world, watch):
     """A pruned folder is a base model, too."""
-    faults = []
-    for mutation in mutations(COUNT)[::6]:
-        shutil.copytree(world / "folder", folder := world / "folder-of-theirs")
-        mutation.change(folder)
-        try:
-            with watch.over(folder):
-                model, _ = load_base(str(folder))
-            assert all(weight.isfinite().all() for weight in model.parameters())
-        except UserError as error:
-            if str(folder) not in str(error):
-                faults.append(f"{mutation.name:.100}: the folder is not named: {error}")
-        except BaseException as error:
-            faults.append(f"{mutation.name:.100}: {type(error).__name__}: {error}")
-        finally:
-            shutil.rmtree(folder)
-        if watch.seen or (world / "ran").exists():
-            faults.append(f"{mutation.name:.100}: it opened or ran {watch.seen}")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    faults = [
+        f"{mutation.name:.100}: {fault:.300}"
+        for mutation in given
+        if (fault := verdict_on_base(mutation, world, watch)) is not None
+    ]
     assert not faults, "\n".join(faults)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < GROWTH
+
+
+def verdict_on_base(mutation: Mutation, world: Path, watch: Watch) -> str | None:
+    """What is wrong with the base model that a mutation gives, or None."""
+    shutil.copytree(world / mutation.kind, folder := world / "folder-of-theirs")
+    try:
+        mutation.change(folder)
+        with watch.over(folder):
+            model, _ = load_base(str(folder))
+        if watch.seen or (world / "ran").exists():
+            return f"it opened or ran {watch.seen}"
+        if (pickled := (folder / BIN).exists()) and mutation.outcome == "refused":
+            return "loaded"
+        if pickled and mutation.outcome == "same":
+            honest = load_file(world / mutation.kind / "model.safetensors")
+            assert all(torch.equal(weight, honest[name]) for name, weight in model.named_parameters())
+        assert all(weight.isfinite().all() for weight in model.parameters())
+        taken = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+        assert taken < 4 * sum(file.stat().st_size for file in folder.glob("*"))
+    except UserError as error:
+        if mutation.outcome == "same":
+            return f"refused: {error}"
+        return None if str(folder) in str(error) else f"the folder is not named: {error}"
+    except BaseException as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        shutil.rmtree(folder)
+    return None
 
 
 @pytest.mark.parametrize(
     "pickle", [b"cos\nsystem\n(Vtouch RAN\ntR.", b"cbuiltins\nexec\n(Vopen('RAN', 'w')\ntR."]
 )
 def test_weights_of_the_older_format_run_nothing(pickle, world, tmp_path):
-    shutil.copytree(world / "folder", folder := tmp_path / "folder")
+    shutil.copytree(world / "bert", folder := tmp_path / "folder")
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.replace(b"RAN", str(tmp_path / "ran").encode()))
     with pytest.raises(UserError, match=r"pytorch_model\.bin is damaged"):
@@ -230,7 +259,7 @@ def test_nobody_is_asked_whether_code_may_run(world, tmp_path):
     """With a standard input that says yes to all."""
     auto = {"AutoConfig": "mine.Mine", "AutoTokenizer": ["mine.Mine", "mine.Mine"]}
     for file, key in (("config.json", "model_type"), ("tokenizer_config.json", "tokenizer_class")):
-        shutil.copytree(world / "folder", tmp_path / file)
+        shutil.copytree(world / "bert", tmp_path / file)
         both(code, edit(file, "auto_map", value=auto), edit(file, key, value="mine"))(tmp_path / file)
     program = (
         "import sys; from thresher.cli import app; _, texts, output, *folders = sys.argv; "
@@ -260,10 +289,10 @@ def test_links_of_the_hubs_cache_are_followed(world, tmp_path):
     cache = tmp_path / "models--somebody--pruned"
     snapshot = cache / "snapshots" / ("a" * 40)
     snapshot.mkdir(parents=True)
-    shutil.copytree(world / "folder", cache / "blobs")
+    shutil.copytree(world / "bert", cache / "blobs")
     for file in (cache / "blobs").iterdir():
         (snapshot / file.name).symlink_to(Path("..", "..", "blobs", file.name))
-    assert answers(snapshot, world) == answers(world / "folder", world)
+    assert answers(snapshot, world) == answers(world / "bert", world)
     (snapshot / "config.json").unlink()
     (snapshot / "config.json").symlink_to(world / "outside" / "config.json")
     with pytest.raises(UserError, match="a link that leads out of its folder"):
@@ -272,7 +301,7 @@ def test_links_of_the_hubs_cache_are_followed(world, tmp_path):
 
 def test_what_a_folder_cannot_decide_is_not_kept(world, tmp_path):
     """Nor does it go on into the folder that is written next."""
-    shutil.copytree(world / "folder", folder := tmp_path / "folder")
+    shutil.copytree(world / "bert", folder := tmp_path / "folder")
     for key in ("auto_map", "attn_implementation", "_attn_implementation"):
         edit("config.json", key, value={"AutoConfig": "a.b"} if key == "auto_map" else "somebody/kernel")(
             folder

@@ -414,27 +414,28 @@ def evaluate(
     speed: Annotated[bool, typer.Option(help="Time transformers and the pruned model.")] = True,
 ) -> None:
     """Quality of pruned, dense and base (as `prune` noted it); FLOPs; tokens kept; texts per second."""
-    with _stages() as stage:
-        from thresher.atomic import sole_writer
-        from thresher.measure.evaluate import evaluate as run
-        from thresher.measure.report import write_json
-        from thresher.measure.tables import evaluation_table
+    from thresher.lock import sole_writer
 
-        report = run(
-            folder,
-            eval_,
-            text or [],
-            label,
-            precision=precision,
-            engine=engine,
-            max_length=max_length,
-            budget=at_budget,
-            speed=speed,
-            label_map=_pairs(label_map),
-            stage=stage,
-        )
-    _print(evaluation_table(report))
     with sole_writer(file := json or _home(folder) / "evaluation.json"):
+        with _stages() as stage:
+            from thresher.measure.evaluate import evaluate as run
+            from thresher.measure.report import write_json
+            from thresher.measure.tables import evaluation_table
+
+            report = run(
+                folder,
+                eval_,
+                text or [],
+                label,
+                precision=precision,
+                engine=engine,
+                max_length=max_length,
+                budget=at_budget,
+                speed=speed,
+                label_map=_pairs(label_map),
+                stage=stage,
+            )
+        _print(evaluation_table(report))
         write_json(report, file)
     _say(f"Report: {file}")
 
@@ -461,7 +462,7 @@ def bench(
 ) -> None:
     """Time the pruned model beside the dense engines you could run instead."""
     with _stages() as stage:
-        from thresher.atomic import sole_writer
+        from thresher.lock import sole_writer
         from thresher.measure.bench import bench as run
         from thresher.measure.figures import bench_figure
         from thresher.measure.report import write_json

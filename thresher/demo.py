@@ -11,11 +11,11 @@ from typing import Any
 
 from rich.table import Table
 
-from thresher.atomic import sole_writer
 from thresher.config import PruningConfig
 from thresher.data import RowWriter, iter_rows
 from thresher.demo_corpus import docstrings, split
 from thresher.errors import UserError
+from thresher.lock import sole_writer
 from thresher.measure.evaluate import evaluate, open_model
 from thresher.measure.progress import Stages
 from thresher.measure.report import write_json

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,15 @@ from torch import nn
 from transformers.utils import cached_file
 
 from thresher.errors import UserError, first_line
+from thresher.locate import near
 
 ADAPTER = "adapter_config.json"
 LARGEST = 2**26  # bytes of a JSON file: the largest vocabularies take a third of that
+TOKENIZERS = re.compile(
+    r"(tokenizer|special_tokens|added_tokens|vocab|merges|chat_template|tekken|config|processor_config).*"
+    r"|.*\.(model|spm|tokenizer|codes|jinja)|(dict|\w+_vocab)\.\w+|(emoji|normalizer|byte_maps|word_\w+)\.json"
+)
+"""Names of files that transformers opens for some tokenizer."""
 FOREIGN = {".gguf": "llama.cpp (GGUF)", ".onnx": "ONNX Runtime", ".tflite": "TensorFlow Lite"}
 FOREIGN |= {".h5": "TensorFlow", ".msgpack": "Flax", ".xml": "OpenVINO", ".mlmodel": "Core ML"}
 
@@ -108,16 +115,21 @@ def file_of(path: str, name: str, **hub: Any) -> str | None:
     Raises
     ------
     UserError
-        If it is a link that leads out of the folder.
+        If it is a link that leads out of the folder, or the hub does not give it.
     """
-    file = cached_file(path, name, _raise_exceptions_for_missing_entries=False, **hub)
+    try:
+        file = cached_file(path, name, _raise_exceptions_for_missing_entries=False, **hub)
+    except OSError as error:  # of the hub
+        offer = "" if Path(path).is_dir() else near(path)
+        raise UserError(f"No model could be opened at '{path}': {first_line(error)}{offer}") from error
     if file is not None:
         refuse_link(Path(file))
     return file
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse a folder with a file that is a link and leads out of it.
+    """Refuse a folder with a file of a tokenizer that is a link and leads out of the folder. Other files are
+    looked at when they are opened (`file_of`), and links to texts stay.
 
     Raises
     ------
@@ -125,7 +137,7 @@ def refuse_links(folder: Path) -> None:
         With the link's name.
     """
     for file in [*folder.glob("*"), *folder.glob("additional_chat_templates/*")]:
-        if file.is_file():
+        if TOKENIZERS.fullmatch(file.name) and file.is_file():
             refuse_link(file, folder)
 
 

@@ -31,6 +31,10 @@ COUNTS = {
 }
 """The largest of each size; the least is 1. Weights of such sizes must lie in the folder as well."""
 RATES = re.compile(r"\w*dropout(_prob)?|(layer_)?norm_eps")
+ROPE = ("rope_parameters", "rope_scaling", "rope_theta", "global_rope_theta", "local_rope_theta")
+SHARE = "partial_rotary_factor"  # of a head that is rotated
+ABOVE_0 = {"rope_theta", "global_rope_theta", "local_rope_theta", "factor", SHARE}
+ABOVE_0 |= {"original_max_position_embeddings", "short_factor", "long_factor", "beta_fast", "beta_slow"}
 ACTIVATIONS = ("hidden_act", "hidden_activation", "classifier_activation")
 CHOICES = {
     "dtype": ("float16", "bfloat16", "float32", "float64"),
@@ -63,6 +67,8 @@ def make_config(content: dict[str, Any], source: str) -> PreTrainedConfig:
         raise UserError(f"{source}: {error}{own}") from error
     kind = CONFIG_MAPPING[model_type]
     content = {name: value for name, value in content.items() if not IGNORED.fullmatch(name)}
+    if content.get("num_labels", 0) is None:  # transformers would count labels up to it
+        del content["num_labels"]
     _check_numbers(content, source)
     _check_words(content, source)
     _check_labels(content, source)
@@ -84,20 +90,26 @@ def _check_numbers(content: dict[str, Any], source: str) -> None:
             raise UserError(
                 f"{source}: {name} {value!s:.30}; a model needs 1 or more, and at most {COUNTS[name]}."
             )
-        if name in COUNTS and type(value) is not int and not (value is None and name == "num_labels"):
+        if name in COUNTS and type(value) is not int:
             raise UserError(f"{source}: {name} is {value!r:.100}: expected int, got {type(value).__name__}.")
         rate = RATES.fullmatch(name)
         if rate and not (value is None or (type(value) in (int, float) and 0 <= value <= 1)):
             raise UserError(f"{source}: {name} is {value!r:.100}; it must be a number from 0 to 1.")
-        if "rope" in name and not _positive(value):
-            raise UserError(f"{source}: {name} is {value!r:.100}; its numbers must be finite and above 0.")
+        if name in ROPE and not _positive(name, value):
+            raise UserError(
+                f"{source}: {name} is {value!r:.100}; its numbers must be finite, and most of them above 0."
+            )
 
 
-def _positive(value: Any) -> bool:
-    """False if a number in nested dicts is none, or not above 0."""
+def _positive(name: str, value: Any) -> bool:
+    """False if a number in nested settings is infinite or NaN, or a base or a length is not above 0."""
     if isinstance(value, dict):
-        return all(map(_positive, value.values()))
-    return value is None or isinstance(value, str) or (type(value) in (int, float) and 0 < value < math.inf)
+        return all(_positive(*item) for item in value.items())
+    if isinstance(value, list):
+        return all(_positive(name, item) for item in value)
+    if type(value) not in (int, float):
+        return name not in ABOVE_0 or value is None
+    return (value > 0 or name not in ABOVE_0) and abs(value) < math.inf and (value <= 1 or name != SHARE)
 
 
 def _check_words(content: dict[str, Any], source: str) -> None:
@@ -137,6 +149,11 @@ def _check_sizes(config: Any, source: str) -> None:
         raise UserError(
             f"{source}: the hidden size ({hidden}) is not a multiple of the number of attention heads "
             f"({heads})."
+        )
+    if getattr(config, "head_dim", None) not in (None, hidden // heads):  # rotary angles are made for each
+        raise UserError(
+            f"{source}: head_dim is {config.head_dim!r:.100}; it must be {hidden // heads}, the hidden size "
+            "over the number of attention heads."
         )
     pad, vocabulary = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", math.inf)
     if pad is not None and not (type(pad) is int and 0 <= pad < vocabulary):

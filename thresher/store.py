@@ -11,13 +11,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from thresher import state
-from thresher.atomic import replacing_folder
 from thresher.config import PruningConfig
-from thresher.errors import UserError, first_line
+from thresher.errors import UserError
 from thresher.folders import config_file, file_of, refuse_adapter
-from thresher.locate import locate, near
+from thresher.locate import locate
 from thresher.model_config import make_config
 from thresher.pruners import Pruner, make_pruner
+from thresher.swap import replacing_folder
 from thresher.weights import Stored, build, class_of, fetch, look, weight_files
 
 BLOCK = PREFIX = "token_pruning"
@@ -41,11 +41,15 @@ def save(
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in pruner_state.items()}
     with replacing_folder(Path(path).expanduser(), keep=lambda name: not WEIGHTS.fullmatch(name)) as folder:
-        setattr(model.config, BLOCK, block)
+        config = model.config
+        setattr(config, BLOCK, block)
         try:
             model.save_pretrained(folder, **options)
+            own, config.architectures = config.architectures, [class_of(config).__name__]
+            config.save_pretrained(folder)  # once more: elsewhere, nobody knows a class of the user's own
+            config.architectures = own
         finally:
-            delattr(model.config, BLOCK)
+            delattr(config, BLOCK)
         save_file(tensors, folder / FILE, metadata={"format": "pt"})
 
 
@@ -128,12 +132,8 @@ def load_config(path: str | Path, **hub: Any) -> Any:
         config, block = state.description(trained)
         setattr(config, BLOCK, block)
         return config
-    try:
-        refuse_adapter(where, **hub)
-        file, content = config_file(where, **hub)
-    except OSError as error:  # of the hub
-        offer = "" if Path(where).is_dir() else near(where)
-        raise UserError(f"No model could be opened at '{path}': {first_line(error)}{offer}") from error
+    refuse_adapter(where, **hub)
+    file, content = config_file(where, **hub)
     return make_config(content, file)
 
 

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from thresher.batches import token_batches
 from thresher.errors import UserError
-from thresher.excerpt import FARTHEST, SIGHT, Excerpts, check_steps
+from thresher.excerpt import Excerpts
 from thresher.families.base import Family
 from thresher.locate import locate
 from thresher.tokenizer_folder import in_words, open_tokenizer
+from thresher.tokenizer_steps import check_steps
 
 log = logging.getLogger(__name__)
 
@@ -147,16 +148,17 @@ class TextEncoder:
         tokenizer adds no token of its own, an empty text has one that says nothing.
 
         The tokenizer sees a long text as far as the tokens that are kept can hang on it (`Excerpts`), and
-        `SIGHT` characters at a time: it takes 200 to 500 bytes for each.
+        no more than `SIGHT` characters at a time: it takes 200 to 500 bytes for each.
         """
         rows = list(zip(texts)) if pairs is None else list(zip(texts, pairs, strict=True))
         columns: dict[str, list[list[int]]] = {}
         pending, size = list(range(len(rows))), self.excerpts.first
         while pending:
             further: list[int] = []
+            last = size >= self.excerpts.farthest
             for group in self._groups(rows, pending, size):
                 for (row, seen), found in zip(group, self._tokens([seen for _, seen in group]), strict=True):
-                    if (kept := self._kept(found, rows[row], seen, last=size >= FARTHEST)) is None:
+                    if (kept := self._kept(found, rows[row], seen, last)) is None:
                         further.append(row)
                         continue
                     for name, values in kept.items():
@@ -172,7 +174,7 @@ class TextEncoder:
         for row in chosen:
             seen = tuple([self.excerpts.of(text, size) for text in rows[row]])
             taken += (length := sum(map(len, seen)))
-            if group and taken > SIGHT:
+            if group and taken > self.excerpts.sight:
                 yield group
                 group, taken = [], length
             group.append((row, seen))

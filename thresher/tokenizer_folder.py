@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
-import struct
-from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
 from thresher.errors import UserError, first_line
 from thresher.folders import file_of, read_json, refuse_links
 from thresher.model_config import make_config
+from thresher.tokenizer_steps import check_growth, check_sentencepiece, described
 
 FILES = re.compile(r"\w*_(file|path|dir|object)|vocab|merges")
 """Settings that name a file, or stand for one: the folder's own files are taken, whatever they say."""
 REFUSED = ("init_inputs", "fast_tokenizer_files")
 LARGEST = 2**21  # id of a token: lists as long are made
-GROWTH = 100  # times that normalizers may lengthen a text
+SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
+BARE: dict[str, Any] = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {}, "unk_token": ""}}
+"""A tokenizer's file, for the tokenizers library, with nothing in it."""
 
 
 def open_tokenizer(where: str) -> Any:
@@ -43,10 +47,14 @@ def open_tokenizer(where: str) -> Any:
     config = _config(where)
     settings = _object(where, "tokenizer_config.json")
     _check_settings(where, settings, config)
-    _check_growth(where, _object(where, "tokenizer.json").get("normalizer"))
+    _check_growth(where)
     ignored = {name: None for name in settings if FILES.fullmatch(name)}
-    with in_words(f"No tokenizer could be opened at '{where}'"):
-        return AutoTokenizer.from_pretrained(where, config=config, trust_remote_code=False, **ignored)
+    try:
+        with in_words(f"No tokenizer could be opened at '{where}'"):
+            return AutoTokenizer.from_pretrained(where, config=config, trust_remote_code=False, **ignored)
+    except UserError as error:
+        _check_packages(where, error)
+        raise
 
 
 @contextmanager
@@ -120,37 +128,31 @@ def _is_id(key: str) -> bool:
     return key.isdecimal() and len(key) < 10 and int(key) <= LARGEST
 
 
-def _check_growth(where: str, normalizer: Any) -> None:
-    """Refuse normalizers that lengthen a text by so much that a short text fills the memory."""
-    try:
-        grown = _growth(normalizer)
-    except (AttributeError, TypeError, ValueError, struct.error) as error:
-        raise UserError(f"The tokenizer.json of '{where}' is damaged ({first_line(error)}).") from error
-    if grown > GROWTH:
+def _check_growth(where: str) -> None:
+    """Refuse normalizers that lengthen a text by so much that a short text fills the memory. They are looked
+    at before loading, in which tokens of the folder's own are normalized."""
+    bare = BARE | {"normalizer": _object(where, "tokenizer.json").get("normalizer")}
+    with in_words(f"The tokenizer.json of '{where}' is damaged"):
+        check_growth(described(Tokenizer.from_str(json.dumps(bare)).normalizer), where)
+    for file in _pieces(where):
+        check_sentencepiece(file.read_bytes(), where)
+
+
+def _pieces(where: str) -> list[Path]:
+    """Files of SentencePiece."""
+    if (folder := Path(where)).is_dir():
+        return [
+            file for file in sorted(folder.glob("*")) if file.suffix in (".model", ".spm") and file.is_file()
+        ]
+    return [Path(file) for name in SENTENCEPIECE if (file := file_of(where, name)) is not None]
+
+
+def _check_packages(where: str, error: UserError) -> None:
+    """Say which packages read the only tokenizer there is; transformers asks for another package."""
+    available = {"sentencepiece": is_sentencepiece_available(), "protobuf": is_protobuf_available()}
+    lacking = " ".join(name for name, there in available.items() if not there)
+    if lacking and file_of(where, "tokenizer.json") is None and (pieces := _pieces(where)):
         raise UserError(
-            f"The tokenizer.json of '{where}' makes texts up to {grown:.3g} times as long before it parts "
-            "them. Take the tokenizer that the model was trained with."
-        )
-
-
-def _growth(normalizer: Any) -> float:
-    """How many times as long as a text, in characters, what a normalizer makes of it may be."""
-    if not normalizer:
-        return 1.0
-    kind = normalizer.get("type")
-    if kind == "Sequence":
-        grown = 1.0
-        for part in normalizer.get("normalizers") or ():
-            grown *= _growth(part)
-        return grown
-    if kind == "Replace":
-        pattern = (normalizer.get("pattern") or {}).get("String")
-        length = len(pattern) if pattern else 0.5  # an expression may match between any two characters
-        return max(1.0, len(normalizer.get("content") or "") / length)
-    if kind == "Prepend":
-        return 1.0 + len(normalizer.get("prepend") or "")
-    if kind == "Precompiled":
-        chars = b64decode(normalizer.get("precompiled_charsmap") or "")
-        trie = struct.unpack_from("<I", chars)[0] if chars else 0
-        return max(1.0, *map(len, chars[4 + trie :].split(b"\0")), 1.0) if chars else 1.0
-    return 1.0
+            f"The tokenizer of '{where}' is a file of SentencePiece ('{pieces[0].name}'). To read it, "
+            f"install what is missing: pip install {lacking}."
+        ) from error

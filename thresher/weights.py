@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedModel
+from transformers import CONFIG_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
+from thresher import pickled
 from thresher.errors import UserError, first_line
 from thresher.families import family_for
 from thresher.folders import check_weights, file_of, foreign_weights, read_json
 
 ATTENTION = "sdpa"  # a config may name an implementation on the hub, whose code would be fetched and run
-FLOATS = {"F16", "BF16", "F32", "F64"}  # safetensors' names of what a weight may be
+FLOATS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}  # what a weight may be, and its bytes
 PICKLED = ((WEIGHTS_NAME, WEIGHTS_INDEX_NAME),)
 SAFE = ((SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME),)
 RENAMED = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
@@ -29,12 +30,13 @@ AGAIN = "If it was copied, copy it again."
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file, which is not read yet."""
+    """A tensor in a file, which is not read yet. `itemsize` are the bytes of a number, or 0 for integers and
+    for floats of 8 bits."""
 
     file: str
     name: str
     shape: tuple[int, ...]
-    floating: bool
+    itemsize: int
 
 
 def weight_files(where: str, pickled: bool = False, **hub: Any) -> list[str]:
@@ -125,17 +127,22 @@ def _is_pickled(file: str) -> bool:
 def _headers(file: str) -> list[Stored]:
     try:
         if _is_pickled(file):
-            tensors = torch.load(file, map_location="meta", weights_only=True)
             return [
-                Stored(file, name, tuple(tensor.shape), tensor.dtype.is_floating_point)
-                for name, tensor in tensors.items()
+                Stored(file, name, tuple(tensor.shape), _itemsize(tensor.dtype))
+                for name, tensor in pickled.load(file, "meta").items()
                 if isinstance(tensor, Tensor)
             ]
         with safe_open(file, "pt") as stored:
-            slices = ((name, stored.get_slice(name)) for name in stored.keys())  # noqa: SIM118 - no mapping
-            return [Stored(file, name, tuple(s.get_shape()), s.get_dtype() in FLOATS) for name, s in slices]
+            slices = [(name, stored.get_slice(name)) for name in stored.keys()]  # noqa: SIM118 - no mapping
+            return [
+                Stored(file, name, tuple(s.get_shape()), FLOATS.get(s.get_dtype(), 0)) for name, s in slices
+            ]
     except Exception as error:  # of PyTorch's unpickler, anything
         raise _damaged(file, error) from error
+
+
+def _itemsize(dtype: torch.dtype) -> int:
+    return dtype.itemsize if dtype.is_floating_point and dtype.itemsize > 1 else 0
 
 
 def _damaged(file: str, error: Exception) -> UserError:
@@ -148,7 +155,7 @@ def _safe(file: str, wanted: dict[str, str]) -> dict[str, Tensor]:
 
 
 def _pickled(file: str, wanted: dict[str, str]) -> dict[str, Tensor]:
-    tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    tensors = pickled.load(file, "cpu")
     return {name: tensors[inside].clone() for name, inside in wanted.items()}
 
 
@@ -161,7 +168,7 @@ def class_of(config: Any) -> type[PreTrainedModel]:
         If no family claims the config.
     """
     family_for(config)
-    kind: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    kind: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[CONFIG_MAPPING[config.model_type]]
     return kind
 
 
@@ -230,7 +237,7 @@ def _fitting(
             absent[name] = shape
             continue
         tensor = chosen[found] = stored[found]
-        if not tensor.floating:
+        if not tensor.itemsize:
             raise UserError(
                 f"'{path}' holds weights of integers ('{found}'): they were quantised, and cannot be pruned. "
                 "Give the model as it was before."
@@ -245,7 +252,20 @@ def _fitting(
             f"'{path}' is incomplete: '{next(iter(absent))}' is missing, and most of the weights that its "
             f"config counts. {AGAIN}"
         )
+    _check_bytes(chosen)
     return chosen
+
+
+def _check_bytes(chosen: Mapping[str, Stored]) -> None:
+    """Refuse tensors that are larger than their file: one number stands for many, or many share a place."""
+    for file in {tensor.file for tensor in chosen.values()}:
+        inside = (tensor for tensor in chosen.values() if tensor.file == file)
+        taken = sum(_numbers([tensor.shape]) * tensor.itemsize for tensor in inside)
+        if taken > (size := os.stat(file).st_size):
+            raise UserError(
+                f"{file} is damaged: its weights would take {taken:,} bytes, but the file has {size:,}. Save "
+                "the model again, each weight with numbers of its own."
+            )
 
 
 def _aliases(name: str, prefix: str) -> Iterator[str]:

@@ -142,6 +142,16 @@ def test_writer_shows_nothing_before_the_end(tmp_path: Path, suffix: str) -> Non
     assert path.read_bytes() == first
 
 
+def test_who_may_read_a_file_may_read_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("secret")
+    path.chmod(0o600)
+    with RowWriter(path) as writer:
+        writer.write({"n": "1"})
+        assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+    assert [file.stat().st_mode & 0o777 for file in tmp_path.iterdir()] == [0o600]
+
+
 @pytest.mark.parametrize("suffix", [".tsv", ".csv.gz", ".jsonl"])
 def test_writer_into_a_pipe(tmp_path: Path, suffix: str) -> None:
     pipe, copy = tmp_path / f"pipe{suffix}", tmp_path / f"copy{suffix}"

@@ -16,14 +16,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thresher.atomic import partial_of, settle
+from thresher.atomic import create_partial, partial_of, settle
 from thresher.data.formats import ARROW_ERRORS, SUFFIX, format_of, is_stream
 from thresher.data.lines import HALF
 from thresher.errors import UserError, writing
 
 log = logging.getLogger(__name__)
 _GROUP = 4096  # rows per Parquet row group
-_CHARACTERS = 1 << 24  # in the texts of a group, after which it takes no more rows
+_CHARACTERS = 1 << 22  # in the texts of a group, after which it takes no more rows
 _ARROW_TYPES = {str: pa.string(), float: pa.float64()}  # of which no value is out of range
 
 
@@ -75,8 +75,7 @@ class RowWriter:
     def __enter__(self) -> RowWriter:
         with self._writing():
             if not self._streams:
-                self._partial.parent.mkdir(parents=True, exist_ok=True)
-                self._partial.unlink(missing_ok=True)  # a link there would lead the writing elsewhere
+                create_partial(self._place)
             self._raw = self._file = open(
                 1 if str(self.path) == "-" else self._partial, "wb", closefd=str(self.path) != "-"
             )

@@ -139,7 +139,7 @@ class Journal(Unkept):
             return
         with writing(self.path):
             if self._before is None:
-                with replacing(self.path) as partial:
+                with replacing(self.path, like=self._place) as partial:
                     partial.write_bytes(_line(what))
             self._file = open(self.path, "r+b")  # noqa: SIM115 - closed by `close`
             self._first = self._file.readline()
@@ -181,7 +181,7 @@ class Journal(Unkept):
         self.close()
         found = {"rows": self.rows, "missing": self.missing, "digest": self._all.hexdigest()}
         found["bytes"] = self._place.stat().st_size
-        with replacing(self.path) as partial:
+        with replacing(self.path, like=self._place) as partial:
             partial.write_bytes(self._first + _line({"finished": found}))
 
     def compare(self, digests: Iterable[str]) -> None:

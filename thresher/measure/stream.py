@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from thresher.atomic import sole_writer
 from thresher.data import Row, RowWriter, resolve, text_of
 from thresher.data.formats import format_of, is_stream, same_file
 from thresher.data.names import one_or_two
@@ -20,6 +19,7 @@ from thresher.data.read import open_table
 from thresher.engines import check_engine
 from thresher.errors import UserError
 from thresher.fingerprint import fingerprint
+from thresher.lock import sole_writer
 from thresher.measure.evaluate import make_ready, open_model, text_columns, warn_if_other_number
 from thresher.measure.journal import Answers, Journal, OtherInput, Unkept
 from thresher.measure.predict import NotFinite, check_finite, predict, warn_if_bare
@@ -30,7 +30,7 @@ from thresher.text import TextEncoder
 from thresher.version import __version__
 
 CHUNK = 2048  # rows read, sorted by length, run and written at a time, at most
-CHARACTERS = 1 << 24  # of such rows, after which no further one is added
+CHARACTERS = 1 << 22  # of such rows, after which no further one is added
 
 WithTexts = tuple[Row, list[str]]
 

@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from thresher.atomic import PARTIAL, discard, replacing_folder, sole_writer, sweep
+from thresher.atomic import PARTIAL, discard
 from thresher.data.formats import same_file
 from thresher.errors import UserError
+from thresher.lock import sole_writer
 from thresher.measure.report import write_json
 from thresher.store import WEIGHTS
+from thresher.swap import replacing_folder, sweep
 from thresher.training.checkpoints import last_checkpoint
 from thresher.training.settings import TrainingSettings
 
@@ -192,6 +194,7 @@ def finished(job: Job) -> Iterator[Path]:
     def keep(name: str) -> bool:
         return not (OF_A_MODEL.fullmatch(name) or WEIGHTS.fullmatch(name) or name.startswith(PARTIAL))
 
+    sweep(job.out)
     with replacing_folder(job.out, keep=keep) as folder:
         yield folder
 

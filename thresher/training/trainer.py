@@ -260,12 +260,14 @@ class PruningTrainer(Trainer):
         use: all but this one and the best."""
         folder, name = Path(self.args.output_dir or ""), f"checkpoint-{self.state.global_step}"
         best = f"checkpoint-{self.state.best_global_step}"
-        with new_checkpoint(folder / name) as self.beside:
-            super()._save_checkpoint(*args, **kwargs)
-            if best == name or (folder / best).is_dir():
-                self.state.best_model_checkpoint = str(folder / best)
-            self.state.save_to_json(str(self.beside / name / STATE))
-        self.beside = None
+        try:
+            with new_checkpoint(folder / name) as self.beside:
+                super()._save_checkpoint(*args, **kwargs)
+                if best == name or (folder / best).is_dir():
+                    self.state.best_model_checkpoint = str(folder / best)
+                self.state.save_to_json(str(self.beside / name / STATE))
+        finally:
+            self.beside = None
         keep_only(folder, {name, best})
 
     def _get_output_dir(self, *args: Any, **kwargs: Any) -> str:

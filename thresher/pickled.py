@@ -1,0 +1,60 @@
+"""Weights of PyTorch's older format, which anybody may have written: looked at before they are read."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickletools
+import re
+import zipfile
+from typing import IO, Any
+
+import torch
+
+ZIPPED = b"PK\3\4"
+OLDER = 5  # pickles at the start of a file from before PyTorch 1.6
+CALLED = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor(_v[23])?|parameter(_with_state)?)"
+    r"|torch (\w+Storage|Size|device|b?float\w+|u?int\d+|bool)|torch\.storage \w+Storage"
+    r"|torch\.nn\.parameter Parameter"
+)
+"""What weights need. PyTorch's own list, of what runs no code, has more: a bytearray of any size."""
+
+
+def load(file: str, place: str) -> dict[str, Any]:
+    """What a file holds. On the device "meta" nothing is made of the tensors' sizes.
+
+    Raises
+    ------
+    ValueError
+        If the file may grow in reading: parts are compressed, or it calls what no weights need.
+    Exception
+        Anything else that PyTorch's unpickler meets.
+    """
+    zipped = _is_zipped(file)
+    if zipped:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+        if any(entry.compress_type for entry in entries):
+            raise ValueError("its parts are compressed, as PyTorch never does")
+        if sum(entry.file_size for entry in entries) > os.stat(file).st_size:
+            raise ValueError("its parts overlap")
+        _check_calls(io.BytesIO(torch._C.PyTorchFileReader(file).get_record("data.pkl")))
+    else:
+        with open(file, "rb") as stream:
+            for _ in range(OLDER):
+                _check_calls(stream)
+    loaded: dict[str, Any] = torch.load(file, map_location=place, weights_only=True, mmap=zipped)
+    return loaded
+
+
+def _check_calls(stream: IO[bytes]) -> None:
+    """Read a pickle, without running it."""
+    for code, argument, _ in pickletools.genops(stream):
+        if code.name == "GLOBAL" and not CALLED.fullmatch(str(argument)):
+            raise ValueError(f"it calls '{argument!s:.100}', which no weights need")
+
+
+def _is_zipped(file: str) -> bool:
+    with open(file, "rb") as stream:
+        return stream.read(len(ZIPPED)) == ZIPPED
