@@ -404,20 +404,6 @@ def test_predict_reports_a_broken_line_and_keeps_the_rows_before(world, tmp_path
     assert len(list(iter_rows(tmp_path / "out.tsv"))) == 2
 
 
-def test_predict_goes_on_behind_a_torn_line(world, tmp_path):
-    arguments = ["predict", world / "pruned", "--input", world / "eval.tsv", "--output", tmp_path / "o.tsv"]
-    call(*arguments)
-    whole = (tmp_path / "o.tsv").read_text()
-    for cut in (3, 30):  # inside the score, and inside the text
-        (tmp_path / "o.tsv").write_text(whole[: whole.rindex("\n", 0, len(whole) // 2) - cut])
-        code, said = call(*arguments, "--resume")
-        assert code == 0, said
-        again = [row.values for row in iter_rows(tmp_path / "o.tsv")]
-        for before, after in zip([row.values for row in iter_rows(world / "eval.tsv")], again, strict=True):
-            assert after["text"] == before["text"]
-            assert len(after["score"]) > 6
-
-
 def test_predict_does_not_write_over_a_column(world, tmp_path):
     (tmp_path / "in.tsv").write_text("text\tscore\na good film\t1\n")
     code, said = call(

@@ -387,16 +387,79 @@ def test_a_resumed_run_writes_the_same_bytes(
     output.write_bytes(output.read_bytes() + b"more")
     with pytest.raises(UserError, match="has changed since its run ended"):
         predict_file(model, source, output, [], resume=True)
-    output.write_bytes(alone.read_bytes()[:50])
+    for changed in (alone.read_bytes()[:50], bytes(len(alone.read_bytes()))):
+        output.write_bytes(changed)
+        with pytest.raises(UserError, match="has changed since its run ended"):
+            predict_file(model, source, output, [], resume=True)
+        assert output.read_bytes() == changed
+    output.write_bytes(b"")
     assert predict_file(model, source, output, [], resume=True) == 9
     assert output.read_bytes() == alone.read_bytes()
 
 
-def test_rows_of_an_unknown_run_do_not_go_on(model: str, make: Make) -> None:
-    output = make("o.tsv", "text\tprediction\ngood\tneg\n")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("o.tsv", "text\tprediction\ngood\tneg\n"),
+        ("o.csv", "caf\xe9, one of many bytes that are not UTF-8\n".encode("cp1252")),
+        ("o.jsonl", '[{"text": "an array and no lines of JSON"}]'),
+        ("o.jsonl.gz", "text in the clear, which is no gzip, but dear to somebody"),
+    ],
+)
+def test_what_an_unknown_run_has_written_stays(
+    model: str, make: Make, name: str, content: str | bytes
+) -> None:
+    output = make(name, content)
+    before = output.read_bytes()
     with pytest.raises(UserError, match="no note beside it says which run"):
         predict_file(model, make("a.tsv", "text\ngood\nbad\n"), output, [], resume=True)
-    assert len(read(output)) == 1
+    assert output.read_bytes() == before
+
+
+def test_what_is_no_fault_of_the_input_leaves_the_output_alone(
+    model: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output, calls = make("a.tsv", WHOLE), make("o.tsv", "precious"), []
+    monkeypatch.setattr(stream, "CHUNK", 2)
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise MemoryError
+        return predict(*arguments, **options)
+
+    monkeypatch.setattr(stream, "predict", run)
+    with pytest.raises(MemoryError):
+        predict_file(model, source, output, [], force=True)
+    assert output.read_text() == "precious"
+    assert predict_file(model, source, output, [], resume=True) == 9
+
+
+@pytest.mark.parametrize("line", [b'["a", [{}]]', b'["a", 5]', b"5", b"\0\0\0"])
+def test_a_damaged_journal_is_answered_anew(
+    model: str, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, line: bytes
+) -> None:
+    source, output, journal = make("a.tsv", WHOLE), tmp_path / "o.tsv", tmp_path / ".o.tsv.run"
+    interrupted(model, source, output, monkeypatch)
+    first, second, _ = journal.read_bytes().splitlines()
+    digest = json.dumps(json.loads(second)[0]).encode()
+    journal.write_bytes(first + b"\n" + line.replace(b'"a"', digest) + b"\n")
+    assert predict_file(model, source, output, [], resume=True) == 9
+    assert len(read(output)) == 9
+
+
+def test_the_input_is_not_removed(model: str, tmp_path: Path, make: Make) -> None:
+    for name in (".partial-o.tsv", "o.tsv"):
+        source = make(name, WHOLE)
+        with pytest.raises(UserError, match="is the input as well, or would remove it"):
+            predict_file(model, source, tmp_path / "o.tsv", [], force=True)
+        assert source.read_text() == WHOLE
+    (tmp_path / "loop.tsv").symlink_to("loop.tsv")
+    with pytest.raises(UserError, match="leads nowhere"):
+        predict_file(model, source, tmp_path / "loop.tsv", [])
+    os.mkfifo(tmp_path / ".p.tsv.run")
+    with pytest.raises(UserError, match="is no file, but the name of a note"):
+        predict_file(model, source, tmp_path / "p.tsv", [])
 
 
 def test_chunks_end_at_many_characters(
@@ -467,9 +530,13 @@ def test_standard_output_has_rows_alone(
 
 
 def test_the_command_prints_nothing_among_the_rows(model: str, make: Make) -> None:
-    command = f"{sys.executable} -m thresher predict {model} --input {make('a.tsv', WHOLE)} --output -"
-    found = subprocess.run(command.split(), capture_output=True, check=True, text=True)
-    lines = found.stdout.splitlines()
+    command = (
+        f"{sys.executable} -m thresher predict {model} --input {make('a.tsv', WHOLE)} --output /dev/stdout"
+    )
+    answers = make("answers.tsv", "")
+    with answers.open("w") as file:
+        found = subprocess.run(command.split(), stdout=file, stderr=subprocess.PIPE, check=True, text=True)
+    lines = answers.read_text().splitlines()
     assert lines[0] == "text\tn\tprediction\tscore"
     assert len(lines) == 10
     assert "9 rows" in found.stderr

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import faulthandler
+import os
 import pickle
 import threading
 from collections.abc import Callable
@@ -251,6 +253,94 @@ def test_blocks_of_asyncio_tasks_do_not_meet():
         return await asyncio.gather(run(True), run(False))
 
     assert asyncio.run(both()) == [True, False]
+
+
+def test_blocks_are_left_from_elsewhere():
+    """By another thread, by the end of a generator, and by a task that began in the block."""
+    model = ladder()
+    block = model.dense()
+    block.__enter__()
+    assert is_dense(model)
+    thread = threading.Thread(target=block.__exit__, args=(None, None, None))
+    thread.start()
+    thread.join()
+    assert not is_dense(model)
+
+    async def answers():
+        with model.dense():
+            yield is_dense(model)
+
+    async def run() -> list[bool]:
+        ended = asyncio.Event()
+
+        async def later() -> bool:
+            await ended.wait()
+            return is_dense(model)
+
+        async for found in answers():
+            seen = [found]
+            break
+        with model.dense():
+            task = asyncio.create_task(later())
+            await asyncio.sleep(0)
+        ended.set()
+        return [*seen, await task]
+
+    assert asyncio.run(run()) == [True, False]
+    assert not is_dense(model)
+
+
+def test_an_evaluation_is_left_by_another_thread():
+    model = ladder().train()
+    block = model.evaluating()
+    block.__enter__()
+    leaving = threading.Thread(target=block.__exit__, args=(None, None, None))
+    leaving.start()
+    leaving.join()
+    assert model.training
+    assert in_time(lambda: model.eval(), lambda: plain(model, random_inputs(model.model, LENGTHS)))
+
+
+def test_the_last_mode_that_was_asked_for_stays():
+    model, inside = ladder().train(), threading.Event()
+    block = model.evaluating()
+    block.__enter__()
+    asking = threading.Thread(target=lambda: (inside.set(), model.eval()))
+    asking.start()
+    inside.wait()
+    while not model._turns._changes:
+        pass
+    block.__exit__(None, None, None)
+    asking.join()
+    assert not model.training
+
+
+def test_an_interrupted_change_holds_up_nobody(monkeypatch):
+    model = ladder()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model._turns._ended, "wait_for", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.train()
+    assert in_time(lambda: plain(model, random_inputs(model.model, LENGTHS)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a call of POSIX")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_process_waits_for_no_thread_of_its_parent():
+    model = ladder()
+    with model._turns.call():
+        child = os.fork()
+        if not child:
+            faulthandler.dump_traceback_later(10, exit=True)
+            threads = [threading.Thread(target=model.train)]
+            threads[0].start()
+            threads[0].join()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_copies_have_modes_of_their_own():

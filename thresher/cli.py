@@ -168,7 +168,18 @@ TaskKind = Annotated[
         "that are not all whole regression, all else single-label."
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder to write.")]
+
+
+def _folder(name: str | Path) -> Path:
+    """A folder to write; an empty name, as of a variable that is not set, would be the working directory."""
+    if not str(name).strip():
+        raise typer.BadParameter("it is empty; name a folder.")
+    if (path := Path(name)).exists() and not path.is_dir():
+        raise typer.BadParameter(f"{path} is a file; name a folder.")
+    return path
+
+
+Out = Annotated[Path, typer.Option(help="Folder to write.", parser=_folder, metavar="DIRECTORY")]
 AtBudget = Annotated[
     float | None, typer.Option("--at-budget", help="Which of its budgets, of a model that holds several.")
 ]
@@ -457,7 +468,8 @@ def bench(
     memory: Annotated[bool, typer.Option(help="Measure peak memory, in fresh processes.")] = True,
     profile: Annotated[bool, typer.Option("--profile", help="Say where the time goes.")] = False,
     out: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder for bench.json and bench.png.")
+        Path | None,
+        typer.Option(help="Folder for bench.json and bench.png.", parser=_folder, metavar="DIRECTORY"),
     ] = None,
 ) -> None:
     """Time the pruned model beside the dense engines you could run instead."""
@@ -515,6 +527,7 @@ def predict(
 ) -> None:
     """Classify or score every row of a file of any size; adds `prediction`, and for classes `score`."""
     with _stages() as stage:
+        from thresher.data.formats import is_stream
         from thresher.measure.stream import predict_file
 
         try:
@@ -532,12 +545,14 @@ def predict(
                 stage=stage,
             )
         except KeyboardInterrupt as error:
+            if is_stream(output):
+                raise
             raise KeyboardInterrupt(
                 f"The answers so far are kept beside {output}. Run the same command with --resume to go on."
             ) from error
         except BrokenPipeError as error:  # as where `head` has read enough
             raise _CannotPrint(error.errno, error.strerror) from error
-    if str(output) == "-":
+    if is_stream(output):
         err.print(f"{rows} rows")
     else:
         _say(f"{rows} rows in {output}")
@@ -566,7 +581,7 @@ def show(
 
 @_command
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("demo"),
+    out: Out = Path("demo"),
     seed: Seed = 42,
 ) -> None:
     """Fine-tune and prune a real encoder, on the docstrings of this very Python."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from weakref import WeakSet, ref
 
 from torch import nn
 
@@ -37,41 +39,49 @@ class Plan:
     dropout: bool = False
 
 
-_depths: ContextVar[dict[int, int]] = ContextVar("depths")  # of `dense` blocks, by the model's id
+class _Block:
+    """A `dense_block` that is open, or was."""
+
+    def __init__(self, model: object) -> None:
+        self.model = ref(model)
+        self.open = True
+
+
+_blocks: ContextVar[tuple[_Block, ...]] = ContextVar(
+    "blocks", default=()
+)  # that this thread or task has entered
 
 
 def is_dense(model: object) -> bool:
     """Whether this thread, or asyncio task, is in a `dense_block` of the model."""
-    return _depths.get({}).get(id(model), 0) > 0
+    return any(block.open and block.model() is model for block in _blocks.get())
 
 
 @contextmanager
 def dense_block(model: object) -> Iterator[None]:
-    """Ask for dense calls in the ``with`` block. Blocks may be nested, and left in any order."""
-    _deepen(model, 1)
+    """Ask for dense calls in the ``with`` block. Blocks may be nested, and left in any order and anywhere."""
+    block = _Block(model)
+    _blocks.set((*(other for other in _blocks.get() if other.open), block))
     try:
         yield
     finally:
-        _deepen(model, -1)
-
-
-def _deepen(model: object, by: int) -> None:
-    depths = _depths.get({})
-    depth = max(0, depths.get(id(model), 0) + by)
-    others = {key: value for key, value in depths.items() if key != id(model)}
-    _depths.set(others | ({id(model): depth} if depth else {}))
+        block.open = False
 
 
 class Turns:
     """Lets calls of a model run side by side, and lets its mode change only while none runs.
 
     A thread that is in a call itself waits for none, or two such threads would wait for each other. A copy of
-    the model has turns of its own.
+    the model has turns of its own, and a forked process begins anew: the threads of its calls are not there.
     """
 
     def __init__(self) -> None:
+        self._begin()
+        _all.add(self)
+
+    def _begin(self) -> None:
         self._ended = threading.Condition()
-        self._calls: Counter[int] = Counter()  # by thread
+        self._calls: Counter[int] = Counter()  # by the thread that began them
         self._changes = 0  # that wait
         self._evaluations = 0
         self._resume = False  # training, after the last of them
@@ -92,42 +102,43 @@ class Turns:
             yield
         finally:
             with self._ended:
-                self._leave()
+                self._leave(me)
 
     def change(self, set_mode: Callable[[], object]) -> None:
         """Change the mode, once the calls of all other threads have ended."""
         with self._ended:
             self._alone()
             set_mode()
+            self._resume = False  # who asks last is obeyed
 
     @contextmanager
     def evaluation(self, model: nn.Module) -> Iterator[None]:
-        """Have the model in evaluation mode in the ``with`` block, and then as it was. Blocks may be nested,
-        and be in several threads."""
+        """Have the model in evaluation mode in the ``with`` block, and then as it was, unless somebody has
+        asked for a mode meanwhile. Blocks may be nested, and be in several threads."""
+        me = threading.get_ident()
         with self._ended:
             if model.training:
                 self._alone()
                 nn.Module.train(model, False)
                 self._resume = True
             self._evaluations += 1
-            self._calls[threading.get_ident()] += 1
+            self._calls[me] += 1
         try:
             yield
         finally:
             with self._ended:
                 self._evaluations -= 1
-                self._leave()
+                self._leave(me)
                 if self._resume and not self._evaluations:
                     self._alone()
                 if self._resume and not self._evaluations:
                     nn.Module.train(model, True)
                     self._resume = False
 
-    def _leave(self) -> None:
-        me = threading.get_ident()
-        self._calls[me] -= 1
-        if not self._calls[me]:
-            del self._calls[me]
+    def _leave(self, thread: int) -> None:
+        self._calls[thread] -= 1
+        if not self._calls[thread]:
+            del self._calls[thread]
             self._ended.notify_all()
 
     def _alone(self) -> None:
@@ -135,6 +146,20 @@ class Turns:
         if threading.get_ident() in self._calls:
             return
         self._changes += 1
-        self._ended.wait_for(lambda: not self._calls)
-        self._changes -= 1
-        self._ended.notify_all()
+        try:
+            self._ended.wait_for(lambda: not self._calls)
+        finally:  # Ctrl-C too
+            self._changes -= 1
+            self._ended.notify_all()
+
+
+_all: WeakSet[Turns] = WeakSet()
+
+
+def _after_fork() -> None:
+    for turns in _all:
+        turns._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

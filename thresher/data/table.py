@@ -92,9 +92,13 @@ class Table:
             yield Row(line, values, found)
 
 
-def no_rows(source: str | Path) -> UserError:
+class NoRows(UserError):
+    """A file is sound, but empty."""
+
+
+def no_rows(source: str | Path) -> NoRows:
     """A file without rows."""
-    return UserError(f"{source}: the file has no rows; give it at least one (after the header, if any)")
+    return NoRows(f"{source}: the file has no rows; give it at least one (after the header, if any)")
 
 
 def unreadable(path: Path, error: Exception, advice: str) -> UserError:

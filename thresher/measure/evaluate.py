@@ -13,7 +13,7 @@ import torch
 from thresher.data import load_examples, resolve_columns
 from thresher.engines import check_engine
 from thresher.errors import UserError
-from thresher.folders import naming
+from thresher.folders import naming, one_save
 from thresher.measure.predict import Predictions, predict, warn_if_bare
 from thresher.measure.progress import Stages, silent
 from thresher.measure.report import kept_report, versions
@@ -28,6 +28,7 @@ CALIBRATION = 256  # texts
 COSTLY = 0.5  # points of quality that a precision may cost without a warning
 
 
+@one_save
 def open_model(
     folder: str | Path, max_length: int | None = None, budget: float | None = None
 ) -> tuple[PrunedModel, TextEncoder, Task]:

@@ -11,13 +11,11 @@ from typing import Any, BinaryIO
 
 from thresher.atomic import replacing
 from thresher.data import iter_rows
+from thresher.data.table import NoRows
 from thresher.errors import UserError, writing
 
 Answers = list[dict[str, Any]]
-
-
-class OtherInput(UserError):
-    """What a run should go on with is not what it began with."""
+TORN = 32  # bytes of a file that no reader knows, in which no row is lost
 
 
 class Unkept:
@@ -42,12 +40,12 @@ class Unkept:
     def close(self) -> None:
         """The run has ended, well or not."""
 
-    def answers(self, digest: str) -> Answers | None:
-        """What was answered before to the rows of this digest; None where nothing was.
+    def answers(self, digest: str, rows: int) -> Answers | None:
+        """What was answered before to so many rows of this digest; None where nothing was.
 
         Raises
         ------
-        OtherInput
+        UserError
             If other rows were answered in their place.
         """
         return None
@@ -66,7 +64,7 @@ class Unkept:
 
         Raises
         ------
-        OtherInput
+        UserError
             If more rows than it has were answered before.
         """
 
@@ -98,7 +96,9 @@ class Journal(Unkept):
     def __init__(self, output: Path, *, force: bool, resume: bool):
         super().__init__()
         self.output, self._place = output, output.resolve()
-        self.path = self._place.with_name(f".{self._place.name}.run")
+        self.path = journal_of(self._place)
+        if self.path.exists() and not self.path.is_file():
+            raise UserError(f"{self.path} is no file, but the name of a note on {output}. Remove it.")
         head = _head(self.path)
         whole = head[1].get("finished") if len(head) > 1 and isinstance(head[1], dict) else None
         if not (force or resume):
@@ -128,13 +128,7 @@ class Journal(Unkept):
         what = json.loads(json.dumps(run()))
         if self._before is not None:
             _compare(self._before, what, self.output)
-            size = self._place.stat().st_size if self._place.exists() else 0
-            if self.finished and size > self.finished["bytes"]:
-                raise UserError(
-                    f"{self.output} has changed since its run ended. Use --force to write the output anew."
-                )
-            if self.finished and size < self.finished["bytes"]:  # it was cut, or removed
-                self._before = self.finished = None
+            self._check_output()
         if self.finished:
             return
         with writing(self.path):
@@ -144,13 +138,15 @@ class Journal(Unkept):
             self._file = open(self.path, "r+b")  # noqa: SIM115 - closed by `close`
             self._first = self._file.readline()
 
-    def answers(self, digest: str) -> Answers | None:
+    def answers(self, digest: str, rows: int) -> Answers | None:
         assert self._file is not None
         place = self._file.tell()
         try:
             line = self._file.readline()
             known, answers = json.loads(line)
-        except (ValueError, TypeError):  # nothing is left, or half of a line
+            if known == digest and len([answer["prediction"] for answer in answers]) != rows:
+                line = b""
+        except (ValueError, TypeError, KeyError):  # nothing is left, or half of a line
             line = b""
         if not line.endswith(b"\n"):
             self._file.seek(place)
@@ -166,6 +162,15 @@ class Journal(Unkept):
         if self._file.readline().endswith(b"\n"):
             raise _changed("it has fewer rows than were answered")
 
+    def _check_output(self) -> None:
+        """Refuse the output of a finished run if it was changed since. One that was removed is made anew."""
+        if self.finished and not (self._place.exists() and self._place.stat().st_size):
+            self._before = self.finished = None
+        elif self.finished and _digest(self._place) != self.finished["output"]:
+            raise UserError(
+                f"{self.output} has changed since its run ended. Use --force to write the output anew."
+            )
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
@@ -180,7 +185,7 @@ class Journal(Unkept):
     def finish(self) -> None:
         self.close()
         found = {"rows": self.rows, "missing": self.missing, "digest": self._all.hexdigest()}
-        found["bytes"] = self._place.stat().st_size
+        found["output"] = _digest(self._place)
         with replacing(self.path, like=self._place) as partial:
             partial.write_bytes(self._first + _line({"finished": found}))
 
@@ -189,7 +194,7 @@ class Journal(Unkept):
 
         Raises
         ------
-        OtherInput
+        UserError
             If it is another one.
         """
         assert self.finished is not None
@@ -197,10 +202,20 @@ class Journal(Unkept):
             self.count(digest, [])
         self.rows, self.missing = self.finished["rows"], self.finished["missing"]
         if self._all.hexdigest() != self.finished["digest"]:
-            raise OtherInput(
+            raise UserError(
                 f"{self.output} is whole, but the input has changed since. Use --force to write the output "
                 "anew."
             )
+
+
+def journal_of(output: Path) -> Path:
+    """Where the journal of an output lies: hidden, beside it."""
+    return output.with_name(f".{output.name}.run")
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _line(values: Any) -> bytes:
@@ -219,11 +234,15 @@ def _head(path: Path) -> list[Any]:
 
 
 def _has_rows(output: Path) -> bool:
-    """Whether a file has a row: one of a run that was killed at once has none, or not the whole of one."""
-    try:
-        return output.exists() and next(iter_rows(output), None) is not None
-    except UserError:
+    """Whether a file may have a row: one of a run that was killed at once has none, or a torn beginning."""
+    if not output.exists():
         return False
+    try:
+        return next(iter_rows(output), None) is not None
+    except NoRows:
+        return False
+    except UserError:  # whatever it holds, it may be dear to somebody
+        return output.stat().st_size > TORN
 
 
 def _refuse(output: Path, interrupted: bool) -> None:
@@ -239,8 +258,8 @@ def _refuse(output: Path, interrupted: bool) -> None:
         )
 
 
-def _changed(how: str) -> OtherInput:
-    return OtherInput(
+def _changed(how: str) -> UserError:
+    return UserError(
         f"The input is another than when the run began: {how}. Resume with the input as it was, or use "
         "--force to start anew."
     )

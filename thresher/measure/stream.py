@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -12,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from thresher.atomic import partial_of
 from thresher.data import Row, RowWriter, resolve, text_of
 from thresher.data.formats import format_of, is_stream, same_file
 from thresher.data.names import one_or_two
 from thresher.data.read import open_table
 from thresher.engines import check_engine
-from thresher.errors import UserError
+from thresher.errors import UserError, one_line
 from thresher.fingerprint import fingerprint
 from thresher.lock import sole_writer
 from thresher.measure.evaluate import make_ready, open_model, text_columns, warn_if_other_number
-from thresher.measure.journal import Answers, Journal, OtherInput, Unkept
+from thresher.measure.journal import Answers, Journal, Unkept, journal_of
 from thresher.measure.predict import NotFinite, check_finite, predict, warn_if_bare
 from thresher.measure.progress import Stages, silent
 from thresher.model import PrunedModel
@@ -31,8 +33,13 @@ from thresher.version import __version__
 
 CHUNK = 2048  # rows read, sorted by length, run and written at a time, at most
 CHARACTERS = 1 << 22  # of such rows, after which no further one is added
+STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 WithTexts = tuple[Row, list[str]]
+
+
+class Fault(UserError):
+    """A row of the input is broken; those before it are answered."""
 
 
 @dataclass
@@ -114,6 +121,8 @@ def predict_file(
     BrokenPipeError
         If the output is a pipe that nobody reads any longer.
     """
+    if os.path.abspath(output) in STANDARD_OUTPUT:  # opened by name, it would have a place of its own
+        output = Path("-")
     streams = is_stream(output)
     _check_output(output, source, streams and resume)
     check_engine(engine, precision)
@@ -143,8 +152,9 @@ def predict_file(
             with writer:
                 try:
                     _write(chunks, journal, writer, answerer, stage("rows"))
-                except OtherInput:
-                    writer.discard()
+                except BaseException as error:
+                    if not isinstance(error, Fault):  # of which the rows before are shown
+                        writer.discard()
                     raise
             journal.finish()
             encoder.warn(encoder.truncated, encoder.seen)
@@ -159,8 +169,13 @@ def predict_file(
 def _check_output(output: Path, source: Path, resumes_stream: bool) -> None:
     if output.is_dir():
         raise UserError(f"{output} is a folder; name a file in it.")
-    if output.exists() and same_file(str(output), str(source)):
-        raise UserError(f"{output} is the input as well; name another output file.")
+    try:
+        place = output.resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise UserError(f"{output} leads nowhere ({one_line(error)}); name another output file.") from error
+    same = place.exists() and same_file(str(place), str(source))
+    if same or source.resolve() in (partial_of(place), journal_of(place)):
+        raise UserError(f"{output} is the input as well, or would remove it; name another output file.")
     if resumes_stream:
         raise UserError(f"{output} is no file, so that nobody can go on with it: leave out --resume.")
 
@@ -191,7 +206,7 @@ def _write(
     """Write rows with their answers, those of an interrupted run first."""
     for chunk in chunks:
         answerer.meet(chunk)
-        if (answers := journal.answers(chunk.digest)) is None:
+        if (answers := journal.answers(chunk.digest, len(chunk.rows))) is None:
             answers = answerer(chunk)
             if chunk.whole:
                 journal.add(chunk.digest, answers)
@@ -282,7 +297,7 @@ def _chunks(rows: Iterator[WithTexts], output: Path) -> Iterator[Chunk]:
     advice = "Mend the file"
     if not is_stream(output):
         advice = f"The rows before it are in {output}; mend the file, and --resume goes on after them"
-    raise UserError(f"{str(fault).rstrip('.')}. {advice}.") from fault
+    raise Fault(f"{str(fault).rstrip('.')}. {advice}.") from fault
 
 
 def _columns(task: Task, logits: np.ndarray) -> dict[str, Any]:
