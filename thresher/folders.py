@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from torch import nn
 from transformers.utils import cached_file
 
-from thresher.errors import UserError, first_line
+from thresher.errors import UserError, first_line, one_line
 from thresher.locate import near
 
 ADAPTER = "adapter_config.json"
@@ -23,8 +25,63 @@ TOKENIZERS = re.compile(
     r"|.*\.(model|spm|tokenizer|codes|jinja)|(dict|\w+_vocab)\.\w+|(emoji|normalizer|byte_maps|word_\w+)\.json"
 )
 """Names of files that transformers opens for some tokenizer."""
+WEIGHTS = re.compile(r".*\.(safetensors|bin)(\.index\.json)?")
+TRIES = 5  # to read a folder that others replace
 FOREIGN = {".gguf": "llama.cpp (GGUF)", ".onnx": "ONNX Runtime", ".tflite": "TensorFlow Lite"}
 FOREIGN |= {".h5": "TensorFlow", ".msgpack": "Flax", ".xml": "OpenVINO", ".mlmodel": "Core ML"}
+
+Given = ParamSpec("Given")
+Read = TypeVar("Read")
+
+
+def one_save(read: Callable[Given, Read]) -> Callable[Given, Read]:
+    """Have a function that reads a folder read again where the folder was replaced meanwhile, so that it
+    never mixes the files of two saves. It takes the folder first; what is no folder is read once.
+
+    Raises
+    ------
+    UserError
+        If the folder was replaced each time.
+    """
+
+    @wraps(read)
+    def reading(*args: Given.args, **options: Given.kwargs) -> Read:
+        path = signature(read).bind(*args, **options).args[0]
+        folder = os.path.join(os.path.expanduser(path), str(options.get("subfolder") or ""))
+        for _ in range(TRIES):
+            before = _identity(folder)
+            try:
+                found = read(*args, **options)
+            except Exception:
+                if _identity(folder) == before:
+                    raise
+                continue
+            if _identity(folder) == before:
+                return found
+        raise UserError(
+            f"'{os.fspath(path)}' is being written: its files changed while they were read, "
+            f"{TRIES} times. Wait until the folder is whole."
+        )
+
+    return reading
+
+
+def _identity(folder: str) -> list[Any]:
+    """Which files of a model lie in a folder: another list once one was replaced or written. Other files, as
+    reports, do not count."""
+    try:
+        names = sorted(n for n in os.listdir(folder) if TOKENIZERS.fullmatch(n) or WEIGHTS.fullmatch(n))
+        return [_stamp(folder)[:2], *((name, _stamp(os.path.join(folder, name))) for name in names)]
+    except OSError:
+        return []
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError:  # removed, or a link to nowhere
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def refuse_adapter(path: str, **hub: Any) -> None:
@@ -91,7 +148,11 @@ def _instead(folder: Path) -> str:
     """What lies in a folder without a config, as the rest of a sentence, and what to do."""
     if not folder.is_dir():
         return ", so it is no transformers model."
-    names = {entry.name for entry in folder.iterdir()}
+    try:
+        names = {entry.name for entry in folder.iterdir()}
+        (folder / "config.json").exists()
+    except OSError as error:
+        raise _refused(folder, error) from error
     inner = sorted(entry.parent.name for entry in folder.glob("*/config.json"))
     checkpoints = [name for name in names if name.startswith("checkpoint-")]
     if checkpoints:
@@ -173,9 +234,23 @@ def read_json(file: str | Path) -> Any:
             raise ValueError(f"{size} bytes are more than any needs")
         return json.loads(Path(file).read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
-        raise UserError(
-            f"{file} is damaged: it is no JSON ({first_line(error)}). Copy the folder again."
-        ) from error
+        raise damaged(file, error, "Copy the folder again.", "damaged: it is no JSON") from error
+
+
+def damaged(file: str | Path, error: Exception, advice: str, what: str = "damaged") -> UserError:
+    """What to raise for a file that could not be read: whether the system refuses it, or what is in it is
+    wrong. Not every library says which, so the file is opened once more."""
+    try:
+        open(file, "rb").close()
+    except OSError as refused:
+        return _refused(file, refused)
+    return UserError(f"{file} is {what} ({first_line(error).rstrip('.!')}). {advice}")
+
+
+def _refused(path: str | Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path} cannot be read ({one_line(error)}). See that it is there, and that you may read it."
+    )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from thresher.errors import UserError, first_line
-from thresher.folders import refuse_link
+from thresher.folders import damaged, refuse_link
 from thresher.model_config import make_config
 from thresher.weights import class_of
 
@@ -36,7 +37,7 @@ def described(model: PreTrainedModel, block: dict[str, Any]) -> Tensor:
 def trained_weights(folder: str, subfolder: str | None = None) -> Path | None:
     """The weights in a folder that Trainer wrote of a `PrunedModel`; None if it is no such folder."""
     file = Path(folder, subfolder or "", SAFE_WEIGHTS_NAME)
-    if not file.is_file():
+    if not os.path.isfile(file):  # False as well where the folder may not be read
         return None
     refuse_link(file)
     names = _names(file)
@@ -57,8 +58,11 @@ def description(file: Path) -> tuple[PreTrainedConfig, dict[str, Any]]:
             "Build the model as before the training, model.load_state_dict(safetensors.torch.load_file("
             f"'{file}')), and model.save_pretrained(folder)."
         )
-    with safe_open(file, "pt") as stored:
-        text = stored.get_tensor(KEY).to(torch.uint8)  # a mean of several state dicts has made it floats
+    try:
+        with safe_open(file, "pt") as stored:
+            text = stored.get_tensor(KEY).to(torch.uint8)  # a mean of several state dicts has made it floats
+    except (SafetensorError, OSError) as error:
+        raise damaged(file, error, "If it was copied, copy it again.") from error
     try:
         found = json.loads(bytes(text.tolist()))
         config, block = dict(found["config"]), dict(found["token_pruning"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from thresher import state
+from thresher.atomic import match_access
 from thresher.config import PruningConfig
 from thresher.errors import UserError
-from thresher.folders import config_file, file_of, refuse_adapter
+from thresher.folders import config_file, file_of, one_save, refuse_adapter
 from thresher.locate import locate
 from thresher.model_config import make_config
 from thresher.pruners import Pruner, make_pruner
@@ -40,19 +43,21 @@ def save(
     `options` are those of transformers' ``save_pretrained``.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in pruner_state.items()}
-    with replacing_folder(Path(path).expanduser(), keep=lambda name: not WEIGHTS.fullmatch(name)) as folder:
-        config = model.config
+    path = Path(path).expanduser()
+    with replacing_folder(path, keep=lambda name: not WEIGHTS.fullmatch(name)) as folder:
+        model.save_pretrained(folder, **options)
+        config = copy.deepcopy(model.config)  # the model may be in use, and saved elsewhere at the same time
+        config.architectures = [class_of(config).__name__]  # elsewhere, nobody knows a user's own class
         setattr(config, BLOCK, block)
-        try:
-            model.save_pretrained(folder, **options)
-            own, config.architectures = config.architectures, [class_of(config).__name__]
-            config.save_pretrained(folder)  # once more: elsewhere, nobody knows a class of the user's own
-            config.architectures = own
-        finally:
-            delattr(config, BLOCK)
+        config.save_pretrained(folder)
         save_file(tensors, folder / FILE, metadata={"format": "pt"})
+        with suppress(FileNotFoundError):
+            match_access(folder / "config.json", path / "config.json")
+        for file in folder.glob("*.safetensors"):  # safetensors lets nobody else read them, umask or not
+            match_access(file, folder / "config.json")
 
 
+@one_save
 def load(path: str | Path, **hub: Any) -> tuple[PreTrainedModel, dict[str, Tensor], dict[str, Any]]:
     """Read the dense model, the pruner's tensors and the block.
 

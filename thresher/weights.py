@@ -18,7 +18,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGH
 from thresher import pickled
 from thresher.errors import UserError, first_line
 from thresher.families import family_for
-from thresher.folders import check_weights, file_of, foreign_weights, read_json
+from thresher.folders import check_weights, damaged, file_of, foreign_weights, read_json
 
 ATTENTION = "sdpa"  # a config may name an implementation on the hub, whose code would be fetched and run
 FLOATS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}  # what a weight may be, and its bytes
@@ -116,7 +116,7 @@ def fetch(stored: Mapping[str, Stored]) -> dict[str, Tensor]:
         try:
             found |= _pickled(file, wanted) if _is_pickled(file) else _safe(file, wanted)
         except Exception as error:
-            raise _damaged(file, error) from error
+            raise damaged(file, error, AGAIN) from error
     return found
 
 
@@ -138,15 +138,11 @@ def _headers(file: str) -> list[Stored]:
                 Stored(file, name, tuple(s.get_shape()), FLOATS.get(s.get_dtype(), 0)) for name, s in slices
             ]
     except Exception as error:  # of PyTorch's unpickler, anything
-        raise _damaged(file, error) from error
+        raise damaged(file, error, AGAIN) from error
 
 
 def _itemsize(dtype: torch.dtype) -> int:
     return dtype.itemsize if dtype.is_floating_point and dtype.itemsize > 1 else 0
-
-
-def _damaged(file: str, error: Exception) -> UserError:
-    return UserError(f"{file} is damaged ({first_line(error).rstrip('.!')}). {AGAIN}")
 
 
 def _safe(file: str, wanted: dict[str, str]) -> dict[str, Tensor]:
@@ -261,7 +257,11 @@ def _check_bytes(chosen: Mapping[str, Stored]) -> None:
     for file in {tensor.file for tensor in chosen.values()}:
         inside = (tensor for tensor in chosen.values() if tensor.file == file)
         taken = sum(_numbers([tensor.shape]) * tensor.itemsize for tensor in inside)
-        if taken > (size := os.stat(file).st_size):
+        try:
+            size = os.stat(file).st_size
+        except OSError as error:
+            raise damaged(file, error, AGAIN) from error
+        if taken > size:
             raise UserError(
                 f"{file} is damaged: its weights would take {taken:,} bytes, but the file has {size:,}. Save "
                 "the model again, each weight with numbers of its own."

@@ -10,6 +10,7 @@ import torch
 from thresher.config import PruningConfig
 from thresher.errors import UserError
 from thresher.families import family_for, family_of
+from thresher.folders import one_save
 from thresher.locate import locate
 from thresher.state import trained_weights
 from thresher.store import BLOCK, load_config
@@ -41,6 +42,7 @@ def load_base(path: str) -> tuple[Any, Task]:
     return model, Task.of(config)
 
 
+@one_save
 def load_dense(path: str, new_head: bool = False, **settings: Any) -> tuple[Any, list[str]]:
     """A dense model in float32, and the names of weights that it should have but does not.
 
