@@ -27,7 +27,7 @@ from thresher import PrunedModel, UserError
 from thresher.cli import app
 from thresher.lock import sole_writer
 from thresher.training import Data, Job, TrainingSettings, recipes, trainer
-from thresher.training.checkpoints import last_checkpoint
+from thresher.training.checkpoints import check_complete, last_checkpoint
 from thresher.training.examples import base_outputs
 from thresher.training.job import alone, begin, check_folder, finished, forget
 
@@ -204,25 +204,93 @@ def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("note", [None, b"", b'{"model": ', b"[1]", b"\xff"])
-@pytest.mark.parametrize("checkpoint", [False, True])
-def test_a_note_that_says_nothing(tmp_path, note, checkpoint):
-    """Without a checkpoint nothing was begun; with one, nobody can tell of what it is."""
+@pytest.mark.parametrize("note", [None, b"", b'{"model": ', b"[1]", b"{}", b'{"model": 1}', b"\xff"])
+def test_a_note_that_says_nothing(tmp_path, note):
+    """Nobody can tell of what, or whose, that is which lies beside it."""
     out = tmp_path / "out"
     fill(out, "checkpoints/base-train-01234567.npy", "checkpoints/checkpoint-9/model.safetensors")
     if note is not None:
         (out / "checkpoints" / "job.json").write_bytes(note)
-    if checkpoint:
-        fill(out, "checkpoints/checkpoint-8/trainer_state.json", content='{"global_step": 8}')
-        for asked in (job(out), job(out, resume=True)):
-            refuses = begin if asked.resume else check_folder
-            with pytest.raises(UserError, match=r"job.json is missing or damaged.*--force"):
-                refuses(asked)
-        return
-    for asked in (job(out), job(out, resume=True), job(out, force=True)):
-        check_folder(asked)
-    assert begin(job(out, resume=True), how={}) is None
+    before = names(out)
+    for asked in (job(out), job(out, resume=True)):
+        with pytest.raises(UserError, match=r"job.json is missing or damaged.*--force"):
+            check_folder(asked)
+    assert names(out) == before
+    check_folder(job(out, force=True))
+    assert begin(job(out).go_on(), how={}) is None
     assert names(out) == {"checkpoints/job.json"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "checkpoints/epoch=3.ckpt",
+        "checkpoints/checkpoint-5/model.safetensors",
+        "checkpoints",
+        "pytorch_model.bin",
+        "vocab.txt",
+        "report.json",
+        "model.safetensors",
+    ],
+)
+def test_files_of_the_user_are_not_lost_unasked(tmp_path, name):
+    fill(tmp_path, name, "train.tsv")
+    for asked in (job(tmp_path), job(tmp_path, resume=True)):
+        with pytest.raises(UserError, match="--force"):
+            check_folder(asked)
+    check_folder(job(tmp_path, force=True))
+    assert names(tmp_path) == {name, "train.tsv"}
+
+
+def test_a_run_takes_along_no_more_than_it_wrote(tmp_path):
+    own = {"checkpoints/epoch=3.ckpt", "checkpoints/runs/job.json", "checkpoints/checkpoint-best/a"}
+    fill(tmp_path, *own, "checkpoints/checkpoint-5/a", "checkpoints/base-train-0.npy")
+    fill(tmp_path, "checkpoints/.removed-checkpoint-4/a", "checkpoints/.partial-job.json")
+    begin(job(tmp_path, force=True), how={})
+    assert names(tmp_path) == {*own, "checkpoints/job.json"}
+    with finished(job(tmp_path)) as folder:
+        fill(folder, "config.json")
+    forget(job(tmp_path))
+    assert names(tmp_path) == {*own, "config.json"}
+
+
+def test_a_crash_while_a_folder_is_filled_is_gone_on_from(tmp_path):
+    begin(job(tmp_path), how={})
+    fill(tmp_path, "model.safetensors", "vocab.txt")  # all but config.json, which is the last
+    check_folder(job(tmp_path, resume=True))
+    assert begin(job(tmp_path, resume=True), how={}) is None
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "file"])
+def test_an_output_that_is_no_folder(tmp_path, kind):
+    out = Path(os.devnull) if kind == "device" else tmp_path / "out"
+    if kind != "device":
+        (os.mkfifo if kind == "pipe" else Path.touch)(out)
+    with pytest.raises(UserError, match="is a file; name a folder"):
+        check_folder(job(out, force=True))
+
+
+@pytest.mark.parametrize("name", ["finetune", "prune", "calibrate", "bench", "demo"])
+def test_an_output_without_a_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    words = [] if name == "demo" else ["base"]
+    for flag in {"finetune": ("--train", "--text", "--label"), "prune": ("--train", "--text")}.get(name, ()):
+        words += [flag, "x"]
+    words += {"calibrate": ["--data", "x", "--text", "x"], "bench": ["--eval", "x"]}.get(name, [])
+    code, said = at_once(["python", "-m", "thresher", name, *words, "--out", ""])
+    assert code == 2, said
+    assert "it is empty; name a folder" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("gone", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_checkpoint_that_lacks_a_file(tmp_path, gone):
+    given = {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
+    fill(tmp_path, *given)
+    check_complete(tmp_path)
+    (tmp_path / gone).unlink()
+    with pytest.raises(UserError, match=r"is damaged.*missing.*--force"):
+        check_complete(tmp_path)
 
 
 def test_what_a_resumed_run_must_have_in_common(tmp_path):
@@ -387,6 +455,12 @@ def test_a_failure_leaves_the_older_model_and_whole_checkpoints(files, tmp_path,
     weights.write_bytes(whole)
     assert code == 2, said
     assert f"{checkpoint.name} is damaged" in said
+
+    optimizer = (checkpoint / "optimizer.pt").rename(files / "optimizer.pt")
+    code, said = at_once([*asked, "--resume"])
+    optimizer.rename(checkpoint / "optimizer.pt")
+    assert code == 2, said
+    assert f"{checkpoint.name} is damaged (optimizer.pt is missing)" in said
 
     code, said = at_once([*asked, "--resume"])
     assert code == 0, said

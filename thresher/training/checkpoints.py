@@ -12,6 +12,7 @@ from thresher.atomic import discard, partial_of, settle
 from thresher.errors import UserError, first_line, writing
 
 STATE = "trainer_state.json"
+REST = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")  # that transformers does without, in silence
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -56,6 +57,14 @@ def keep_only(folder: Path, names: set[str]) -> None:
     for path in folder.glob("checkpoint-*"):
         if path.name not in names:
             discard(path)
+
+
+def check_complete(checkpoint: Path) -> None:
+    """Refuse a checkpoint from which training would go on otherwise than it began, as a file is missing."""
+    with undamaged(checkpoint):
+        for name in REST:
+            if not any(checkpoint.glob(name)):
+                raise FileNotFoundError(f"{name} is missing")
 
 
 @contextmanager

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from thresher.atomic import PARTIAL, discard
+from thresher.atomic import GOING, PARTIAL, discard
 from thresher.data.formats import same_file
 from thresher.errors import UserError
 from thresher.lock import sole_writer
 from thresher.measure.report import write_json
 from thresher.store import WEIGHTS
 from thresher.swap import replacing_folder, sweep
-from thresher.training.checkpoints import last_checkpoint
 from thresher.training.settings import TrainingSettings
 
 More = ParamSpec("More")
 Result = TypeVar("Result")
 
 OF_A_MODEL = re.compile(
-    r"(report|evaluation|bench)\.json|(bench|training|kept)\.png|checkpoints"
+    r"(report|evaluation|bench)\.json|(bench|training|kept)\.png"
     r"|pytorch_model[-.].*|adapter_(config\.json|model\..*)"
     r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt"
     r"|(spiece|tokenizer|sentencepiece(\.bpe)?)\.model|chat_template\..*"
 )
 """What belongs to a model, besides `WEIGHTS`, so that it must not outlive the model: what was said of it, its
 tokenizer, and weights that transformers would take for its own."""
+
+OF_A_RUN = re.compile(
+    rf"job\.json|base-.*\.npy|checkpoint-\d+|({re.escape(PARTIAL)}|{re.escape(GOING)}).*", re.DOTALL
+)
+"""What a run writes among its checkpoints."""
 
 
 @dataclass
@@ -121,8 +126,9 @@ def alone(
 
 
 def check_folder(job: Job) -> None:
-    """Refuse a folder with a model in it, or with an unfinished run that nobody asked to go on with."""
-    if job.out.is_file():
+    """Refuse a folder with a model in it, with an unfinished run that nobody asked to go on with, or with
+    what would be lost though no run of ours wrote it."""
+    if job.out.exists() and not job.out.is_dir():
         raise UserError(f"{job.out} is a file; name a folder.")
     start = Path(job.model).expanduser()
     if job.out.is_dir() and same_file(str(job.out), str(start)):
@@ -131,11 +137,16 @@ def check_folder(job: Job) -> None:
         raise UserError(
             f"{start} would go with the checkpoints of {job.out}: copy it, or name another --out."
         )
-    if job.resume or job.force:
+    if job.force:
         return
     if _holds_model(job.out):
-        raise UserError(f"{job.out} already holds a model. Use --force to write over it, or another --out.")
-    if _begun(job) is not None:
+        if not job.resume:
+            raise UserError(
+                f"{job.out} already holds a model. Use --force to write over it, or another --out."
+            )
+    elif _begun(job) is None:
+        _check_files(job.out)
+    elif not job.resume:
         raise UserError(
             f"{job.out} holds an interrupted run. The command that began it goes on with --resume; --force "
             "starts anew."
@@ -192,7 +203,9 @@ def finished(job: Job) -> Iterator[Path]:
     """The folder for all that a job leaves; it takes the place of the old one, and of the checkpoints."""
 
     def keep(name: str) -> bool:
-        return not (OF_A_MODEL.fullmatch(name) or WEIGHTS.fullmatch(name) or name.startswith(PARTIAL))
+        if name == job.checkpoints.name:
+            return any(not OF_A_RUN.fullmatch(entry.name) for entry in _inside(job.checkpoints))
+        return not (_of_a_model(name) or name.startswith(PARTIAL))
 
     sweep(job.out)
     with replacing_folder(job.out, keep=keep) as folder:
@@ -200,8 +213,15 @@ def finished(job: Job) -> Iterator[Path]:
 
 
 def forget(job: Job) -> None:
-    """Remove checkpoints, so that nothing can be gone on with, and what a killed run left half removed."""
-    discard(job.checkpoints)
+    """Remove checkpoints, so that nothing can be gone on with, and what a killed run left half removed; files
+    of others among them stay. The note goes last: without one, nobody can tell whose the rest is."""
+    if not job.checkpoints.is_dir():
+        discard(job.checkpoints)
+    for entry in sorted(_inside(job.checkpoints), key=note(job).__eq__):
+        if OF_A_RUN.fullmatch(entry.name):
+            discard(entry)
+    with suppress(OSError):  # files of others are there, or none
+        job.checkpoints.rmdir()
     sweep(job.out)
 
 
@@ -222,14 +242,35 @@ def _begun(job: Job) -> dict[str, Any] | None:
     UserError
         If nobody can tell what the checkpoints are of, and they are not to be written over.
     """
-    if (found := _read(note(job))) is not None:
+    found = _read(note(job)) or {}
+    if {"model", "settings"} <= found.keys():
         return found
-    if last_checkpoint(job.checkpoints) is None or job.force:
+    if job.force or all(entry.name.startswith((PARTIAL, GOING)) for entry in _inside(job.checkpoints)):
         return None
     raise UserError(
-        f"{note(job)} is missing or damaged, so that nobody can tell what the checkpoints beside it are of. "
-        "Use --force to start anew."
+        f"{note(job)} is missing or damaged, so that nobody can tell what {job.checkpoints} holds. Use "
+        "--force to write over it, or another --out."
     )
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse a folder without a model, but with files that would go as those of an old model do."""
+    if lost := sorted(entry.name for entry in _inside(folder) if _of_a_model(entry.name)):
+        raise UserError(
+            f"{folder / lost[0]} would be lost, as part of an old model. Use --force to write over it, or "
+            "another --out."
+        )
+
+
+def _of_a_model(name: str) -> bool:
+    return bool(OF_A_MODEL.fullmatch(name) or WEIGHTS.fullmatch(name))
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What is in a folder; what is no folder, though it has its name, is all that is there."""
+    if folder.is_dir():
+        return list(folder.iterdir())
+    return [folder] if os.path.lexists(folder) else []
 
 
 def _holds_model(folder: Path) -> bool:

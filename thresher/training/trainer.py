@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import ProgressCallback, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from thresher.atomic import replacing
 from thresher.errors import TrainingDiverged, UserError
@@ -26,7 +27,14 @@ from thresher.pruners.threshold import Threshold
 from thresher.tasks import Task
 from thresher.text import TextEncoder
 from thresher.training.budget import FITS, OVER, BudgetController, check_reachable, fit_budget
-from thresher.training.checkpoints import STATE, keep_only, last_checkpoint, new_checkpoint, undamaged
+from thresher.training.checkpoints import (
+    STATE,
+    check_complete,
+    keep_only,
+    last_checkpoint,
+    new_checkpoint,
+    undamaged,
+)
 from thresher.training.examples import Collator, Examples
 from thresher.training.hidden import Teacher, hidden_loss
 from thresher.training.lengths import LengthWeights
@@ -237,7 +245,7 @@ class PruningTrainer(Trainer):
                 state = TrainerState.load_from_json(str(checkpoint / STATE))
             if state.best_model_checkpoint:  # the folder may have been moved
                 best = checkpoint.parent / Path(state.best_model_checkpoint).name
-                if not best.is_dir():
+                if not (best / SAFE_WEIGHTS_NAME).is_file():
                     raise UserError(
                         f"{best} is gone, which was the best checkpoint: use --force to start anew."
                     )
@@ -248,6 +256,7 @@ class PruningTrainer(Trainer):
                 self.state = state
                 with undamaged(state.best_model_checkpoint):
                     return self._load_best_model()
+            check_complete(checkpoint)
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     @property
