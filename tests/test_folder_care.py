@@ -126,3 +126,20 @@ def test_a_hub_that_fails_on_the_way_is_put_into_words(monkeypatch):
     monkeypatch.setattr(folders_module, "cached_file", break_off)
     with pytest.raises(UserError, match=r"'somebody/model': We couldn't connect to"):
         weight_files("somebody/model")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_settings_that_would_fill_the_memory_are_refused_unread(name, tmp_path):
+    folder = save_folder(tmp_path / "folder")
+    content = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(content | {"more": [[]] * 1_100_000}))
+    with pytest.raises(UserError, match=f"{name} is damaged: .* bytes are more than any needs"):
+        load_tokenizer(folder)
+
+
+def test_settings_that_nobody_can_set_are_left_aside(tmp_path, capfd):
+    folder = save_folder(tmp_path / "folder")
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {"use_return_dict": "\033[31m"}))
+    PrunedModel.from_pretrained(folder)
+    assert "\033[31m" not in capfd.readouterr().err

@@ -19,7 +19,9 @@ from thresher.errors import UserError, first_line, one_line
 from thresher.locate import near
 
 ADAPTER = "adapter_config.json"
-LARGEST = 2**26  # bytes of a JSON file: the largest vocabularies take a third of that
+LARGEST = 2**26  # bytes of a JSON file with a vocabulary: the largest take a third of that
+LARGE = 2**22  # bytes of another JSON file: 65,536 names of classes take about so many
+VOCABULARIES = ("tokenizer.json", "vocab.json")
 TOKENIZERS = re.compile(
     r"(tokenizer|special_tokens|added_tokens|vocab|merges|chat_template|tekken|config|processor_config).*"
     r"|.*\.(model|spm|tokenizer|codes|jinja)|(dict|\w+_vocab)\.\w+|(emoji|normalizer|byte_maps|word_\w+)\.json"
@@ -230,7 +232,7 @@ def read_json(file: str | Path) -> Any:
         If it is no JSON, or too large to be what it should be.
     """
     try:
-        if (size := os.stat(file).st_size) > LARGEST:
+        if (size := os.stat(file).st_size) > (LARGEST if Path(file).name in VOCABULARIES else LARGE):
             raise ValueError(f"{size} bytes are more than any needs")
         return json.loads(Path(file).read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:

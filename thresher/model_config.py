@@ -15,6 +15,7 @@ from thresher.families import family_for
 IGNORED = re.compile(
     r"auto_map|_?name_or_path|transformers_weights|per_layer_config|distributed_config|fusion_config"
     r"|_?(attn|experts)_implementation\w*|configuration_files"
+    r"|use_return_dict|is_heterogeneous|per_layer_attributes"  # which nobody can set: transformers logs that
 )
 """What would have transformers fetch, replace or run something that the folder names."""
 COUNTS = {
