@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from pathlib import Path
 
 import pytest
+import torch
 import transformers
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
-from thresher import PrunedModel, PruningConfig, UserError, prune
+from thresher import PrunedModel, PruningConfig, UserError, pickled, prune
 from thresher import folders as folders_module
 from thresher.folders import TOKENIZERS
 from thresher.model_config import make_config
@@ -143,3 +145,18 @@ def test_settings_that_nobody_can_set_are_left_aside(tmp_path, capfd):
     (folder / "config.json").write_text(json.dumps(content | {"use_return_dict": "\033[31m"}))
     PrunedModel.from_pretrained(folder)
     assert "\033[31m" not in capfd.readouterr().err
+
+
+def test_an_archive_that_reads_two_ways_is_refused(tmp_path):
+    """Its end points at another list of parts than the one that lies before the pointer."""
+    torch.save({"a": torch.ones(3)}, file := tmp_path / "weights.bin")
+    assert pickled.load(str(file), "cpu")["a"].sum() == 3
+    content = file.read_bytes()
+    assert content[-42:-38] == b"PK\6\7"
+    for wrong in (
+        content[:-34] + struct.pack("<Q", 0) + content[-26:],
+        content[:-2] + b"\3\0abc",
+    ):
+        file.write_bytes(wrong)
+        with pytest.raises(ValueError, match="is not where PyTorch puts it"):
+            pickled.load(str(file), "meta")

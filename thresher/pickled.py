@@ -6,12 +6,14 @@ import io
 import os
 import pickletools
 import re
+import struct
 import zipfile
 from typing import IO, Any
 
 import torch
 
 ZIPPED = b"PK\3\4"
+LIST, POINTER, END = struct.Struct("<4s52x"), struct.Struct("<4sIQI"), 22  # at the end of an archive
 OLDER = 5  # pickles at the start of a file from before PyTorch 1.6
 CALLED = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor(_v[23])?|parameter(_with_state)?)"
@@ -33,6 +35,7 @@ def load(file: str, place: str) -> dict[str, Any]:
     """
     zipped = _is_zipped(file)
     if zipped:
+        _check_end(file)
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
         if any(entry.compress_type for entry in entries):
@@ -46,6 +49,19 @@ def load(file: str, place: str) -> dict[str, Any]:
                 _check_calls(stream)
     loaded: dict[str, Any] = torch.load(file, map_location=place, weights_only=True, mmap=zipped)
     return loaded
+
+
+def _check_end(file: str) -> None:
+    """Refuse an archive with two lists of its parts: Python takes the list that lies before the pointer to
+    it, PyTorch the one that is pointed at."""
+    with open(file, "rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - LIST.size - POINTER.size - END))
+        tail = stream.read()
+    pointer = tail[-END - POINTER.size : -END]
+    far = pointer[:4] == b"PK\6\7" and POINTER.unpack(pointer)[2] != size - END - POINTER.size - LIST.size
+    if tail[-END:][:4] != b"PK\5\6" or far:
+        raise ValueError("the list of its parts is not where PyTorch puts it")
 
 
 def _check_calls(stream: IO[bytes]) -> None:
