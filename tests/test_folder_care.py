@@ -160,3 +160,17 @@ def test_an_archive_that_reads_two_ways_is_refused(tmp_path):
         file.write_bytes(wrong)
         with pytest.raises(ValueError, match="is not where PyTorch puts it"):
             pickled.load(str(file), "meta")
+
+
+def test_many_classes_are_compared_once_each():
+    """Each with each would take minutes."""
+    names = {str(number): f"class {number}" for number in range(60_000)}
+    content = {
+        "model_type": "bert",
+        "id2label": names,
+        "label2id": {name: int(key) for key, name in names.items()},
+    }
+    assert make_config(content, "config.json").num_labels == 60_000
+    content["label2id"]["class 5"] = 6
+    with pytest.raises(UserError, match="disagree on the class 'class 5'"):
+        make_config(content, "config.json")

@@ -138,8 +138,11 @@ def _check_labels(content: dict[str, Any], source: str) -> None:
         raise UserError(f"{source}: id2label calls a class {bad[0]!r:.100}; it must be a name.")
     if content.get("num_labels") is not None and names and content["num_labels"] != len(names):
         raise UserError(f"{source}: num_labels is {content['num_labels']}, but id2label has {len(names)}.")
-    for name in ids.keys() & set(map(str, names.values())):
-        if str(ids[name]) not in (key for key, called in names.items() if str(called) == name):
+    called: dict[str, set[str]] = {}
+    for key, class_name in names.items():
+        called.setdefault(str(class_name), set()).add(key)
+    for name in ids.keys() & called.keys():
+        if str(ids[name]) not in called[name]:
             raise UserError(f"{source}: id2label and label2id disagree on the class {name!r:.100}.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -249,11 +250,19 @@ class TextEncoder:
         self.warn(self.truncated - before, self.seen - seen)
         return encoded
 
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Encode texts that do not count as seen in the ``with`` block."""
+        counts = self.truncated, self.seen
+        try:
+            yield
+        finally:
+            self.truncated, self.seen = counts
+
     def mean_length(self, examples: datasets.Dataset) -> float:
         """Tokens of a text, by a look at the first few, which do not count as seen."""
-        seen = self.truncated, self.seen
-        some = self.encode_columns(examples.select(range(min(LOOK, len(examples)))))["input_ids"]
-        self.truncated, self.seen = seen
+        with self.uncounted():
+            some = self.encode_columns(examples.select(range(min(LOOK, len(examples)))))["input_ids"]
         return sum(map(len, some)) / len(some)
 
     def warn(self, truncated: int, seen: int) -> None:

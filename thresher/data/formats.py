@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from thresher.errors import UserError
 
 SUFFIX = re.compile(r"\.((?P<text>tsv|csv|jsonl|ndjson)(?P<gz>\.gz)?|parquet)$", re.IGNORECASE)
 SUFFIXES = ".tsv, .csv, .jsonl (or .ndjson), each also with .gz, and .parquet"
+STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 ARROW_ERRORS = (pa.ArrowException, OverflowError)  # what a value that fits no Arrow type raises
 
 
@@ -32,7 +34,13 @@ def open_file(path: Path, packed: bool, mode: str, **options: Any) -> Any:
 
 def is_stream(path: Path) -> bool:
     """Whether a path to write to is none of a file: a pipe, a device, or ``-``, the standard output."""
-    return str(path) == "-" or is_device(path)
+    return is_standard_output(path) or is_device(path)
+
+
+def is_standard_output(path: Path) -> bool:
+    """Whether a path means the standard output. Opened by name, it would have a place of its own in a file,
+    and what else is printed would be written over it."""
+    return str(path) == "-" or os.path.abspath(path) in STANDARD_OUTPUT
 
 
 def same_file(one: str, other: str) -> bool:

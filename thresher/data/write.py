@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thresher.atomic import create_partial, partial_of, settle
-from thresher.data.formats import ARROW_ERRORS, SUFFIX, format_of, is_stream
+from thresher.data.formats import ARROW_ERRORS, SUFFIX, format_of, is_standard_output, is_stream
 from thresher.data.lines import HALF
 from thresher.errors import UserError, writing
 
@@ -76,9 +76,8 @@ class RowWriter:
         with self._writing():
             if not self._streams:
                 create_partial(self._place)
-            self._raw = self._file = open(
-                1 if str(self.path) == "-" else self._partial, "wb", closefd=str(self.path) != "-"
-            )
+            printed = is_standard_output(self.path)
+            self._raw = self._file = open(1 if printed else self._partial, "wb", closefd=not printed)
             if self._packed:  # no time of writing, so that equal rows are equal bytes
                 self._file = gzip.GzipFile("", "wb", fileobj=self._raw, mtime=0)
             if self._kind != "parquet":

@@ -26,7 +26,7 @@ class Unkept:
     rows, missing : int
         Rows done so far, and those among them that have no prediction.
     finished : dict or None
-        Of a run that has ended well: its rows, their digest, and the bytes of its output.
+        Of a run that has ended well: its rows, their digest, and that of its output.
     """
 
     def __init__(self) -> None:

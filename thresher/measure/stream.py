@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -33,7 +32,6 @@ from thresher.version import __version__
 
 CHUNK = 2048  # rows read, sorted by length, run and written at a time, at most
 CHARACTERS = 1 << 22  # of such rows, after which no further one is added
-STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 WithTexts = tuple[Row, list[str]]
 
@@ -121,8 +119,6 @@ def predict_file(
     BrokenPipeError
         If the output is a pipe that nobody reads any longer.
     """
-    if os.path.abspath(output) in STANDARD_OUTPUT:  # opened by name, it would have a place of its own
-        output = Path("-")
     streams = is_stream(output)
     _check_output(output, source, streams and resume)
     check_engine(engine, precision)
@@ -243,7 +239,8 @@ class Answerer:
         first = self.model.precision is None
         if first:
             assert self._first is not None
-            shown = encoded if self._first is chunk else self._encoded(self._first, count=False)
+            with self.encoder.uncounted():
+                shown = encoded if self._first is chunk else self._encoded(self._first)
             make_ready(self.model, self.encoder, shown, self.precision, self.engine)
             self._first = chunk
         found = predict(self.model, self.encoder, encoded, finite=False)
@@ -253,12 +250,8 @@ class Answerer:
                 check_finite(self.model, found.logits)
         return [_columns(self.task, logits) for logits in found.logits]
 
-    def _encoded(self, chunk: Chunk, count: bool = True) -> dict[str, list[list[int]]]:
-        counts = self.encoder.truncated, self.encoder.seen
-        encoded = self.encoder.encode(*zip(*chunk.texts, strict=True))
-        if not count:
-            self.encoder.truncated, self.encoder.seen = counts
-        return encoded
+    def _encoded(self, chunk: Chunk) -> dict[str, list[list[int]]]:
+        return self.encoder.encode(*zip(*chunk.texts, strict=True))
 
 
 def _with_texts(rows: Iterator[Row], columns: list[str], source: Path) -> Iterator[WithTexts]:
