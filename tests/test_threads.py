@@ -201,6 +201,17 @@ def test_an_evaluation_may_hand_calls_to_other_threads():
     assert model.training
 
 
+def test_an_evaluation_is_one_of_every_part():
+    """A part in training mode would answer by gates, or drop at random."""
+    model = ladder()
+    model.pruner.train()
+    model.pruner.soft = True
+    with model.evaluating():
+        assert not any(module.training for module in model.modules())
+        assert not model.plan().learning
+    assert not model.training
+
+
 def test_blocks_may_be_left_in_any_order():
     model = ladder()
     batch = random_inputs(model.model, LENGTHS)

@@ -117,10 +117,10 @@ class Turns:
         asked for a mode meanwhile. Blocks may be nested, and be in several threads."""
         me = threading.get_ident()
         with self._ended:
-            if model.training:
+            if any(module.training for module in model.modules()):
                 self._alone()
+                self._resume = model.training
                 nn.Module.train(model, False)
-                self._resume = True
             self._evaluations += 1
             self._calls[me] += 1
         try:

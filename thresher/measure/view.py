@@ -95,12 +95,8 @@ def survival(
     inputs = {key: encoded[key] for key in ("input_ids", "token_type_ids") if key in encoded}
     if not inputs["input_ids"]:  # an empty text, of a tokenizer that adds no token
         inputs = {"input_ids": [TextEncoder(tokenizer, model.family.max_length).stand_in]}
-    training = model.training
-    model.eval()
-    try:
+    with model.evaluating():
         output = model(**{key: torch.tensor([ids], device=model.device) for key, ids in inputs.items()})
-    finally:
-        model.train(training)
     tokens = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
     last_layer = [0] * len(tokens)
     for survivors in output.trace.positions(0):
