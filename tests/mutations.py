@@ -472,6 +472,16 @@ def _files() -> Iterator[Mutation]:
     doubled = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}
     nested = {"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": [doubled] * 6}] * 2}
     yield Mutation("words that grow", edit(WORDS, "normalizer", value=nested), "refused")
+    many = [f"word{i}" for i in range(40_000)]
+    special = put("special_tokens_map.json", json.dumps({"additional_special_tokens": many}))
+    for what, change in {
+        "settings": edit(CONFIG, "note", value={str(i): {} for i in range(200_000)}),
+        "settings of words": edit(SETTINGS, "note", value=[[]] * 150_000),
+        "classes": edit(CONFIG, "label2id", value={str(i): i for i in range(100_000)}),
+        "special words": edit(SETTINGS, "extra_special_tokens", value=many),
+        "special words in a map": special,
+    }.items():
+        yield Mutation(f"many {what}", change, "refused")
     yield Mutation("settings of generation", put("generation_config.json", DEEP), "same")
 
 

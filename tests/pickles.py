@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from .mutations import KINDS, WEIGHTS, Mutation
+from .mutations import KINDS, WEIGHTS, Mutation, both, directory, fifo, remove
 
 BIN = "pytorch_model.bin"
 Tensors = dict[str, torch.Tensor]
@@ -78,6 +78,22 @@ def _wrong() -> Iterator[Mutation]:
         calls = b"\x80\x02cbuiltins\nbytearray\n\x8a\x08" + struct.pack("<q", size) + b"\x85R."
         yield Mutation(f"{size} bytes", both_ways(lambda data, c=calls: c), "refused")
         yield Mutation(f"{size} bytes, old", lambda folder, c=calls: _alone(folder, c), "refused")
+    for what, data in {
+        "deep": b"}" * 10**7,
+        "marked": b"(" * 10**7,
+        "tuples in tuples, as a name": b"}" + b")" + b"\x85" * 150_000 + b"Ns.",
+        "doubled tuples, as a name": b"})" + b"q\1h\1\x86" * 60 + b"Ns.",
+        "more taken than held": b"ttt0(t.",
+        "an instance": b"(S'touch RAN'\nios\nsystem\n.",
+        "a dictionary of numbers": b"}K\1K\2s.",
+        "a model's name": b"X\4\0\0\0bert.",
+    }.items():
+        yield Mutation(what, both_ways(lambda _, d=data: b"\x80\2" + d), "refused")
+        yield Mutation(f"{what}, old", lambda folder, d=data: _alone(folder, b"\x80\2" + d), "refused")
+    for protocol in (0, 3, 4, 5):
+        yield Mutation(f"protocol {protocol}", saved(pickle_protocol=protocol))
+    for what, other in {"a pipe": fifo, "a folder": directory}.items():
+        yield Mutation(what, both(remove(WEIGHTS), other(BIN)), "refused")
     yield Mutation("a long memo", both_ways(lambda data: b"\x80\x02}r\xff\xff\xff\xff."), "refused")
     yield Mutation("a large claim", both_ways(lambda data: data.replace(b"K\x10", b"K\xff")), "refused")
 

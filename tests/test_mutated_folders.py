@@ -235,6 +235,8 @@ def verdict_on_base(mutation: Mutation, world: Path, watch: Watch) -> str | None
     except UserError as error:
         if mutation.outcome == "same":
             return f"refused: {error}"
+        if "weights_only" in str(error):
+            return f"it advises to let the file run what it likes: {error}"
         return None if str(folder) in str(error) else f"the folder is not named: {error}"
     except BaseException as error:
         return f"{type(error).__name__}: {error}"

@@ -21,6 +21,7 @@ from thresher.locate import near
 ADAPTER = "adapter_config.json"
 LARGEST = 2**26  # bytes of a JSON file with a vocabulary: the largest take a third of that
 LARGE = 2**22  # bytes of another JSON file: 65,536 names of classes take about so many
+VALUES = 2**18  # in another JSON file: as many names of classes, twice
 VOCABULARIES = ("tokenizer.json", "vocab.json")
 TOKENIZERS = re.compile(
     r"(tokenizer|special_tokens|added_tokens|vocab|merges|chat_template|tekken|config|processor_config).*"
@@ -178,7 +179,7 @@ def file_of(path: str, name: str, **hub: Any) -> str | None:
     Raises
     ------
     UserError
-        If it is a link that leads out of the folder, or the hub does not give it.
+        If it is no file, or a link that leads out of the folder, or the hub does not give it.
     """
     try:
         file = cached_file(path, name, _raise_exceptions_for_missing_entries=False, **hub)
@@ -187,6 +188,8 @@ def file_of(path: str, name: str, **hub: Any) -> str | None:
         raise UserError(f"No model could be opened at '{path}': {first_line(error)}{offer}") from error
     if file is not None:
         refuse_link(Path(file))
+    elif os.path.lexists(here := Path(path, hub.get("subfolder") or "", name)):
+        raise UserError(f"'{here}' is a folder, a pipe or a broken link. Put a file there.")
     return file
 
 
@@ -232,9 +235,17 @@ def read_json(file: str | Path) -> Any:
         If it is no JSON, or too large to be what it should be.
     """
     try:
-        if (size := os.stat(file).st_size) > (LARGEST if Path(file).name in VOCABULARIES else LARGE):
-            raise ValueError(f"{size} bytes are more than any needs")
-        return json.loads(Path(file).read_text(encoding="utf-8"))
+        large = Path(file).name in VOCABULARIES
+        if (size := os.stat(file).st_size) > (LARGEST if large else LARGE):
+            raise UserError(
+                f"{file} is too large for what it should hold: {size:,} bytes. Remove what no model needs."
+            )
+        text = Path(file).read_text(encoding="utf-8")
+        if not large and sum(map(text.count, ",[{")) > VALUES:
+            raise UserError(f"{file} holds more than {VALUES:,} values. Remove what no model needs.")
+        return json.loads(text)
+    except UserError:
+        raise
     except (ValueError, OSError, RecursionError) as error:
         raise damaged(file, error, "Copy the folder again.", "damaged: it is no JSON") from error
 

@@ -130,6 +130,10 @@ def _check_labels(content: dict[str, Any], source: str) -> None:
     for name, value in (("id2label", names), ("label2id", ids)):
         if value is not None and not isinstance(value, dict):
             raise UserError(f"{source}: {name} is {value!r:.100}; it must map ids to names of classes.")
+        if value is not None and len(value) > COUNTS["num_labels"]:
+            raise UserError(
+                f"{source}: {name} names {len(value)} classes, not {COUNTS['num_labels']} at most."
+            )
     names, ids = names or {}, ids or {}
     keys = [str(key) for key in names]
     if sorted(keys) != sorted(map(str, range(len(keys)))):

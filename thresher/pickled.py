@@ -8,6 +8,7 @@ import pickletools
 import re
 import struct
 import zipfile
+from pickle import UnpicklingError
 from typing import IO, Any
 
 import torch
@@ -21,6 +22,14 @@ CALLED = re.compile(
     r"|torch\.nn\.parameter Parameter"
 )
 """What weights need. PyTorch's own list, of what runs no code, has more: a bytearray of any size."""
+STEPS = re.compile(
+    "PROTO|GLOBAL|REDUCE|BUILD|STOP|MARK|NONE|NEW(TRUE|FALSE)|(LONG_)?BIN(GET|PUT)|BINPERSID|BININT[12]?|LONG1"
+    "|BINFLOAT|BINUNICODE|SHORT_BINSTRING|EMPTY_(DICT|LIST|TUPLE)|TUPLE[123]?|APPENDS?|SETITEMS?"
+)
+"""Of pickles, what PyTorch writes and reads."""
+MOST_STEPS = 200_000  # a tensor takes about 40
+LARGEST_TUPLE = 256
+"""With what is in it; a tensor takes about 20. Hashing takes time by the size, and stack by the depth."""
 
 
 def load(file: str, place: str) -> dict[str, Any]:
@@ -29,9 +38,10 @@ def load(file: str, place: str) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If the file may grow in reading: parts are compressed, or it calls what no weights need.
+        If the file holds no tensors by name, or may grow in reading: parts are compressed, or it calls what
+        no weights need.
     Exception
-        Anything else that PyTorch's unpickler meets.
+        Anything else that the unpickler meets.
     """
     zipped = _is_zipped(file)
     if zipped:
@@ -47,7 +57,12 @@ def load(file: str, place: str) -> dict[str, Any]:
         with open(file, "rb") as stream:
             for _ in range(OLDER):
                 _check_calls(stream)
-    loaded: dict[str, Any] = torch.load(file, map_location=place, weights_only=True, mmap=zipped)
+    try:
+        loaded = torch.load(file, map_location=place, weights_only=True, mmap=zipped)
+    except UnpicklingError as error:  # PyTorch's advice is to have the file run what it likes
+        raise ValueError("it holds what no weights need") from error
+    if not isinstance(loaded, dict):
+        raise ValueError("it holds no tensors by name")
     return loaded
 
 
@@ -65,10 +80,35 @@ def _check_end(file: str) -> None:
 
 
 def _check_calls(stream: IO[bytes]) -> None:
-    """Read a pickle, without running it."""
-    for code, argument, _ in pickletools.genops(stream):
+    """Read a pickle, without running it: on the stack lie numbers, each the size of a tuple, or 1."""
+    stack: list[int] = []
+    marks: list[int] = []
+    memo: dict[int, int] = {}
+    argument: Any
+    for number, (code, argument, _) in enumerate(pickletools.genops(stream)):
+        if number == MOST_STEPS:
+            raise ValueError(f"it takes more than {MOST_STEPS:,} steps to read, as no weights do")
+        if not STEPS.fullmatch(code.name):
+            raise ValueError(f"it uses {code.name}, which torch.save writes in no pickle of protocol 2")
         if code.name == "GLOBAL" and not CALLED.fullmatch(str(argument)):
             raise ValueError(f"it calls '{argument!s:.100}', which no weights need")
+        if code.name == "MARK":
+            marks.append(len(stack))
+        elif code.name.endswith("PUT"):
+            memo[argument] = stack[-1]
+        elif code.name.endswith("GET"):
+            stack.append(memo[argument])
+        else:
+            above = pickletools.stackslice in code.stack_before
+            left = marks.pop() if above else len(stack)
+            left -= len(code.stack_before) - 2 * above
+            if left < 0:
+                raise ValueError("it takes more than it holds")
+            taken, stack[left:] = stack[left:], [1] * len(code.stack_after)
+            if code.name.startswith("TUPLE"):
+                stack[-1] += sum(taken)
+                if stack[-1] > LARGEST_TUPLE:
+                    raise ValueError("it holds a tuple that is larger than any of weights")
 
 
 def _is_zipped(file: str) -> bool:

@@ -23,6 +23,8 @@ FILES = re.compile(r"\w*_(file|path|dir|object)|vocab|merges")
 """Settings that name a file, or stand for one: the folder's own files are taken, whatever they say."""
 REFUSED = ("init_inputs", "fast_tokenizer_files")
 LARGEST = 2**21  # id of a token: lists as long are made
+SPECIAL = ("extra_special_tokens", "additional_special_tokens", "model_specific_special_tokens")
+MOST_SPECIAL = 10_000  # each is compared with all others
 SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
 BARE: dict[str, Any] = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {}, "unk_token": ""}}
 """A tokenizer's file, for the tokenizers library, with nothing in it."""
@@ -101,6 +103,13 @@ def _check_settings(where: str, settings: dict[str, Any], config: PreTrainedConf
             raise UserError(
                 f"{source} asks for a class {name!r:.100}, which is no tokenizer of transformers.{own}"
             )
+    special = [
+        file.get(name) for file in (settings, _object(where, "special_tokens_map.json")) for name in SPECIAL
+    ]
+    if any(isinstance(tokens, list | dict) and len(tokens) > MOST_SPECIAL for tokens in special):
+        raise UserError(
+            f"The tokenizer of '{where}' has more than {MOST_SPECIAL:,} special tokens. Remove some."
+        )
     added = settings.get("added_tokens_decoder") or {}
     if not isinstance(added, dict) or any(not _is_id(key) for key in added):
         raise UserError(f"{source} has 'added_tokens_decoder' that maps no ids to tokens. Save it again.")

@@ -16,7 +16,7 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPI
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from thresher import pickled
-from thresher.errors import UserError, first_line
+from thresher.errors import UserError, one_line
 from thresher.families import family_for
 from thresher.folders import check_weights, damaged, file_of, foreign_weights, read_json
 
@@ -201,7 +201,7 @@ def build(
             wanted = {name: tuple(tensor.shape) for name, tensor in kind(config).named_parameters()}
     except Exception as error:  # what is wrong with a value in a config may be found anywhere
         raise UserError(
-            f"No model could be built from the config of '{path}': {first_line(error)}"
+            f"No model could be built from the config of '{path}': {one_line(error):.300}"
         ) from error
     chosen = _fitting(path, wanted, stored, kind.base_model_prefix, new_head)
     # Weights are handed over, so that transformers neither looks for files nor reports those of old folders.

@@ -205,6 +205,8 @@ class Harness:
             shutil.copytree(command.before, work / "files")
         else:
             (work / "files").mkdir(parents=True)
+        for name in ("said", "log"):  # the child may be killed before it makes them
+            (work / name).touch()
         return work.resolve()
 
 

@@ -46,7 +46,7 @@ def family_for(config: Any) -> type[Family]:
         For an architecture that no family claims, or a decoder.
     """
     model_type = getattr(config, "model_type", config)
-    if getattr(config, "is_decoder", False) or getattr(config, "is_causal", False):
+    if any(getattr(config, mark, False) for mark in ("is_decoder", "is_causal", "add_cross_attention")):
         raise UserError(f"This {model_type} is configured as a decoder; only encoders can be pruned.")
     for family in FAMILIES:
         if model_type in family.model_types:
