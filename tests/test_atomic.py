@@ -12,6 +12,7 @@ import pytest
 from thresher import atomic, lock
 from thresher.atomic import beside, create_partial, discard, partial_of, replacing, settle
 from thresher.errors import UserError
+from thresher.locate import locate
 from thresher.lock import sole_writer
 from thresher.swap import replacing_folder
 
@@ -151,14 +152,12 @@ def test_the_group_is_the_old_one_or_no_group_gains(tmp_path, monkeypatch, allow
     assert mode(tmp_path / "file") == (0o664 if allowed else 0o644)
 
 
-@pytest.mark.parametrize("left", ["link", "folder", "file"])
+@pytest.mark.parametrize("left", ["link", "file"])
 def test_what_lies_where_a_file_is_to_be_written_is_removed(tmp_path, left):
     fill(tmp_path / "elsewhere", {"file": "old"})
     partial = partial_of(tmp_path / "file")
     if left == "link":
         partial.symlink_to(tmp_path / "elsewhere" / "file")
-    elif left == "folder":
-        fill(partial, {"inner": "old"})
     else:
         partial.touch(0o666)
         (tmp_path / "file").touch(0o600)
@@ -166,6 +165,35 @@ def test_what_lies_where_a_file_is_to_be_written_is_removed(tmp_path, left):
     assert partial.read_text() == ""
     assert mode(partial) == (0o600 if left == "file" else mode(tmp_path / "elsewhere" / "file"))
     assert files(tmp_path / "elsewhere") == {"file": "old"}
+
+
+def test_a_folder_where_a_file_is_to_be_written_stays(tmp_path):
+    fill(partial_of(tmp_path / "file"), {"inner": "of the user"})
+    with pytest.raises(UserError, match="cannot be written"), replacing(tmp_path / "file"):
+        pass
+    assert files(tmp_path) == {".partial-file/inner": "of the user"}
+
+
+@pytest.mark.parametrize("write", [sole_writer, replacing_folder])
+def test_names_that_leave_no_room_for_hidden_ones_are_refused(tmp_path, write):
+    for letter in ("a", "ä"):
+        longest = tmp_path / (letter * (atomic.LONGEST_NAME // len(letter.encode())))
+        with write(longest):
+            pass
+        with (
+            pytest.raises(UserError, match=r"20[12] bytes; give a name of 200"),
+            write(longest.with_name(f"{longest.name}{letter}")),
+        ):
+            pass
+
+
+def test_folders_that_safetensors_cannot_open_are_refused(tmp_path):
+    folder = tmp_path / os.fsdecode(b"bad\xff")
+    with pytest.raises(UserError, match="not UTF-8"), replacing_folder(folder):
+        pass
+    folder.mkdir()
+    with pytest.raises(UserError, match="not UTF-8"):
+        locate(folder)
 
 
 def test_what_only_some_systems_have_is_not_needed(tmp_path, monkeypatch):

@@ -322,6 +322,11 @@ def test_the_meta_device():
         ({"input_ids": [[1, 2]]}, "a list in place of a tensor"),
         ({"input_ids": {"input_ids": torch.ones(1, 2)}}, r"a dict in place .*model\(\*\*batch\)"),
         ({"input_ids": torch.ones(1, 2)}, "whole numbers"),
+        ({"attention_mask": [[1, 1]]}, "a list in place of a tensor of attention_mask"),
+        ({"input_ids": torch.full((1, 2), 10**6)}, "none that the model knows: use the tokenizer"),
+        ({"input_ids": torch.full((1, 2), -1)}, "none that the model knows"),
+        ({"token_type_ids": torch.full((1, 2), 9)}, "none that the model knows"),
+        ({"budget": "0.5"}, "A budget is a number, as 0.5, not '0.5'"),
         ({"input_ids": torch.ones(0, 2, dtype=torch.long)}, "batch is empty"),
     ],
 )

@@ -177,6 +177,7 @@ def test_unsupported_models_are_refused(make, message):
     ("config", "message"),
     [
         (PruningConfig("better"), "no pruner 'better'; choose one of: threshold, topk"),
+        ("threshold", r"a PruningConfig, not 'threshold': PruningConfig\('threshold'\)"),
         (PruningConfig("none", {"k": 1}), "no option 'k'; its options are: none"),
         (PruningConfig("threshold", {"gate": "soft"}), "no gate 'soft'; choose one of: exact, paper"),
         (PruningConfig("threshold", {"normalization": "x"}), "no normalization 'x'"),

@@ -10,11 +10,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from thresher.errors import writing
+from thresher.errors import UserError, writing
 
 LOST = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # what was written is not on the disk
 PARTIAL, GOING = ".partial-", ".removed-"  # how names begin of what is not yet whole, and not any more
 OF_GROUP, OF_ALL = 0o070, 0o007
+LONGEST_NAME = 200  # bytes: systems take 255, and what lies hidden beside a file has a longer name
+
+
+def check_name(path: Path) -> None:
+    """Refuse to write a file or folder beside which nothing hidden could lie.
+
+    Raises
+    ------
+    UserError
+        If its name is too long.
+    """
+    if (size := len(os.fsencode(path.name))) > LONGEST_NAME:
+        raise UserError(f"'{path.name:.40}...' has {size} bytes; give a name of {LONGEST_NAME} at most.")
+
+
+def check_utf8(folder: str | Path) -> None:
+    """Refuse a model's folder that safetensors could not open.
+
+    Raises
+    ------
+    UserError
+        If its path is not UTF-8.
+    """
+    try:
+        os.path.abspath(folder).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"'{folder}' is a path that is not UTF-8; give the folder another name.") from error
 
 
 def partial_of(path: Path) -> Path:
@@ -36,11 +63,11 @@ def create_partial(path: Path, like: Path | None = None) -> Path:
     -------
     Path
         `partial_of` `path`. Nobody else can open it, from the start, who could not open the file in `like` or
-        `path`. What a killed run has left there is removed.
+        `path`. A file that a killed run has left there is removed.
     """
     partial, model = partial_of(path), _model(path, like)
     path.parent.mkdir(parents=True, exist_ok=True)
-    discard(partial)  # a link there would lead the writing elsewhere
+    partial.unlink(missing_ok=True)  # a link there would lead the writing elsewhere
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     os.close(os.open(partial, flags, 0o666 if model is None else 0o600))
     if model is not None:

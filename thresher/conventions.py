@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -192,20 +193,23 @@ def refuse_tracing() -> None:
     raise UserError(f"{how} cannot record a PrunedModel: how many tokens stay depends on the data. {INSTEAD}")
 
 
-def refuse_inputs(input_ids: Any, others: dict[str, Any]) -> None:
-    """Refuse inputs that a pruned model has no use for, where they are more than None or False.
+def refuse_inputs(input_ids: Any, attention_mask: Any, token_types: Any, others: dict[str, Any]) -> None:
+    """Refuse what is no tensor, and inputs that a pruned model has no use for, where they are more than None
+    or False.
 
     Raises
     ------
     UserError
         With the input's name, and why.
     """
-    if input_ids is not None and not isinstance(input_ids, Tensor):
-        raise UserError(
-            f"PrunedModel got a {type(input_ids).__name__} in place of a tensor of input_ids: call "
-            "model(**batch), with tensors. In sentence-transformers, assign the model to "
-            "CrossEncoder(folder)[0].model."
-        )
+    known = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_types}
+    for name, value in known.items():
+        if value is not None and not isinstance(value, Tensor):
+            raise UserError(
+                f"PrunedModel got a {type(value).__name__} in place of a tensor of {name}: call "
+                "model(**batch), with tensors. In sentence-transformers, assign the model to "
+                "CrossEncoder(folder)[0].model."
+            )
     for name, value in others.items():
         if value is None or value is False or name in TRANSIENT:
             continue
@@ -219,6 +223,18 @@ def refuse_inputs(input_ids: Any, others: dict[str, Any]) -> None:
         raise UserError(f"input_ids are {input_ids.dtype}; pass the whole numbers that the tokenizer makes.")
     if input_ids.numel() == 0:
         raise UserError("The batch is empty: pass one text or more.")
+
+
+@contextmanager
+def refusing_ids() -> Iterator[None]:
+    """Say in words that an id is none of the model's."""
+    try:
+        yield
+    except IndexError as error:
+        raise UserError(
+            "An id in input_ids or token_type_ids is none that the model knows: use the tokenizer that was "
+            "saved with the model."
+        ) from error
 
 
 def _offloaded(run: Callable[..., Any], *args: Any) -> Any:

@@ -237,9 +237,7 @@ def read_json(file: str | Path) -> Any:
     try:
         large = Path(file).name in VOCABULARIES
         if (size := os.stat(file).st_size) > (LARGEST if large else LARGE):
-            raise UserError(
-                f"{file} is too large for what it should hold: {size:,} bytes. Remove what no model needs."
-            )
+            raise UserError(f"{file} is too large ({size:,} bytes). Remove what no model needs.")
         text = Path(file).read_text(encoding="utf-8")
         if not large and sum(map(text.count, ",[{")) > VALUES:
             raise UserError(f"{file} holds more than {VALUES:,} values. Remove what no model needs.")

@@ -14,6 +14,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from huggingface_hub.utils import get_session, validate_repo_id
 from transformers.utils.hub import is_offline_mode
 
+from thresher.atomic import check_utf8
 from thresher.errors import UserError, first_line
 
 SECONDS = 5.0  # to wait for the hub's first answer
@@ -42,9 +43,10 @@ def locate(path: str | os.PathLike[str], **hub: Any) -> str:
     Raises
     ------
     UserError
-        If `path` is a file, or nothing is there. A folder with a name like it is offered.
+        If `path` is a file or not UTF-8, or nothing is there. A folder with a name like it is offered.
     """
     text = os.path.expanduser(os.fspath(path))
+    check_utf8(text)
     if os.path.isdir(text):
         return text
     if os.path.exists(text):

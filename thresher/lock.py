@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from thresher.atomic import beside, is_device
+from thresher.atomic import beside, check_name, is_device
 from thresher.errors import UserError, writing
 
 try:
@@ -37,12 +37,14 @@ def sole_writer(path: Path) -> Iterator[None]:
     Raises
     ------
     UserError
-        If another run holds it, with that run's process and machine; or if nothing can be written there.
+        If its name is too long; if another run holds it, with that run's process and machine; or if nothing
+        can be written there.
     """
     if is_device(path):
         yield
         return
     path = path.resolve()
+    check_name(path)
     with writing(path):
         lock = beside(path)
         lock = lock.with_name(f".{lock.name}.lock")

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from thresher import state, store
 from thresher.attention import attend
 from thresher.config import PruningConfig
-from thresher.conventions import Conventions, refuse_inputs, refuse_tracing
+from thresher.conventions import Conventions, refuse_inputs, refuse_tracing, refusing_ids
 from thresher.distributed import take_part
 from thresher.engines import Engine, Heads, TorchEngine, make_engine
 from thresher.errors import UserError
@@ -50,6 +50,8 @@ def prune(model: PreTrainedModel, config: PruningConfig | None = None) -> Pruned
         raise UserError(
             "This model is a PrunedModel already; prune its model.model anew, or change its pruner."
         )
+    if not isinstance(config, PruningConfig | None):
+        raise UserError(f"prune takes a PruningConfig, not {config!r:.100}: PruningConfig('threshold').")
     if not isinstance(model, nn.Module):
         raise UserError(
             f"prune takes a model, not {model!r}: open it first, as by "
@@ -238,7 +240,7 @@ class PrunedModel(Conventions):
             that the model does not hold, or another input than these.
         """
         refuse_tracing()
-        refuse_inputs(input_ids, others)
+        refuse_inputs(input_ids, attention_mask, token_type_ids, others)
         assert input_ids is not None
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
@@ -297,9 +299,10 @@ class PrunedModel(Conventions):
         family.check_length(int(packed.lengths.max()))
         trace = Trace(family, packed, *self.pruning.ends)
         heads: Heads | None
-        hidden, heads = self.engine.embed(
-            packed.with_spare(input_ids), packed.with_spare(token_types), packed.positions_with_spare
-        )
+        with refusing_ids():
+            hidden, heads = self.engine.embed(
+                packed.with_spare(input_ids), packed.with_spare(token_types), packed.positions_with_spare
+            )
         if states is not None:
             states.append(hidden)
         log_weight: Tensor | None = None  # soft stage: log of how alive each token is

@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from thresher.atomic import GOING, beside, discard, match_access, partial_of, sync, sync_all
+from thresher.atomic import (
+    GOING,
+    beside,
+    check_name,
+    check_utf8,
+    discard,
+    match_access,
+    partial_of,
+    sync,
+    sync_all,
+)
 from thresher.errors import UserError, writing
 from thresher.lock import locking
 
@@ -54,6 +64,8 @@ def replacing_folder(path: Path, last: str = "config.json", keep: Keep = lambda 
         path = path.resolve()
         if path.exists() and not path.is_dir():
             raise UserError(f"'{path}' is a file; give the name of a folder to save to.")
+        check_name(path)
+        check_utf8(path)
         sweep(path, sure=True)
         with _partial(path) as (new, mode):
             yield new

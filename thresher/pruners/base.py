@@ -136,8 +136,10 @@ class Pruner(nn.Module):
         Raises
         ------
         UserError
-            If it was not trained for it; the message says for which it was.
+            If it is no number, or was not trained for; the message says for which it was.
         """
+        if not isinstance(budget, int | float):
+            raise UserError(f"A budget is a number, as 0.5, not {budget!r:.100}.")
         near = [rung for rung, known in enumerate(self.budgets) if abs(known - budget) < 1e-6]
         if not near:
             held = ", ".join(f"{b:g}" for b in sorted(self.budgets)) or "none"

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from thresher.atomic import GOING, PARTIAL, discard
+from thresher.atomic import GOING, PARTIAL, check_utf8, discard
 from thresher.data.formats import same_file
 from thresher.errors import UserError
 from thresher.lock import sole_writer
@@ -128,6 +128,7 @@ def alone(
 def check_folder(job: Job) -> None:
     """Refuse a folder with a model in it, with an unfinished run that nobody asked to go on with, or with
     what would be lost though no run of ours wrote it."""
+    check_utf8(job.out)
     if job.out.exists() and not job.out.is_dir():
         raise UserError(f"{job.out} is a file; name a folder.")
     start = Path(job.model).expanduser()
