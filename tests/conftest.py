@@ -1,5 +1,6 @@
 """Shared by all tests: one thread, a quiet transformers, reproducible hypothesis."""
 
+import gc
 import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -27,6 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="crash commands at every operation on files (test_crashes.py), and call models from threads "
         "2,000 times (test_threads.py)",
     )
+
+
+def pytest_collection_finish() -> None:
+    """Leave what collecting made out of every later collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

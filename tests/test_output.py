@@ -69,7 +69,6 @@ def test_labels_are_printed_as_they_are(tmp_path):
     ("command", "said"),
     [
         ("thresher --help > /dev/full", "What is printed could not be written (No space left on device)"),
-        ("thresher show pruned 'good film' > /dev/full", "What is printed could not be written"),
         ("thresher predict pruned --input eval.tsv --output full.tsv", "full.tsv"),
         ("thresher evaluate pruned --eval eval.tsv --no-speed --json full.json", "full.json"),
     ],
@@ -111,12 +110,11 @@ def test_a_reader_that_stops_is_no_error(world):  # noqa: F811
     assert "Error" not in errors
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_a_terminal_that_lacks_characters_shows_others(world, tmp_path, encoding):  # noqa: F811
+def test_a_terminal_that_lacks_characters_shows_others(world, tmp_path):  # noqa: F811
     file = tmp_path / "shown"
-    code, errors = process(f"thresher show pruned 'a ☕ film' > {file}", world, PYTHONIOENCODING=encoding)
+    code, errors = process(f"thresher show pruned 'a ☕ film' > {file}", world, PYTHONIOENCODING="ascii")
     assert code == 0, errors
-    assert "film" in file.read_text(encoding)
+    assert "film" in file.read_text("ascii")
 
 
 def test_a_report_that_cannot_be_written_says_where(world, tmp_path):  # noqa: F811

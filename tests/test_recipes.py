@@ -50,6 +50,12 @@ def base(files, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture
+def two_rungs(monkeypatch) -> None:
+    """A ladder of two, where how many there are is not what is tested."""
+    monkeypatch.setattr("thresher.training.settings.LADDER", (0.7, 0.5))
+
+
 def test_finetuned_folder_is_plain_transformers(base):
     model = AutoModelForSequenceClassification.from_pretrained(base)
     assert model.config.label2id == {"neg": 0, "pos": 1}
@@ -369,6 +375,7 @@ def test_a_drop_is_asked_for_instead_of_a_budget(files, base, tmp_path, monkeypa
     assert "--held-out" not in training_table(failed).caption
 
 
+@pytest.mark.usefixtures("two_rungs")
 @pytest.mark.parametrize("what", ["scores", "no labels"])
 def test_a_drop_of_other_qualities(files, base, tmp_path, what):
     """Of Pearson's r, and of agreement with the model itself."""
@@ -528,6 +535,7 @@ def test_few_rows_tell_nothing_of_a_drop(files, base, tmp_path, named):
         prune(asked, PruningConfig())
 
 
+@pytest.mark.usefixtures("two_rungs")
 def test_what_is_chosen_on_can_be_named(files, base, tmp_path):
     asked = job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.1, max_drop=5.0)
     asked.data.held_out = str(toy.write_tsv(tmp_path / "valid.tsv", 60, seed=2))
@@ -544,6 +552,7 @@ def test_what_is_chosen_on_can_be_named(files, base, tmp_path):
     )
 
 
+@pytest.mark.usefixtures("two_rungs")
 @pytest.mark.parametrize(("tokens", "measured"), [(0, 25), (150, 30)])
 def test_a_drop_is_measured_on_more_texts_where_they_are_short(
     files, base, tmp_path, monkeypatch, tokens, measured
@@ -575,6 +584,7 @@ def test_quality_is_what_is_asked_for(files, base, tmp_path):
     assert dense["metric"] == "macro_f1"
 
 
+@pytest.mark.usefixtures("two_rungs")
 def test_a_rare_class_may_tell_nothing_of_a_drop(files, base, tmp_path):
     """Held out are 40 of 400; one that is rare counts for more than the bound."""
     header, *rows = Path(files["train"]).read_text().splitlines()
@@ -605,6 +615,7 @@ def test_what_is_learned_from_is_not_chosen_on(files, base, tmp_path):
     assert "which also chose" in training_table(report).title
 
 
+@pytest.mark.usefixtures("two_rungs")
 @pytest.mark.parametrize("named", [False, True])
 def test_texts_that_base_may_have_seen_are_warned_of(files, base, tmp_path, caplog, named):
     rows = Path(files["eval"]).read_text().replace("neg", "NEG").replace("pos", "neg").replace("NEG", "pos")
