@@ -18,7 +18,7 @@ from rich.table import Table
 from thresher import native
 from thresher.attention import logsumexp, matrix
 from thresher.attention import native as fused
-from thresher.measure.speed import side_by_side
+from thresher.inference.speed import side_by_side
 from thresher.packed import PackedBatch
 from thresher.pruners import Decision
 

@@ -17,7 +17,7 @@ from thresher.engines import tiles
 from thresher.engines.int8 import Int8Linear
 from thresher.engines.linear import PackedLinear
 from thresher.engines.tiles import TileLinear
-from thresher.measure.speed import side_by_side
+from thresher.inference.speed import side_by_side
 
 SHAPES = [
     (384, 384),

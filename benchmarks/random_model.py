@@ -17,9 +17,9 @@ from transformers import BertConfig, BertForSequenceClassification
 from thresher import PruningConfig, prune
 from thresher.batches import spread
 from thresher.data import load_examples
-from thresher.demo import encoder_folder
-from thresher.measure.predict import predict
-from thresher.text import TextEncoder, load_tokenizer
+from thresher.demo.run import encoder_folder
+from thresher.inference.predict import predict
+from thresher.inputs.text import TextEncoder, load_tokenizer
 from thresher.training.budget import fit_budget
 
 TEXTS = 64  # that thresholds are fitted on

@@ -19,8 +19,8 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from thresher.data import RowWriter
-from thresher.demo import encoder_folder
-from thresher.demo_corpus import docstrings, split
+from thresher.demo.corpus import docstrings, split
+from thresher.demo.run import encoder_folder
 
 SHORT = ["--max-length", "64", "--force"]
 LITTLE = ["--soft-epochs", "0.01", "--hard-epochs", "0.01", *SHORT]

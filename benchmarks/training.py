@@ -25,8 +25,8 @@ from rich.table import Table
 from thresher import PrunedModel, PruningConfig, native
 from thresher.batches import token_batches
 from thresher.data import load_examples
-from thresher.measure.speed import side_by_side
-from thresher.text import TextEncoder, load_tokenizer
+from thresher.inference.speed import side_by_side
+from thresher.inputs.text import TextEncoder, load_tokenizer
 from thresher.training.base import load_base
 from thresher.training.settings import TrainingSettings
 

@@ -15,10 +15,10 @@ from typing import Any
 from tasks import TASKS, arguments, base, data, parts, portable, script
 from thresher.config import PruningConfig
 from thresher.data import load_examples
-from thresher.measure.evaluate import open_model
-from thresher.measure.predict import predict
-from thresher.measure.report import write_json
+from thresher.inference.load import open_model
+from thresher.inference.predict import predict
 from thresher.model import PrunedModel
+from thresher.reports import write_json
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training.base import load_base
 from thresher.training.calibrate import calibrate, doubt

@@ -18,9 +18,9 @@ import numpy as np
 from quality_at_budget import METHODS, training
 from tasks import TASKS, arguments, base, beside_base, data, done, portable, script, write
 from thresher.data import load_examples
-from thresher.measure.progress import stages
-from thresher.measure.report import write_json
-from thresher.text import TextEncoder, load_tokenizer
+from thresher.inputs.text import TextEncoder, load_tokenizer
+from thresher.reports import write_json
+from thresher.show.progress import stages
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training.recipes import prune
 

@@ -20,12 +20,11 @@ import numpy as np
 from tasks import arguments, data, script
 from thresher.data import load_examples
 from thresher.engines.torch import dtype_of
-from thresher.measure.evaluate import CALIBRATION, make_ready, open_model
-from thresher.measure.predict import Predictions, predict
-from thresher.measure.report import versions, write_json
-from thresher.measure.rivals import dense_model
-from thresher.measure.speed import speeds
+from thresher.inference.load import CALIBRATION, dense_model, make_ready, open_model
+from thresher.inference.predict import Predictions, predict
+from thresher.inference.speed import speeds
 from thresher.model import PrunedModel
+from thresher.reports import versions, write_json
 
 BITS = {"fp32": 32, "bf16": 16, "int8": 8}  # of linear layers
 

@@ -19,9 +19,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tasks import TASKS, arguments, base, data, done, parts, portable, script
 from thresher.config import PruningConfig
-from thresher.measure.progress import stages
-from thresher.measure.report import write_json
 from thresher.pruners import PRUNERS
+from thresher.reports import write_json
+from thresher.show.progress import stages
 from thresher.training import Job, TrainingSettings
 from thresher.training.recipes import prune
 

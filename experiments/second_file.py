@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import TASKS, Task, arguments, beside_base, data_folder, script
-from thresher.measure.report import write_json
+from thresher.reports import write_json
 
 
 def measure(folder: Path, start: Path, file: str, task: Task) -> dict[str, Any]:

@@ -34,11 +34,11 @@ from filelock import FileLock
 
 from thresher.config import PruningConfig
 from thresher.data import RowWriter, load_examples
-from thresher.demo import encoder_folder
+from thresher.demo.run import encoder_folder
 from thresher.errors import UserError
-from thresher.measure.evaluate import open_model
-from thresher.measure.progress import stages
+from thresher.inference.load import open_model
 from thresher.model import PrunedModel
+from thresher.show.progress import stages
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training.base import load_base
 from thresher.training.examples import Examples, base_outputs

@@ -25,9 +25,9 @@ from scipy.stats import spearmanr
 from tasks import arguments, data, script
 from thresher.batches import spread
 from thresher.data import load_examples
-from thresher.measure.evaluate import open_model
-from thresher.measure.predict import predict
-from thresher.measure.report import write_json
+from thresher.inference.load import open_model
+from thresher.inference.predict import predict
+from thresher.reports import write_json
 
 TEXTS = 1000
 TENTHS = 10

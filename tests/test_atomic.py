@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from thresher import atomic, lock
-from thresher.atomic import beside, create_partial, discard, partial_of, replacing, settle
 from thresher.errors import UserError
-from thresher.locate import locate
-from thresher.lock import sole_writer
-from thresher.swap import replacing_folder
+from thresher.files import atomic, lock
+from thresher.files.atomic import beside, create_partial, discard, partial_of, replacing, settle
+from thresher.files.lock import sole_writer
+from thresher.files.swap import replacing_folder
+from thresher.folders.locate import locate
 
 NEW = {"config.json": "new", "weights": "new"}
 

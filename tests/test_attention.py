@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from thresher import native
 from thresher.attention import attend, buckets, flex, logsumexp, matrix, weight_in_reach
-from thresher.measure.memory import peak_above
+from thresher.bench.memory import peak_above
 from thresher.packed import PackedBatch
 from thresher.pruners import Decision
 

@@ -13,14 +13,15 @@ from typer.testing import CliRunner
 
 from tests import toy
 from thresher import PruningConfig, UserError, prune
+from thresher.bench import race
+from thresher.bench import run as bench
+from thresher.bench.contenders import Contender, contenders, load, prepare
+from thresher.bench.memory import peak_above
+from thresher.bench.profile import product_flops
 from thresher.cli import app
 from thresher.data import load_examples
-from thresher.measure import bench, race
-from thresher.measure.bench_tables import bench_table, profile_table
-from thresher.measure.contenders import Contender, contenders, load, prepare
-from thresher.measure.evaluate import open_model
-from thresher.measure.memory import peak_above
-from thresher.measure.profile import product_flops
+from thresher.inference.load import open_model
+from thresher.show.bench_tables import bench_table, profile_table
 
 INSTALLED = {"transformers"} | {name for name in ("onnxruntime", "openvino") if find_spec(name)}
 

@@ -17,11 +17,11 @@ from tests import toy
 from thresher import PrunedModel, PruningConfig
 from thresher.cli import app
 from thresher.data import load_examples
-from thresher.measure.evaluate import evaluate
-from thresher.measure.predict import predict
-from thresher.measure.tables import calibration_table
+from thresher.inference.evaluate import evaluate
+from thresher.inference.predict import predict
+from thresher.inputs.text import TextEncoder
+from thresher.show.tables import calibration_table
 from thresher.tasks import Task
-from thresher.text import TextEncoder
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training import calibrate as module
 from thresher.training.calibrate import LEVELS, Doubtful, Point, Probe, calibrate, doubt, pooled, steps

@@ -356,7 +356,7 @@ def test_predict_every_format_in_order(world, tmp_path, suffix):
 
 
 def test_predict_does_not_depend_on_chunks(world, tmp_path, monkeypatch):
-    from thresher.measure import stream
+    from thresher.inference import stream
 
     call("predict", world / "pruned", "--input", world / "eval.tsv", "--output", tmp_path / "whole.tsv")
     monkeypatch.setattr(stream, "CHUNK", 7)
@@ -366,7 +366,7 @@ def test_predict_does_not_depend_on_chunks(world, tmp_path, monkeypatch):
 
 
 def test_predict_keeps_what_is_done_and_resumes(world, tmp_path, monkeypatch):
-    from thresher.measure import stream
+    from thresher.inference import stream
 
     monkeypatch.setattr(stream, "CHUNK", 10)
     original, calls = stream.predict, []
@@ -392,7 +392,7 @@ def test_predict_keeps_what_is_done_and_resumes(world, tmp_path, monkeypatch):
 
 
 def test_predict_reports_a_broken_line_and_keeps_the_rows_before(world, tmp_path, monkeypatch):
-    from thresher.measure import stream
+    from thresher.inference import stream
 
     monkeypatch.setattr(stream, "CHUNK", 2)
     (tmp_path / "in.tsv").write_text("text\tn\na good film\t1\na bad film\t2\nbroken\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from thresher.demo_corpus import docstrings, split
+from thresher.demo.corpus import docstrings, split
 from thresher.errors import UserError
 
 

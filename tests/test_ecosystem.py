@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoConfig, BertConfig, BertModel, Trainer, TrainingArguments
 
-from thresher import PrunedModel, UserError, locate, prune, store
+from thresher import PrunedModel, UserError, prune, store
+from thresher.folders import locate
 from thresher.store import FILE, load_config
 from thresher.training.base import load_base, load_dense
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from thresher import PrunedModel, PruningConfig, prune
 from thresher.data import RowWriter, load_examples
-from thresher.demo_corpus import docstrings
+from thresher.demo.corpus import docstrings
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training.recipes import finetune
 from thresher.training.recipes import prune as prune_job

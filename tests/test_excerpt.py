@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from thresher import excerpt
-from thresher.excerpt import SIGHT
-from thresher.text import TextEncoder, longest_first
+from thresher.inputs import excerpt
+from thresher.inputs.excerpt import SIGHT
+from thresher.inputs.text import TextEncoder, longest_first
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = [*"abcdefgh0123'é好", "ab", "aa", "aba", "abc", "bb", "'s"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from thresher.measure.figures import _curve, _stages, bench_figure, kept_figure, training_figure
+from thresher.show.figures import _curve, _stages, bench_figure, kept_figure, training_figure
 
 HISTORY = [
     {"step": 10, "loss": 0.7, "stage": "soft", "flops_ratio": 0.9, "target": 0.8, "temperature": 1.0},
@@ -67,7 +67,7 @@ def test_curves_and_stages() -> None:
 def test_pyplot_is_not_imported(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from thresher.measure.figures import kept_figure, training_figure\n"
+        "from thresher.show.figures import kept_figure, training_figure\n"
         f"kept_figure([0.5], {str(tmp_path / 'a.png')!r}); training_figure([], {str(tmp_path / 'b.png')!r})\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

@@ -12,13 +12,14 @@ import torch
 import transformers
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
-from thresher import PrunedModel, PruningConfig, UserError, pickled, prune
-from thresher import folders as folders_module
-from thresher.folders import TOKENIZERS
-from thresher.model_config import make_config
-from thresher.text import load_tokenizer
+from thresher import PrunedModel, PruningConfig, UserError, prune
+from thresher.folders import pickled
+from thresher.folders import read as folders_module
+from thresher.folders.model_config import make_config
+from thresher.folders.read import TOKENIZERS
+from thresher.folders.weights import weight_files
+from thresher.inputs.text import load_tokenizer
 from thresher.training.base import load_base
-from thresher.weights import weight_files
 
 from .mutations import KINDS, save_folder
 from .toy import save_model

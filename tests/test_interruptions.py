@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from tests import toy
 from thresher import PrunedModel, UserError
 from thresher.cli import app
-from thresher.lock import sole_writer
+from thresher.files.lock import sole_writer
 from thresher.training import Data, Job, TrainingSettings, recipes, trainer
 from thresher.training.checkpoints import check_complete, last_checkpoint
 from thresher.training.examples import base_outputs
@@ -364,7 +364,7 @@ def test_an_output_that_another_run_holds(files, tmp_path, monkeypatch, name):
     words += ["--label", "label"] if name == "finetune" else []
     held = {"bench": tmp_path / "bench.json"}.get(name, tmp_path / "out")
     if name == "evaluate":
-        monkeypatch.setattr("thresher.measure.evaluate.evaluate", None)  # no work is done in vain
+        monkeypatch.setattr("thresher.inference.evaluate.evaluate", None)  # no work is done in vain
         held = tmp_path / "evaluation.json"
         words = ["--eval", f"{files}/train.tsv", "--json", str(held)]
     with sole_writer(held):
@@ -458,7 +458,7 @@ def test_a_failure_leaves_the_older_model_and_whole_checkpoints(files, tmp_path,
 
 
 def test_a_demo_that_another_run_writes(tmp_path, monkeypatch):
-    monkeypatch.setattr("thresher.demo.encoder_folder", lambda: tmp_path)
+    monkeypatch.setattr("thresher.demo.run.encoder_folder", lambda: tmp_path)
     with sole_writer(tmp_path / "demo"):
         code, said = at_once(["python", "-m", "thresher", "demo", "--out", str(tmp_path / "demo")])
     assert code == 2, said

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thresher.measure.predict import Predictions
+from thresher.inference.predict import Predictions
 from thresher.training.lengths import LengthWeights
 
 lengths = st.lists(st.integers(2, 512), min_size=1, max_size=200).map(np.array)

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.test_atomic import NEW, files, fill
-from thresher import lock
 from thresher.errors import UserError
-from thresher.lock import sole_writer
-from thresher.swap import replacing_folder
+from thresher.files import lock
+from thresher.files.lock import sole_writer
+from thresher.files.swap import replacing_folder
 
 forked = multiprocessing.get_context("fork")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.cases import build
-from thresher.measure.predict import Predictions
+from thresher.inference.predict import Predictions
 from thresher.tasks import Task
 from thresher.training.examples import Examples
 from thresher.training.max_drop import choose

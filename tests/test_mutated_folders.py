@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from thresher import PrunedModel, UserError
-from thresher.measure.stream import predict_file
+from thresher.inference.stream import predict_file
 from thresher.training.base import load_base
 
 from .mutations import KINDS, Mutation, both, code, edit, mutations, save_folder

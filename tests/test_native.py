@@ -14,9 +14,9 @@ from tests.test_attention import SCALE, by_hand, ragged
 from thresher import PruningConfig, native, prune
 from thresher.attention import attend, matrix
 from thresher.attention import native as route
+from thresher.bench.memory import peak_above
 from thresher.engines.int8 import finish_, quantise
 from thresher.errors import UserError
-from thresher.measure.memory import peak_above
 from thresher.packed import PackedBatch
 from thresher.pruners import Decision
 from thresher.pruners.score import fair_scores

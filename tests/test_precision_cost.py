@@ -9,8 +9,8 @@ import torch
 
 from tests import tiny
 from thresher import PruningConfig, prune
-from thresher.measure.evaluate import _cost
-from thresher.measure.predict import Predictions
+from thresher.inference.evaluate import _cost
+from thresher.inference.predict import Predictions
 
 
 def predictions(*depths: list[int]) -> Predictions:

@@ -21,9 +21,9 @@ from tests import toy
 from thresher.config import PruningConfig
 from thresher.data import RowWriter, iter_rows
 from thresher.errors import UserError
-from thresher.measure import stream
-from thresher.measure.predict import predict
-from thresher.measure.stream import predict_file
+from thresher.inference import stream
+from thresher.inference.predict import predict
+from thresher.inference.stream import predict_file
 from thresher.model import prune
 from thresher.tasks import Task
 

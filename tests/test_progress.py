@@ -8,8 +8,9 @@ import re
 import pytest
 from rich.console import Console
 
-from thresher.measure import progress
-from thresher.measure.progress import silent, stages
+from thresher.inference.progress import silent
+from thresher.show import progress
+from thresher.show.progress import stages
 
 
 @pytest.fixture

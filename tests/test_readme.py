@@ -34,7 +34,7 @@ def run(commands: str, monkeypatch) -> None:
         asked.append(options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("thresher.measure.bench.bench", bench)
+    monkeypatch.setattr("thresher.bench.run.bench", bench)
     for line in commands.strip().splitlines():
         program, command, *arguments = shlex.split(line)
         if program == "thresher":

@@ -15,10 +15,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests import toy
 from thresher import PrunedModel, PruningConfig, UserError
-from thresher.measure.evaluate import evaluate
-from thresher.measure.predict import predict
-from thresher.measure.tables import evaluation_table, training_table
+from thresher.inference.evaluate import evaluate
+from thresher.inference.predict import predict
 from thresher.plan import is_dense
+from thresher.show.tables import evaluation_table, training_table
 from thresher.training import Data, Job, TrainingSettings, texts, trainer
 from thresher.training.budget import BudgetController
 from thresher.training.examples import Examples

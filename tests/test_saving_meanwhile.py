@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from thresher import PrunedModel, UserError, store, weights
+from thresher import PrunedModel, UserError, store
 from thresher.config import VERSION
+from thresher.folders import weights
 from thresher.store import FILE
 
 from .cases import build

@@ -8,9 +8,9 @@ from transformers import AutoModelForSequenceClassification
 
 from tests import toy
 from thresher import PruningConfig, prune
-from thresher.measure import speed
+from thresher.inference import speed
+from thresher.inputs.text import TextEncoder
 from thresher.plan import is_dense
-from thresher.text import TextEncoder
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.test_atomic import NEW, files, fill, mode
-from thresher import lock, swap
-from thresher.lock import sole_writer
-from thresher.swap import replacing_folder, sweep
+from thresher.files import lock, swap
+from thresher.files.lock import sole_writer
+from thresher.files.swap import replacing_folder, sweep
 
 forked = multiprocessing.get_context("fork")
 OLD = {"config.json": "old", "weights": "old", "report.json": "old", "mine.txt": "old"}

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from thresher.measure.bench_tables import bench_table, profile_table
-from thresher.measure.tables import calibration_table, evaluation_table, training_table
-from thresher.measure.wording import count, literal, number, points, printable, rate_text
+from thresher.show.bench_tables import bench_table, profile_table
+from thresher.show.tables import calibration_table, evaluation_table, training_table
+from thresher.show.wording import count, literal, number, points, printable, rate_text
 
 NAN = float("nan")
 ODD = "o/[/old] [run] [bold] :smile:"  # all of which rich takes for its own, in a plain string

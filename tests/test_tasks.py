@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 from transformers import PreTrainedConfig
 
 from thresher.errors import UserError
-from thresher.tasks import METRICS, Kind, Task
+from thresher.tasks.task import METRICS, Kind, Task
 
 CLASSES = Task("single-label", ("a", "b", "c"))
 TAGS = Task("multi-label", ("a", "b", "c"))

@@ -11,7 +11,7 @@ from tests import toy
 from tests.tiny import FAMILIES
 from thresher import PruningConfig, UserError, prune
 from thresher.families import family_of
-from thresher.text import TextEncoder, load_tokenizer
+from thresher.inputs.text import TextEncoder, load_tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad"]
 

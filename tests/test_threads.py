@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from thresher import PrunedModel, UserError
-from thresher.measure.predict import predict
+from thresher.inference.predict import predict
+from thresher.inputs.text import TextEncoder
 from thresher.plan import is_dense
-from thresher.text import TextEncoder
 
 from . import toy
 from .cases import LENGTHS, build

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from tests import tiny
 from thresher import PruningConfig, native, prune
+from thresher.bench import profile
 from thresher.engines import tiles
 from thresher.engines.int8 import quantise
 from thresher.engines.tiles import TileLinear
 from thresher.families import GeluLinear
-from thresher.measure import profile
 
 pytestmark = pytest.mark.skipif(not tiles.here(), reason="needs AMX and the native code")
 

@@ -13,9 +13,9 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from thresher import UserError
-from thresher.excerpt import SIGHT
-from thresher.text import TextEncoder, load_tokenizer
-from thresher.tokenizer_steps import GROWTH, check_growth, described, growth
+from thresher.folders.tokenizer_steps import GROWTH, check_growth, described, growth
+from thresher.inputs.excerpt import SIGHT
+from thresher.inputs.text import TextEncoder, load_tokenizer
 
 from .mutations import charsmap
 
@@ -139,7 +139,7 @@ def test_files_of_sentencepiece_are_read(folder, monkeypatch):
     "before", [b"", b"\x9b\x06\x9c\x06", message((99, b"x"))], ids=["", "group", "unknown"]
 )
 def test_files_of_sentencepiece_without_bounds_are_refused_before_loading(folder, file, before, monkeypatch):
-    monkeypatch.setattr("thresher.tokenizer_folder.AutoTokenizer", None)
+    monkeypatch.setattr("thresher.folders.tokenizer.AutoTokenizer", None)
     (folder / "sentencepiece.bpe.model").write_bytes(before + file)
     with pytest.raises(UserError, match=r"makes texts up to 1e\+03 times|a token of 40,\d+ bytes"):
         load_tokenizer(folder)
@@ -149,14 +149,14 @@ def test_a_map_from_anywhere_is_refused_after_loading(folder, monkeypatch):
     """What is built counts, wherever it comes from."""
     pytest.importorskip("google.protobuf")
     monkeypatch.setattr(convert_slow_tokenizer, "requires_backends", lambda *_: None)
-    monkeypatch.setattr("thresher.tokenizer_folder.check_sentencepiece", lambda *_: None)
+    monkeypatch.setattr("thresher.folders.tokenizer.check_sentencepiece", lambda *_: None)
     (folder / "sentencepiece.bpe.model").write_bytes(sentencepiece(charsmap("a", "a" * 1000)))
     with pytest.raises(UserError, match=r"makes texts up to 1e\+03 times"):
         load_tokenizer(folder)
 
 
 def test_the_package_that_is_missing_is_named(folder, monkeypatch):
-    monkeypatch.setattr("thresher.tokenizer_folder.is_sentencepiece_available", lambda: False)
+    monkeypatch.setattr("thresher.folders.tokenizer.is_sentencepiece_available", lambda: False)
 
     def refuse(*_):
         raise ImportError("sentencepiece is missing")

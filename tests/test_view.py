@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.tiny import FAMILIES
 from thresher import PrunedModel, PruningConfig, prune
-from thresher.measure.stretches import by_offsets, by_tokens, clusters
-from thresher.measure.view import Survival, render, survival
+from thresher.show.stretches import by_offsets, by_tokens, clusters
+from thresher.show.view import Survival, render, survival
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 TEXT = "The  Thresher\tseparates grain, quickly."

@@ -18,8 +18,9 @@ from rich.logging import RichHandler
 from rich.text import Text as Styled
 
 from thresher.errors import TrainingDiverged, UserError, one_line
-from thresher.measure.progress import Stages, err, stages
-from thresher.measure.wording import printable
+from thresher.inference.progress import Stages
+from thresher.show.progress import err, stages
+from thresher.show.wording import printable
 from thresher.version import __version__
 
 app = typer.Typer(
@@ -239,7 +240,7 @@ def finetune(
 ) -> None:
     """Train a dense classifier or scorer from an encoder: the base to prune."""
     with _stages() as stage:
-        from thresher.measure.tables import training_table
+        from thresher.show.tables import training_table
         from thresher.training import Data, Job, TrainingSettings
         from thresher.training.recipes import finetune as run
 
@@ -336,8 +337,8 @@ def prune(
         raise UserError(f"{' and '.join(given)} exclude each other: name one of them.")
     with _stages() as stage:
         from thresher.config import PruningConfig
-        from thresher.measure.tables import training_table
         from thresher.pruners import PRUNERS
+        from thresher.show.tables import training_table
         from thresher.training import Data, Job, TrainingSettings
         from thresher.training.recipes import prune as run
 
@@ -395,7 +396,7 @@ def calibrate(
     """Prune without any training, in minutes: outputs stay within a bound of the model's own."""
     share = _share(max_change, "--max-change")
     with _stages() as stage:
-        from thresher.measure.tables import calibration_table
+        from thresher.show.tables import calibration_table
         from thresher.training import Data, Job, TrainingSettings
         from thresher.training.calibrate import calibrate as run
 
@@ -425,13 +426,13 @@ def evaluate(
     speed: Annotated[bool, typer.Option(help="Time transformers and the pruned model.")] = True,
 ) -> None:
     """Quality of pruned, dense and base (as `prune` noted it); FLOPs; tokens kept; texts per second."""
-    from thresher.lock import sole_writer
+    from thresher.files.lock import sole_writer
 
     with sole_writer(file := json or _home(folder) / "evaluation.json"):
         with _stages() as stage:
-            from thresher.measure.evaluate import evaluate as run
-            from thresher.measure.report import write_json
-            from thresher.measure.tables import evaluation_table
+            from thresher.inference.evaluate import evaluate as run
+            from thresher.reports import write_json
+            from thresher.show.tables import evaluation_table
 
             report = run(
                 folder,
@@ -474,11 +475,11 @@ def bench(
 ) -> None:
     """Time the pruned model beside the dense engines you could run instead."""
     with _stages() as stage:
-        from thresher.lock import sole_writer
-        from thresher.measure.bench import bench as run
-        from thresher.measure.figures import bench_figure
-        from thresher.measure.report import write_json
-        from thresher.measure.tables import bench_table, profile_table
+        from thresher.bench.run import bench as run
+        from thresher.files.lock import sole_writer
+        from thresher.reports import write_json
+        from thresher.show.figures import bench_figure
+        from thresher.show.tables import bench_table, profile_table
 
         home = out or _home(folder)
         with sole_writer(home / "bench.json"):
@@ -528,7 +529,7 @@ def predict(
     """Classify or score every row of a file of any size; adds `prediction`, and for classes `score`."""
     with _stages() as stage:
         from thresher.data.formats import is_stream
-        from thresher.measure.stream import predict_file
+        from thresher.inference.stream import predict_file
 
         try:
             rows = predict_file(
@@ -567,8 +568,8 @@ def show(
 ) -> None:
     """Show which tokens of a text survive to which layer."""
     with _stages() as stage:
-        from thresher.measure.evaluate import open_model
-        from thresher.measure.view import render, survival
+        from thresher.inference.load import open_model
+        from thresher.show.view import render, survival
 
         text, pair = _argument(text), None if pair is None else _argument(pair)
         stage("loading the model")
@@ -585,7 +586,7 @@ def demo(
     seed: Seed = 42,
 ) -> None:
     """Fine-tune and prune a real encoder, on the docstrings of this very Python."""
-    from thresher.demo import run
+    from thresher.demo.run import run
 
     run(out, seed, _print, _stages)
 

@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedConfig
 from transformers.utils import PushToHubMixin
 
-from thresher import state
 from thresher.errors import UserError
+from thresher.folders import trained as state
 
 if TYPE_CHECKING:
     from thresher.families import Family

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from thresher import state, store
+from thresher import store
 from thresher.attention import attend
 from thresher.config import PruningConfig
 from thresher.conventions import Conventions, refuse_inputs, refuse_tracing, refusing_ids
@@ -23,8 +23,9 @@ from thresher.distributed import take_part
 from thresher.engines import Engine, Heads, TorchEngine, make_engine
 from thresher.errors import UserError
 from thresher.families import family_of
-from thresher.folders import naming
-from thresher.locate import ASKING
+from thresher.folders import trained as state
+from thresher.folders.locate import ASKING
+from thresher.folders.read import naming
 from thresher.packed import PackedBatch
 from thresher.plan import Plan, Turns, dense_block, is_dense
 from thresher.pruners import Decision, all_options, make_pruner

@@ -12,16 +12,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from thresher import state
-from thresher.atomic import match_access
 from thresher.config import PruningConfig
 from thresher.errors import UserError
-from thresher.folders import config_file, file_of, one_save, refuse_adapter
-from thresher.locate import locate
-from thresher.model_config import make_config
+from thresher.files.atomic import match_access
+from thresher.files.swap import replacing_folder
+from thresher.folders import trained as state
+from thresher.folders.locate import locate
+from thresher.folders.model_config import make_config
+from thresher.folders.read import config_file, file_of, one_save, refuse_adapter
+from thresher.folders.weights import Stored, build, class_of, fetch, look, weight_files
 from thresher.pruners import Pruner, make_pruner
-from thresher.swap import replacing_folder
-from thresher.weights import Stored, build, class_of, fetch, look, weight_files
 
 BLOCK = PREFIX = "token_pruning"
 FILE = f"{BLOCK}.safetensors"  # the pruner's tensors; stock transformers does not look for it
@@ -66,7 +66,7 @@ def load(path: str | Path, **hub: Any) -> tuple[PreTrainedModel, dict[str, Tenso
     path : str or Path
         A folder or hub name; or a folder or checkpoint that transformers' Trainer saved.
     **hub
-        Options of `thresher.locate.ASKING`.
+        Options of `thresher.folders.locate.ASKING`.
 
     Raises
     ------

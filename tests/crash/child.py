@@ -18,7 +18,7 @@ import torch
 import transformers
 
 from thresher import cli
-from thresher.measure import stream
+from thresher.inference import stream
 from thresher.training import recipes
 
 torch.set_num_threads(1)

@@ -14,7 +14,7 @@ import matplotlib.font_manager
 from tests import toy
 from tests.crash import child
 from tests.test_predict_file import save
-from thresher.measure import figures, tables
+from thresher.show import figures, tables
 from thresher.training import calibrate, recipes
 
 LATE = (calibrate, figures, matplotlib, recipes, tables)  # what commands import when they need it

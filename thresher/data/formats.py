@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from thresher.atomic import is_device
 from thresher.errors import UserError
+from thresher.files.atomic import is_device
 
 SUFFIX = re.compile(r"\.((?P<text>tsv|csv|jsonl|ndjson)(?P<gz>\.gz)?|parquet)$", re.IGNORECASE)
 SUFFIXES = ".tsv, .csv, .jsonl (or .ndjson), each also with .gz, and .parquet"

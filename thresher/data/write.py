@@ -16,10 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thresher.atomic import create_partial, partial_of, settle
 from thresher.data.formats import ARROW_ERRORS, SUFFIX, format_of, is_standard_output, is_stream
 from thresher.data.lines import HALF
 from thresher.errors import UserError, writing
+from thresher.files.atomic import create_partial, partial_of, settle
 
 log = logging.getLogger(__name__)
 _GROUP = 4096  # rows per Parquet row group

@@ -10,13 +10,13 @@ import torch
 from thresher.config import PruningConfig
 from thresher.errors import UserError
 from thresher.families import family_for, family_of
-from thresher.folders import one_save
-from thresher.locate import locate
-from thresher.state import trained_weights
+from thresher.folders.locate import locate
+from thresher.folders.read import one_save
+from thresher.folders.trained import trained_weights
+from thresher.folders.weights import build, look, weight_files
+from thresher.inputs.text import special_ends
 from thresher.store import BLOCK, load_config
 from thresher.tasks import Task
-from thresher.text import special_ends
-from thresher.weights import build, look, weight_files
 
 
 def load_base(path: str) -> tuple[Any, Task]:

@@ -19,14 +19,14 @@ from thresher.config import PruningConfig
 from thresher.data import load_examples, resolve_columns
 from thresher.errors import UserError
 from thresher.families import family_for, family_of
-from thresher.measure.figures import kept_figure
-from thresher.measure.predict import KEYS, Predictions, predict, warn_if_bare
-from thresher.measure.progress import Stages, silent
-from thresher.measure.report import kept_report, versions, write_json
+from thresher.inference.predict import KEYS, Predictions, predict, warn_if_bare
+from thresher.inference.progress import Stages, silent
+from thresher.inputs.text import TextEncoder, load_tokenizer
 from thresher.model import PrunedModel
+from thresher.reports import kept_report, versions, write_json
+from thresher.show.figures import kept_figure
 from thresher.store import load_config
 from thresher.tasks import Task
-from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import device, load_base, pruning_of
 from thresher.training.job import Job, alone, check_folder, finished, forget
 from thresher.training.path import between

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from thresher.atomic import discard, partial_of, settle
 from thresher.errors import UserError, first_line, writing
+from thresher.files.atomic import discard, partial_of, settle
 
 STATE = "trainer_state.json"
 REST = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")  # that transformers does without, in silence

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thresher.atomic import partial_of, settle
 from thresher.errors import writing
-from thresher.measure.predict import Predictions, predict
+from thresher.files.atomic import partial_of, settle
+from thresher.inference.predict import Predictions, predict
+from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.tasks import Task
-from thresher.text import TextEncoder
 from thresher.training.lengths import LengthWeights
 
 RESAMPLES = 500  # of the bootstrap

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from thresher.atomic import GOING, PARTIAL, check_utf8, discard
 from thresher.data.formats import same_file
 from thresher.errors import UserError
-from thresher.lock import sole_writer
-from thresher.measure.report import write_json
+from thresher.files.atomic import GOING, PARTIAL, check_utf8, discard
+from thresher.files.lock import sole_writer
+from thresher.files.swap import replacing_folder, sweep
+from thresher.reports import write_json
 from thresher.store import WEIGHTS
-from thresher.swap import replacing_folder, sweep
 from thresher.training.settings import TrainingSettings
 
 More = ParamSpec("More")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from thresher.errors import UserError
-from thresher.measure.predict import Predictions
+from thresher.inference.predict import Predictions
 from thresher.model import PrunedModel
 from thresher.pruners.threshold import Threshold
 from thresher.tasks import Task

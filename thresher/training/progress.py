@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from thresher.measure.progress import Stages
+from thresher.inference.progress import Stages
 
 
 class Interrupted(KeyboardInterrupt):

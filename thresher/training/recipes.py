@@ -16,17 +16,17 @@ from thresher.config import PruningConfig
 from thresher.data import resolve_columns
 from thresher.errors import UserError
 from thresher.families import family_for, family_of
-from thresher.fingerprint import fingerprint
-from thresher.measure.figures import kept_figure, training_figure
-from thresher.measure.predict import Predictions, warn_if_bare
-from thresher.measure.progress import Stages, silent
-from thresher.measure.report import kept_report, versions, write_json
-from thresher.measure.speed import speeds
+from thresher.folders.fingerprint import fingerprint
+from thresher.inference.predict import Predictions, warn_if_bare
+from thresher.inference.progress import Stages, silent
+from thresher.inference.speed import speeds
+from thresher.inputs.text import TextEncoder, load_tokenizer
 from thresher.model import PrunedModel
 from thresher.pruners import PRUNERS
+from thresher.reports import kept_report, versions, write_json
+from thresher.show.figures import kept_figure, training_figure
 from thresher.store import load_config
 from thresher.tasks import Task
-from thresher.text import TextEncoder, load_tokenizer
 from thresher.training.base import device, load_base, load_dense, pruning_of
 from thresher.training.checkpoints import last_checkpoint
 from thresher.training.examples import Examples, base_outputs

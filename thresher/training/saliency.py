@@ -13,13 +13,13 @@ import datasets
 import torch
 from torch import Tensor
 
-from thresher.measure.predict import KEYS
+from thresher.inference.predict import KEYS
+from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.packed import PackedBatch
 from thresher.plan import Plan
 from thresher.pruners import Decision, Pruner
 from thresher.pruners.threshold import Threshold
-from thresher.text import TextEncoder
 
 TOKENS = 50_000  # that are enough for the regression
 RIDGE = 1e-3  # of the mean square of a feature

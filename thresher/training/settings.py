@@ -30,8 +30,8 @@ class TrainingSettings:
         Points of quality that may be lost against base: a ladder of budgets is trained, and the cheapest
         point of it that loses no more on held-out texts is found and put first. It takes no budget.
     metric : str, optional
-        What checkpoints are chosen by and a drop is measured in, of `thresher.tasks.METRICS`. None: accuracy,
-        micro_f1 or pearson.
+        What checkpoints are chosen by and a drop is measured in, one of the `METRICS` of its task. None:
+        accuracy, micro_f1 or pearson.
     regularizer : float
         The paper's lambda, weight of the mean gate in the loss. Only used without a budget.
     learning_rate, threshold_learning_rate, score_learning_rate : float

@@ -18,14 +18,14 @@ from transformers import ProgressCallback, Trainer, TrainerState, TrainingArgume
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from thresher.atomic import replacing
 from thresher.errors import TrainingDiverged, UserError
-from thresher.measure.predict import NotFinite
-from thresher.measure.progress import Stages, silent
+from thresher.files.atomic import replacing
+from thresher.inference.predict import NotFinite
+from thresher.inference.progress import Stages, silent
+from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.pruners.threshold import Threshold
 from thresher.tasks import Task
-from thresher.text import TextEncoder
 from thresher.training.budget import FITS, OVER, BudgetController, check_reachable, fit_budget
 from thresher.training.checkpoints import (
     STATE,

@@ -1,0 +1,1 @@
+"""Our engines beside other people's."""

@@ -1,0 +1,85 @@
+"""Contenders on the clock, in turn, and what their times come to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from thresher.bench.contenders import Contender, Texts
+from thresher.bench.rivals import Runner, as_numpy
+
+
+def race(
+    runners: list[tuple[Contender, Runner]], work: Texts, repeats: int, advance: Callable[[int], None]
+) -> tuple[dict[Contender, np.ndarray], dict[Contender, np.ndarray]]:
+    """Seconds ``[rounds, batches]`` of every contender, in turn after one uncounted round, and logits.
+
+    Ctrl-C ends it after the last whole round, if there was one.
+    """
+    seconds: dict[Contender, list[list[float]]] = {contender: [] for contender, _ in runners}
+    logits: dict[Contender, np.ndarray] = {}
+    try:
+        for round_ in range(repeats + 1):
+            for contender, run in runners:
+                took: list[float] = []
+                found: dict[int, np.ndarray] = {}
+                for index, rows in work.batches(contender):
+                    begin = time.perf_counter()
+                    out = run(rows)
+                    took.append(time.perf_counter() - begin)
+                    if not round_:
+                        found |= dict(zip(index, as_numpy(out), strict=True))
+                if round_:
+                    seconds[contender].append(took)
+                else:
+                    logits[contender] = np.stack([found[i] for i in range(len(found))])
+                advance(1)
+    except KeyboardInterrupt:
+        if not all(seconds.values()):
+            raise
+    whole = min((len(took) for took in seconds.values()), default=0)
+    return {contender: np.array(took[:whole]) for contender, took in seconds.items()}, logits
+
+
+def rates(seconds: np.ndarray, work: Texts) -> dict[str, Any]:
+    """Rates over whole rounds, and latencies of single batches in milliseconds."""
+    rounds, n, tokens = seconds.sum(1), len(work.lengths), int(work.lengths.sum())
+    return {
+        "texts_per_second": n / float(np.median(rounds)),
+        "slowest": n / float(rounds.max()),
+        "fastest": n / float(rounds.min()),
+        "tokens_per_second": tokens / float(np.median(rounds)),
+        "p50_ms": 1000 * float(np.percentile(seconds, 50)),
+        "p95_ms": 1000 * float(np.percentile(seconds, 95)),
+    }
+
+
+def ratios(
+    entries: list[dict[str, Any]],
+    seconds: dict[Contender, np.ndarray],
+    order: list[Contender],
+    flops_ratio: float,
+) -> None:
+    """How many times as fast as the fastest dense rival, of the same precision and of any: medians."""
+    rounds = {contender: took.sum(1) for contender, took in seconds.items()}
+    rivals = [contender for contender in order if not contender.ours]
+
+    def over(contender: Contender, some: list[Contender]) -> float | None:
+        if not some:
+            return None
+        best = min(some, key=lambda rival: float(np.median(rounds[rival])))
+        return float(np.median(rounds[best] / rounds[contender]))
+
+    for entry, contender in zip(entries, order, strict=True):
+        entry["times_same_precision"] = over(
+            contender, [rival for rival in rivals if rival.precision == contender.precision]
+        )
+        entry["times_any_precision"] = over(contender, rivals)
+        packed = replace(contender, kind="packed")
+        if contender.kind == "pruned" and packed in rounds:
+            # What became of the FLOPs that were saved: 1 is all of it.
+            entry["realised"] = float(np.median(rounds[packed] / rounds[contender])) * flops_ratio

@@ -1,0 +1,82 @@
+"""Dense engines that a user could run instead of ours. One rival is one file.
+
+Each has a function ``load(setup, precision)`` that gives a callable from a padded batch to logits
+``[batch, labels]``, set up as well as its own documentation knows. ``NEEDS`` are its packages, ``EXTRA`` is
+the extra of ours that installs them, ``PRECISIONS`` is what it runs in.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+Runner = Callable[[Batch], Any]
+
+
+@dataclass
+class Setup:
+    """What a rival is loaded from.
+
+    Attributes
+    ----------
+    folder : str
+        A saved pruned model: rivals run its weights dense.
+    examples : list of dict
+        Batches of one real text each, to trace and to calibrate with.
+    columns : dict
+        The same texts as lists of token ids.
+    threads : int
+    work : Path
+        Folder for what is converted.
+    also_timed : int
+        How many of the texts are timed as well.
+    budget : float, optional
+        At which ours run, of a model that holds several.
+    """
+
+    folder: str
+    examples: list[Batch]
+    columns: dict[str, list]
+    threads: int
+    work: Path
+    also_timed: int = 0
+    budget: float | None = None
+
+
+class Logits(nn.Module):
+    """The model with tensors in and one tensor out, for those that trace it. Arguments go by `names`."""
+
+    def __init__(self, model: nn.Module, names: list[str]):
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *values: Tensor) -> Tensor:
+        return self.model(**dict(zip(self.names, values, strict=True))).logits
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No advice from converters: nobody who reads a benchmark can follow it."""
+    manager = logging.root.manager
+    before = manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(max(logging.WARNING, manager.disable))
+        try:
+            yield
+        finally:
+            manager.disable = before
+
+
+def as_numpy(logits: Any) -> Any:
+    """float32 array of whatever a runner gave."""
+    return logits.float().cpu().numpy() if isinstance(logits, torch.Tensor) else logits

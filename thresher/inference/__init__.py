@@ -1,0 +1,1 @@
+"""Run a saved model: load, predict, evaluate, time."""

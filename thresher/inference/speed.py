@@ -1,0 +1,142 @@
+"""Engines side by side on the clock: interleaved repeats, medians, spread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from statistics import median
+from typing import Any
+
+import datasets
+import torch
+from torch import nn
+
+from thresher.batches import spread
+from thresher.inputs.text import TextEncoder
+from thresher.model import PrunedModel
+
+REPEATS = 5  # rounds that count
+ENGINES = ("transformers", "packed", "thresher")  # in the order of each round
+
+
+def calls(repeats: int = REPEATS) -> int:
+    """How often `speeds` calls `advance`."""
+    return (repeats + 1) * len(ENGINES)
+
+
+def side_by_side(
+    runs: Mapping[str, Callable[[], Any]], repeats: int = 5, advance: Callable[[int], None] | None = None
+) -> dict[str, list[float]]:
+    """Seconds of each run, `repeats` times in turn (A B A B ...), after one uncounted round."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for round_ in range(repeats + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if round_:
+                seconds[name].append(time.perf_counter() - start)
+            if advance:
+                advance(1)
+    return seconds
+
+
+@torch.inference_mode()
+def speeds(
+    model: PrunedModel,
+    dense: nn.Module,
+    encoder: TextEncoder,
+    examples: datasets.Dataset,
+    *,
+    texts: int = 512,
+    batch: int = 32,
+    repeats: int = REPEATS,
+    advance: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Texts per second of transformers, of our engine with nothing dropped, and of the pruned model.
+
+    Measured on at most `texts` of the examples, spread evenly over them. All get the same batches of texts
+    sorted by length. `dense` is what transformers runs, padded and with its own attention; bf16 is compared
+    with bf16, and int8, which transformers lacks, with fp32.
+
+    Parameters
+    ----------
+    model : PrunedModel
+    dense : transformers model
+    encoder : TextEncoder
+    examples : datasets.Dataset
+    texts, batch, repeats : int
+        Most texts, texts in a batch, and rounds that count.
+    advance : callable, optional
+        Called ``calls(repeats)`` times with 1, after every run of all texts.
+
+    Returns
+    -------
+    dict
+        For ``transformers``, ``packed`` (nothing dropped) and ``thresher`` (pruned): ``texts_per_second``
+        (median), ``slowest``, ``fastest``, and ``with_tokenizing``, texts per second from text to answer.
+        Medians of paired ratios: ``ratio``, how many times as fast as transformers the pruned model is;
+        ``packed_ratio``, what packing alone gives of it; ``pruning_ratio``, what pruning adds to packing.
+        And under which conditions.
+    """
+    some = examples.select(spread(len(examples), texts))
+
+    def run(engine: Callable[..., Any], batches: list[Any]) -> None:
+        for _, rows in batches:
+            engine(**{key: value.to(model.device) for key, value in rows.items()})
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def packed(**rows: Any) -> Any:
+        with model.dense():
+            return model(**rows)
+
+    def batches() -> list[Any]:
+        # Room for any length: batches of a fixed number of texts, as people run them.
+        return list(
+            encoder.batches(encoder.encode_columns(some), tokens=batch * encoder.max_length, rows=batch)
+        )
+
+    model.eval()
+    ready = batches()
+    engines: dict[str, Callable[..., Any]] = dict(zip(ENGINES, (dense.eval(), packed, model), strict=True))
+    runs = {name: partial(run, engine, ready) for name, engine in engines.items()}
+    seconds = side_by_side(runs, repeats, advance)
+    start = time.perf_counter()
+    batches()
+    tokenizing = time.perf_counter() - start
+    return {
+        **{name: _rates(times, len(some), tokenizing) for name, times in seconds.items()},
+        **_ratios(seconds),
+        "texts": len(some),
+        "batch": batch,
+        "repeats": repeats,
+        "threads": torch.get_num_threads(),
+        "device": str(model.device),
+        "dtype": str(next(dense.parameters()).dtype).removeprefix("torch."),
+        "precision": model.precision or "fp32",
+    }
+
+
+def _rates(times: list[float], texts: int, tokenizing: float) -> dict[str, float]:
+    return {
+        "texts_per_second": texts / median(times),
+        "slowest": texts / max(times),
+        "fastest": texts / min(times),
+        "with_tokenizing": texts / (median(times) + tokenizing),
+    }
+
+
+def _ratios(seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """What each step gives: medians over the rounds, each of which compares runs that were neighbours."""
+
+    def paired(slower: str, faster: str) -> list[float]:
+        return [a / b for a, b in zip(seconds[slower], seconds[faster], strict=True)]
+
+    whole = paired("transformers", "thresher")
+    return {
+        "ratio": median(whole),
+        "ratio_spread": [min(whole), max(whole)],
+        "packed_ratio": median(paired("transformers", "packed")),
+        "pruning_ratio": median(paired("packed", "thresher")),
+    }

@@ -1,1 +1,0 @@
-"""Running a model over many texts: predictions, speed, figures, reports."""

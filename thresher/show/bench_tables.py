@@ -1,0 +1,141 @@
+"""Reports of the benchmark as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from thresher.show.wording import count, known, literal, number, rate_text
+
+KINDS = (
+    "padded: batches in the order of the file; sorted: batches of near lengths; packed: our engine, no "
+    "padding, nothing dropped; pruned: as trained. p50, p95: half of the batches took this long at most, and "
+    "95 % of them."
+)
+
+
+def bench_table(report: dict[str, Any]) -> Table:
+    """One contender a row: quality, rates, latencies, memory, and its ratio to the fastest dense rival."""
+    rows, lengths, texts = report["rows"], report["lengths"], report["data"]["texts"]
+    title = (
+        f"{report['model']}: {count(texts, 'text')} of {lengths['shortest']} to {lengths['longest']} tokens, "
+        f"mean {number(lengths['mean'], '.0f')}; batches of {report['batch']}, "
+        f"{count(report['threads'], 'thread')}"
+    )
+    table = _table(title)
+    metric = next(iter(rows[0].get("quality") or ()), None) if rows else None
+    columns = [
+        "engine",
+        "precision",
+        *([metric] if metric else []),
+        "texts/s",
+        "slowest-\nfastest",
+        "tokens/s",
+    ]
+    columns += ["p50\nms", "p95\nms", "peak\nMB", "speed-up\n(same)", "speed-up\n(any)"]
+    for name in [*columns, "of what\nFLOPs\npromise"]:
+        _add_column(table, name)
+    for row in rows:
+        cells = [
+            row["name"].replace(",", ""),
+            row["precision"],
+            *([number((row.get("quality") or {}).get(metric))] if metric else []),
+            rate_text(row["texts_per_second"]),
+            f"{rate_text(row['slowest'])}-{rate_text(row['fastest'])}",
+            number(row["tokens_per_second"], ".0f"),
+            number(row["p50_ms"], ".1f"),
+            number(row["p95_ms"], ".1f"),
+            number(row.get("peak_mb"), ".0f"),
+            number(row["times_same_precision"], ".2f", " x"),
+            number(row["times_any_precision"], ".2f", " x"),
+            number(row.get("realised"), ".0%"),
+        ]
+        table.add_row(*map(literal, cells), style="bold" if row["kind"] == "pruned" else None)
+    table.caption = literal("\n".join([*_notes(report), *_skipped(report["skipped"])]), "table.caption")
+    return table
+
+
+def _notes(report: dict[str, Any]) -> list[str]:
+    """What the columns and kinds mean."""
+    ratio = report["flops_ratio"]
+    promise = number(1 / ratio, ".2f", " x") if known(ratio) and ratio else number(None)
+    return [
+        "speed-up: over the fastest dense engine that is not ours, in the same precision or in any; median "
+        f"of {count(report['repeats'], 'round')}, each of which runs every engine in turn.",
+        f"of what FLOPs promise: the pruned model needs {number(ratio, '.3f')} of the FLOPs, which promises "
+        f"{promise} the speed of packed; 100 % is all of that on the clock.",
+        KINDS,
+    ]
+
+
+def _skipped(skipped: dict[str, str]) -> list[str]:
+    """One line a reason: the reason, and the engines that were left out for it."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in skipped.items():
+        reasons.setdefault(why, []).append(name)
+    return [
+        f"{why[:1].upper()}{why[1:]}: {_together(names)}"
+        if why.startswith("not installed")
+        else f"Skipped, {why}: {_together(names)}"
+        for why, names in reasons.items()
+    ]
+
+
+def _together(names: Iterable[str]) -> str:
+    """``["thresher torch, packed, fp32", "thresher torch, pruned, fp32"]`` as one of several kinds."""
+    precisions: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        engine, _, rest = name.partition(", ")
+        kind, _, precision = rest.partition(", ")
+        precisions.setdefault((engine, kind), []).append(precision)
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for (engine, kind), some in precisions.items():
+        kinds.setdefault((engine, "/".join(some)), []).append(kind)
+    return ", ".join(
+        f"{engine} {'/'.join(some)}" + (f" in {precision}" if precision else "")
+        for (engine, precision), some in kinds.items()
+    )
+
+
+def profile_table(report: dict[str, Any]) -> Table:
+    """One of our engines a row, one kind of work a column: shares of the time, and the linears' rate."""
+    rows = [row for row in report["rows"] if "profile" in row]
+    table = _table("Where the time goes")
+    caption = "GFLOP/s: of the linear layers; of peak: their rate over that of one large matrix product"
+    table.caption = literal(caption, "table.caption")
+    for name in ["engine", "precision", *(rows[0]["profile"]["shares"] if rows else ())]:
+        _add_column(table, name)
+    for name in ("GFLOP/s", "of peak"):
+        _add_column(table, name)
+    for row in rows:
+        rate, peak = row["profile"]["linear_rate"], report["matmul_rate"].get(row["precision"])
+        cells = [
+            row["name"].replace(",", ""),
+            row["precision"],
+            *(number(share, ".0%") for share in row["profile"]["shares"].values()),
+            number(rate / 1e9 if known(rate) else None, ".0f"),
+            number(rate / peak if known(rate) and known(peak) and peak else None, ".0%"),
+        ]
+        table.add_row(*map(literal, cells))
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=literal(title, "table.title"),
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        caption_justify="left",
+    )
+
+
+def _add_column(table: Table, name: str) -> None:
+    """A number is never cut; the names of engines fold."""
+    if name == "engine":
+        table.add_column(literal(name), overflow="fold", min_width=12)
+    else:
+        table.add_column(literal(name), justify="left" if name == "precision" else "right", no_wrap=True)
