@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from thresher.engines import tiles
-from thresher.engines.int8 import Int8Linear
-from thresher.engines.linear import PackedLinear
-from thresher.engines.tiles import TileLinear
+from thresher.engines.layers.int8 import Int8Linear
+from thresher.engines.layers.packed import PackedLinear
+from thresher.engines.layers.tiles import TileLinear
 from thresher.inference.speed import side_by_side
 
 SHAPES = [

@@ -31,7 +31,9 @@ def measure(start: Path, folder: Path, files: Data, max_change: float) -> dict[s
     texts = load_examples(files.eval, files.text, files.label)
     rows = encoder.encode_examples(texts)
     found = predict(model, encoder, rows)
-    free = predict(PrunedModel(load_base(str(start))[0], PruningConfig("last-layer")), encoder, rows)
+    free = predict(
+        PrunedModel(load_base(str(start))[0], PruningConfig("none", prefix_only_at_end=True)), encoder, rows
+    )
     labels = task.encode_all(texts, files.eval)
     return {
         "texts": len(rows),
@@ -39,7 +41,7 @@ def measure(start: Path, folder: Path, files: Data, max_change: float) -> dict[s
         "standard_error": doubt(task, max_change, len(rows)),
         "quality": {"base": task.quality(free.logits, labels), "pruned": task.quality(found.logits, labels)},
         "flops_ratio": found.flops_ratio,
-        "last_layer": free.flops_ratio,
+        "last_layer": predict(free, encoder, rows).flops_ratio,
     }
 
 

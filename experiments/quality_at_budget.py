@@ -35,8 +35,8 @@ METHODS = {
     "manual": PruningConfig("threshold", {"score": "attention", "learned": False}),
     "topk": PruningConfig("topk", {"dense_layers": 0}),
     "random": PruningConfig("random", {"dense_layers": 0}),
-    "last-layer": PruningConfig("last-layer"),
-    "shallow": PruningConfig("last-layer"),  # fewer layers, which learn from base
+    "last-layer": PruningConfig("none", prefix_only_at_end=True),
+    "shallow": PruningConfig("none", prefix_only_at_end=True),  # fewer layers, which learn from base
     "none": PruningConfig("none"),  # base, trained on for as long
 }
 

@@ -4,6 +4,8 @@ A pruner that is new in `PRUNERS` takes part at once, with its default options; 
 in other words who must stay makes its test sharper.
 """
 
+from contextlib import ExitStack
+from dataclasses import replace
 from itertools import product
 from math import ceil, inf
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from thresher import PrunedModel, PruningConfig, prune
+from thresher.plan import Soft
 from thresher.pruners import PRUNERS
 
 from .reference import Reference, masked_reference
@@ -19,13 +22,13 @@ from .tiny import FAMILIES, random_inputs
 LENGTHS = [26, 1, 9, 20, 2, 9]
 THRESHOLDS = (0.5, 0.625, 0.75, 0.625)  # exact in float32; about half of the tokens are left at the end
 SLOPE = 0.1875
+STILL = ExitStack()  # models that run without dropout until the tests end
 OPTIONS = {
     "topk": {"dense_layers": 1, "slope": SLOPE},
     "random": {"dense_layers": 1, "slope": SLOPE},
 }
 
-# A head that pools all tokens cannot be left with one: that pair is refused.
-PAIRS = [pair for pair in product(FAMILIES, PRUNERS) if pair != ("modernbert-mean", "last-layer")]
+PAIRS = list(product(FAMILIES, PRUNERS))
 
 
 def _pairs(chosen: list[tuple[str, str]]) -> pytest.MarkDecorator:
@@ -63,11 +66,10 @@ def build(
 
 
 def soften(pruned: PrunedModel, temperature: float) -> PrunedModel:
-    """Soft stage without dropout: the pruner trains, the model does not."""
-    pruned.eval()
-    pruned.pruner.train()
-    pruned.pruner.soft, pruned.pruner.temperature = True, temperature
-    return pruned
+    """Soft stage, without dropout."""
+    pruned.default = replace(pruned.default, soft=Soft(temperature))
+    STILL.enter_context(pruned.without_dropout())
+    return pruned.train()
 
 
 def tolerance(family: str) -> dict[str, float]:
@@ -111,13 +113,6 @@ class TopKRule:
         return keep
 
 
-class LastLayerRule:
-    margin = inf
-
-    def __call__(self, layer, importance, alive, lengths):
-        return alive if layer < 3 else torch.zeros_like(alive)
-
-
 class KeepAll:
     margin = inf
 
@@ -125,7 +120,7 @@ class KeepAll:
         return alive
 
 
-RULES = {"threshold": ThresholdRule, "topk": TopKRule, "last-layer": LastLayerRule, "none": KeepAll}
+RULES = {"threshold": ThresholdRule, "topk": TopKRule, "none": KeepAll}
 
 
 def replay(trace, inputs):

@@ -1,6 +1,5 @@
 """The routes in torch and weight_in_reach() against loops over one sequence at a time, in float64."""
 
-from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from unittest.mock import patch
@@ -11,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher import native
-from thresher.attention import attend, buckets, flex, logsumexp, matrix, weight_in_reach
+from thresher.attention import Asked, attend, buckets, flex, matrix, weight_in_reach
+from thresher.attention.flex import Flex
+from thresher.attention.logsumexp import LogSumExp
+from thresher.attention.matrix import Matrix
+from thresher.attention.native import Native
 from thresher.bench.memory import peak_above
 from thresher.packed import PackedBatch
-from thresher.pruners import Decision
 
 # One bucket for all, the product's own choice, and a bucket for every sequence.
 PLANS = {
@@ -23,7 +25,7 @@ PLANS = {
     "cells": {"CELLS": 60, "SLACK": 2.0, "SPARE": 2},
     "each": {"CELLS": 1, "SLACK": 1.0, "SPARE": 0},
 }
-ROUTES = {"matrix": matrix, "logsumexp": logsumexp, "flex": flex}  # flex as on a GPU, but not compiled
+ROUTES = {"matrix": Matrix, "logsumexp": LogSumExp, "flex": Flex}  # flex as on a GPU, but not compiled
 HEADS, DIM = 2, 3
 SCALE = 0.9
 
@@ -66,37 +68,11 @@ def by_hand(query, key, value, packed, window, log_weight):
     return torch.cat(contexts), torch.cat(importances)
 
 
-def run(packed, qkv, window=None, log_weight=None, keep=None, decide=True):
-    """attend(), and the importance that it showed."""
-    seen = []
-
-    def answer(importance):
-        seen.append(importance)
-        return Decision(keep)
-
-    arguments = {
-        "scale": SCALE,
-        "window": window,
-        "log_weight": log_weight,
-        "decide": answer if decide else None,
-    }
-    context, decision = attend(*qkv, packed, **arguments)
-    assert (decision is None) == (not decide)
-    return context, seen[0] if seen else None
-
-
-@contextmanager
-def taking(route):
-    """No other route than this is taken."""
-    with ExitStack() as stack:
-        stack.enter_context(patch.object(native, "library", None))
-        stack.enter_context(patch.object(logsumexp, "LONG", 0 if route == "logsumexp" else 1 << 40))
-        stack.enter_context(patch.object(flex, "serves", return_value=route == "flex"))
-        for name, other in ROUTES.items():
-            if name != route:
-                wrong = AssertionError("another route was taken")
-                stack.enter_context(patch.object(other, "attend", side_effect=wrong))
-        yield
+def run(packed, qkv, window=None, log_weight=None, keep=None, importance=True, route="matrix"):
+    """Context, and the importance, where it is asked for."""
+    attended = ROUTES[route](Asked(*qkv, packed, SCALE, window, log_weight))
+    seen = attended.importance() if importance else None
+    return attended.context(None if keep is None else keep.nonzero().squeeze(1)), seen
 
 
 lengths_of_batches = st.lists(st.integers(1, 14), min_size=1, max_size=6)
@@ -121,14 +97,15 @@ def test_attend_equals_brute_force(route, lengths, window, seed, plan, gaps, wei
         keep = torch.rand(packed.tokens, generator=generator) < share
         keep[packed.cu_seqlens[:-1].long()] = True
     expected, importance = by_hand(*qkv, packed, window, log_weight)
-    with patch.dict(vars(buckets), PLANS[plan]), taking(route):
-        context, seen = run(packed, qkv, window, log_weight, keep)
     with patch.dict(vars(buckets), PLANS[plan]):
-        undecided, _ = run(packed, qkv, window, log_weight, decide=False)
+        context, seen = run(packed, qkv, window, log_weight, keep, route=route)
+        unseen, _ = run(packed, qkv, window, log_weight, keep, importance=False, route=route)
+        whole, _ = run(packed, qkv, window, log_weight, importance=False, route=route)
     close = {"atol": 1e-12 if route == "matrix" else 1e-11, "rtol": 0}
     torch.testing.assert_close(context, expected if keep is None else expected[keep], **close)
     torch.testing.assert_close(seen, importance, **close)
-    torch.testing.assert_close(undecided, expected, **close)
+    torch.testing.assert_close(unseen, context, **close)
+    torch.testing.assert_close(whole, expected, **close)
     if not weighed:
         ones = torch.ones(packed.batch, dtype=torch.float64)
         torch.testing.assert_close(packed.mean(seen[:, None])[:, 0], ones, **close)
@@ -170,45 +147,59 @@ def test_buckets_hold_every_sequence_once(lengths, plan):
 def test_long_texts_hold_no_square_matrix(route):
     packed = ragged([4096])
     qkv = tensors(packed, dtype=torch.float32)
-    with taking(route):
-        peak = peak_above(lambda: run(packed, qkv))
+    peak = peak_above(lambda: run(packed, qkv, route=route))
     assert (peak < 60) == (route == "logsumexp")  # of 4096 x 4096 floats for each head: 128 MB
 
 
 def test_flex_serves_long_texts_on_a_gpu_alone():
     long = ragged([384, 2])
-    assert not flex.serves(long, *tensors(long, dtype=torch.float32))  # on a CPU
+
+    def serves(packed, *qkv):
+        return Flex.serves(Asked(*qkv, packed, SCALE))
+
+    assert not serves(long, *tensors(long, dtype=torch.float32))  # on a CPU
     on_gpu = [torch.nn.Parameter(torch.empty(386, 2, 16, device="meta")) for _ in range(3)]
     narrow = [x[..., :8] for x in on_gpu]
     with patch.object(torch.Tensor, "device", torch.device("cuda")), patch.object(flex, "has_triton"):
         with torch.no_grad():
-            assert flex.serves(long, *on_gpu)
-            assert not flex.serves(ragged([383, 2]), *on_gpu)
-            assert not flex.serves(long, *narrow)
+            assert serves(long, *on_gpu)
+            assert not serves(ragged([383, 2]), *on_gpu)
+            assert not serves(long, *narrow)
             with patch.object(flex, "has_triton", return_value=False):
-                assert not flex.serves(long, *on_gpu)
-        assert not flex.serves(long, *on_gpu)  # gradients are wanted
-        assert not flex.serves(long, *tensors(long))  # float64
+                assert not serves(long, *on_gpu)
+        assert not serves(long, *on_gpu)  # gradients are wanted
+        assert not serves(long, *tensors(long))  # float64
 
 
-def test_what_goes_through_the_log_sum_exp():
-    """Long texts, where importance is wanted and gradients are not."""
+def test_which_route_is_taken():
+    """Native where it can be; long texts by the log-sum-exp, where no gradients are wanted."""
     short, long = ragged([383, 2]), ragged([384, 2])
-    with (
-        patch.object(native, "library", None),
-        patch.object(matrix, "attend", side_effect=KeyError("matrix")),
-    ):
-        run(long, tensors(long))
+    single = tensors(long, dtype=torch.float32)
+
+    def taken(packed, qkv, **options):
+        return type(attend(*qkv, packed, scale=SCALE, **options))
+
+    if native.library is not None:
+        assert taken(long, single) is Native
+    assert taken(long, single, dropout=0.1) is Matrix
+    assert taken(long, tensors(long)) is LogSumExp
+    with patch.object(native, "library", None):
+        assert taken(long, single) is LogSumExp
+        assert taken(short, tensors(short)) is Matrix
+        assert taken(long, single, log_weight=torch.zeros(long.tokens)) is Matrix
+        learning = [x.requires_grad_() for x in single]
+        assert taken(long, learning) is Matrix
         with torch.no_grad():
-            run(long, [x.requires_grad_() for x in tensors(long)])
-        for packed, qkv, options in [
-            (short, tensors(short), {}),
-            (long, tensors(long), {"decide": False}),
-            (long, tensors(long), {"log_weight": torch.zeros(long.tokens)}),
-            (long, [x.requires_grad_() for x in tensors(long)], {}),
-        ]:
-            with pytest.raises(KeyError, match="matrix"):
-                run(packed, qkv, **options)
+            assert taken(long, learning) is LogSumExp
+
+
+def test_nothing_is_computed_before_it_is_asked_for():
+    packed = ragged([9, 4])
+    attended = Matrix(Asked(*tensors(packed), packed, SCALE))
+    assert attended.probabilities == []
+    assert attended.context().shape == (13, HEADS * DIM)
+    assert attended.probabilities == []  # by torch's fused attention, which has none to show
+    assert attended.importance() is attended.importance()
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -220,8 +211,8 @@ def test_importance_is_float32_whatever_the_inputs_and_autocast(dtype, autocast,
     qkv = tensors(packed, dtype=dtype)
     expected, importance = by_hand(*qkv, packed, None, None)
     keep = packed.positions < 5
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast), taking(route):
-        context, seen = run(packed, qkv, keep=keep)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        context, seen = run(packed, qkv, keep=keep, route=route)
     assert seen.dtype == torch.float32
     torch.testing.assert_close(seen, importance.float(), atol=3e-6, rtol=0)  # bfloat16 moves it by 3e-3
     torch.testing.assert_close(packed.mean(seen[:, None])[:, 0], torch.ones(4), atol=1e-6, rtol=0)
@@ -235,9 +226,9 @@ def test_dropout_is_taken_after_importance():
     qkv = tensors(packed)
     seen = []
     for dropout in (0.0, 0.5):
-        context, _ = attend(
-            *qkv, packed, scale=SCALE, dropout=dropout, decide=lambda i: seen.append(i) or Decision()
-        )
+        attended = attend(*qkv, packed, scale=SCALE, dropout=dropout)
+        seen.append(attended.importance())
+        context = attended.context()
     assert torch.equal(*seen)
     assert not torch.allclose(context, by_hand(*qkv, packed, None, None)[0])
 
@@ -291,7 +282,7 @@ def test_gradients(window):
         return run(packed, (query, key, value), window, log_weight, packed.positions == 0)
 
     def fused(query, key, value):
-        return run(packed, (query, key, value), window, decide=False)[0]
+        return run(packed, (query, key, value), window, importance=False)[0]
 
     assert torch.autograd.gradcheck(decided, inputs)
     assert torch.autograd.gradcheck(few, inputs)

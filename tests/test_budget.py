@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from thresher import UserError
+from thresher.plan import Plan
 from thresher.pruners.threshold import Threshold
 from thresher.pruners.topk import TopK
 from thresher.training.budget import BudgetController, check_reachable, fit_budget
@@ -31,8 +32,10 @@ def trace(ratio: float, gate: float = 0.5) -> SimpleNamespace:
 def step(
     control: BudgetController, pruner: torch.nn.Module, at: int, ratio: float, steps: int = 100
 ) -> float:
-    state, model = SimpleNamespace(global_step=at, max_steps=steps), SimpleNamespace(pruner=pruner)
+    state = SimpleNamespace(global_step=at, max_steps=steps)
+    model = SimpleNamespace(pruner=pruner, default=Plan())
     control.on_step_begin(None, state, None, model=model)
+    control.plan = model.default  # for the tests to look at
     penalty = float(torch.as_tensor(control.penalty(trace(ratio))).detach())
     control.on_optimizer_step(None, state, None, model=model)
     return penalty
@@ -41,16 +44,15 @@ def step(
 def test_soft_then_hard():
     control, pruner = controller(), Threshold(3, 8)
     step(control, pruner, 0, 1.0)
-    assert pruner.soft
-    assert pruner.temperature == pytest.approx(0.4)
+    assert control.plan.soft.temperature == pytest.approx(0.4)
     assert control.target == pytest.approx(1.0)
     step(control, pruner, 16, 1.0)
     assert control.target == pytest.approx(1 - 0.5 * 3 * 16 / 49)  # a third of the way it is there
     step(control, pruner, 49, 1.0)
-    assert pruner.temperature == pytest.approx(0.1)
+    assert control.plan.soft.temperature == pytest.approx(0.1)
     assert control.target == 0.5
     step(control, pruner, 50, 1.0)
-    assert not pruner.soft
+    assert control.plan.soft is None
     assert control.log()["stage"] == "hard"
 
 
@@ -58,7 +60,8 @@ def test_a_text_counts_in_the_ratio_by_its_weight():
     control, pruner = controller(), Threshold(3, 8)
     two = trace(0.5)
     two.flops, two.dense_flops = torch.tensor([20.0, 180.0]), torch.tensor([100.0, 200.0])
-    state, model = SimpleNamespace(global_step=0, max_steps=100), SimpleNamespace(pruner=pruner)
+    state = SimpleNamespace(global_step=0, max_steps=100)
+    model = SimpleNamespace(pruner=pruner, default=Plan())
     control.on_step_begin(None, state, None, model=model)
     control.penalty(two, torch.tensor([3.0, 1.0]))
     control.on_optimizer_step(None, state, None, model=model)
@@ -119,7 +122,7 @@ def test_every_rung_is_steered_to_its_own_budget_in_turn():
     pruner = Threshold(3, 8, budgets=[0.7, 0.3])
     for at in range(40, 50):
         step(control, pruner, at, 0.5)
-        assert pruner.rung == at % 2
+        assert control.plan.rung == at % 2
         assert control.target == pytest.approx((0.7, 0.3)[at % 2])
     assert control.multiplier[0] < 0 < control.multiplier[1]
     pruner.table.data[:] = 1.0
@@ -175,7 +178,7 @@ def test_a_ladder_for_a_drop_is_narrowed_to_where_the_bound_is(drops, live):
     again = BudgetController.from_state(control.state())
     for at in range(66, 76):
         step(again, pruner, at, 0.5)
-        assert pruner.rung == live[at % 2]
+        assert again.plan.rung == live[at % 2]
     assert again.score(80.0, [budgets[rung] for rung in live], 70) == 80.0
     assert again.score(80.0, [budgets[rung] + 0.1 for rung in live], 70) < 0
     assert again.log()["target"] == pytest.approx(sum(budgets[rung] for rung in live) / 2, abs=1e-4)

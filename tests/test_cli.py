@@ -215,7 +215,7 @@ def test_an_output_folder_with_a_model_needs_force(world):
     ("changes", "message"),
     [
         ({"--budget": 1.5}, "above 0, at most 1"),
-        ({"--pruner": "magic"}, "threshold, topk, random, last-layer, none"),
+        ({"--pruner": "magic"}, "threshold, topk, random, none"),
         ({"--option": "gates=paper"}, "gate, normalization"),
         ({"--option": "gate"}, "NAME=VALUE"),
         ({"--option": "gate=hazy"}, "exact, paper"),
@@ -229,7 +229,7 @@ def test_an_output_folder_with_a_model_needs_force(world):
         ({"--learning-rate": "nan"}, "learning_rate is nan"),
         ({"--soft-epochs": "inf"}, "soft_epochs is inf"),
         ({"--seed": 2**70}, "must be below 2 ** 32"),
-        ({"--pruner": "last-layer", "--budget": 0.5}, "no --budget"),
+        ({"--pruner": "none", "--budget": 0.5}, "no --budget"),
         ({"--budget": 0.5, "--regularizer": 0.1}, "--budget and --regularizer exclude each other"),
         ({"--budget": 0.5, "--max-drop": "1%"}, "--budget and --max-drop exclude each other"),
         ({"--budget": "half"}, "write a share of the FLOPs"),

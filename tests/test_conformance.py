@@ -38,12 +38,12 @@ def drop_all(pruned):
 
 
 def spy(pruned):
-    """A dict that the next forward fills: layer -> importance and packed batch, as the pruner gets them."""
+    """A dict that the next forward fills: layer -> importance and packed batch, for the pruner to see."""
     seen = {}
 
     def note(pruner, arguments):
-        layer, importance, _, packed, _ = arguments
-        seen[layer] = importance, packed
+        layer = arguments[0]
+        seen[layer.index] = layer.importance, layer.packed
 
     pruned.pruner.register_forward_pre_hook(note)
     return seen
@@ -65,9 +65,8 @@ def test_nothing_dropped_is_the_transformers_model(family, pruner, dtype):
     atol = 1e-5 if dtype == torch.float32 else 1e-6 if family.startswith("modernbert") else 1e-9
     output = pruned(**inputs)
     torch.testing.assert_close(output.logits, expected, atol=atol, rtol=0)
-    if pruner != "last-layer":
-        assert torch.equal(output.trace.kept, torch.tensor(LENGTHS).expand(4, -1))
-        assert torch.equal(output.trace.flops, output.trace.dense_flops)
+    assert torch.equal(output.trace.kept, torch.tensor(LENGTHS).expand(4, -1))
+    assert torch.equal(output.trace.flops, output.trace.dense_flops)
     with build(family, pruner, dtype=dtype).dense() as dense:
         torch.testing.assert_close(dense(**inputs).logits, expected, atol=atol, rtol=0)
     left = random_inputs(pruned.model, LENGTHS, padding_side="left", extra_padding=3)
@@ -156,9 +155,6 @@ def test_dropping_equals_the_masked_reference(family, pruner, prefix, side):
     shares = kept_shares(reference)
     if pruner == "none":
         assert shares == [1, 1, 1, 1]
-    elif pruner == "last-layer":
-        assert shares[2] == 1
-        assert shares[3] < 0.3
     else:  # so that the test says something: the drops are spread over the layers
         assert 0.15 < shares[-1] < 0.8
         assert sum(before - after > 0.02 for before, after in pairwise([1, *shares])) >= 2
@@ -182,7 +178,7 @@ def test_importance_equals_the_reference_with_mean_one(family, pruner):
     inputs, reference, _ = clear_case(pruned, family, pruner)
     seen = spy(pruned)
     pruned(**inputs)
-    assert len(seen) == {"none": 0, "last-layer": 1, "topk": 3, "random": 3}.get(pruner, 4)
+    assert len(seen) == 4
     entering = [inputs["attention_mask"].bool(), *reference.alive]
     for layer, (importance, packed) in seen.items():
         assert importance.dtype == torch.float64
@@ -229,18 +225,13 @@ def test_only_the_prefix_is_left_when_every_score_is_too_low(family, pruner, pre
     pruned = drop_all(build(family, pruner, prefix=prefix))
     inputs = random_inputs(pruned.model, LENGTHS)
     output = pruned(**inputs)
-    first = next(layer for layer in range(4) if pruned.pruner.prunes(layer, pruned.plan()))
+    first = next(layer for layer, kept in enumerate(output.trace.kept) if kept.tolist() != LENGTHS)
     assert torch.equal(
         output.trace.kept[first:], torch.tensor(LENGTHS).clamp(max=prefix).expand(4 - first, -1)
     )
     none = lambda layer, importance, alive, lengths: alive if layer < first else alive & False  # noqa: E731
     reference = masked_reference(pruned.model, inputs, none, prefix=prefix)
     torch.testing.assert_close(output.logits, reference.logits, **tolerance(family))
-
-
-def test_a_head_that_pools_all_tokens_is_not_left_with_one():
-    with pytest.raises(UserError, match="pools all tokens"):
-        prune(FAMILIES["modernbert-mean"](), config("last-layer"))
 
 
 @every_pair

@@ -10,8 +10,8 @@ import torch
 
 from tests import tiny
 from thresher import PrunedModel, PruningConfig, UserError, prune
-from thresher.engines.int8 import Int8Linear
-from thresher.engines.linear import PackedLinear
+from thresher.engines.layers.int8 import Int8Linear
+from thresher.engines.layers.packed import PackedLinear
 from thresher.engines.torch import dtype_of
 
 CLOSE = {"fp32": 1e-5, "bf16": 0.1, "int8": 0.3}  # logits, whose standard deviation is about 1

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from thresher import UserError, native
-from thresher.engines.int8 import Int8Linear, finish_, quantise
+from thresher.engines.layers.int8 import Int8Linear, finish_, quantise
 from thresher.families import GeluLinear
 
 ROUTES = ["torch", "portable", "avx2", "avx512", "amx"]
@@ -104,7 +104,7 @@ def test_a_layer_is_the_product_of_what_was_rounded(route, gelu, vnni, monkeypat
 def test_the_product_is_not_onednns_reference():
     """Which is a thousand times as slow, and is all that some processors have for some kinds of numbers."""
     script = (
-        "import torch; from thresher.engines.int8 import Int8Linear; "
+        "import torch; from thresher.engines.layers.int8 import Int8Linear; "
         "Int8Linear(torch.nn.Linear(64, 96))(torch.randn(16, 64))"
     )
     said = subprocess.run(

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from tests import tiny
 from tests.test_attention import SCALE, by_hand, ragged
 from thresher import PruningConfig, native, prune
-from thresher.attention import attend, matrix
-from thresher.attention import native as route
+from thresher.attention import Asked, attend
+from thresher.attention.native import Native
 from thresher.bench.memory import peak_above
-from thresher.engines.int8 import finish_, quantise
+from thresher.engines.layers.int8 import finish_, quantise
 from thresher.errors import UserError
 from thresher.packed import PackedBatch
-from thresher.pruners import Decision
 from thresher.pruners.score import fair_scores
 
 pytestmark = pytest.mark.skipif(native.library is None, reason="native attention is not built")
@@ -53,18 +52,11 @@ def inputs(packed, heads, dim, dtype, layout="fused", seed=0):
     return tuple(part.transpose(0, 1) for part in parts) if layout == "heads first" else parts
 
 
-def run(qkv, packed, window=None, keep=None, log_weight=None):
-    """Context, and the importance that it showed."""
-    seen = []
-    context, _ = route.attend(
-        *qkv,
-        packed,
-        scale=SCALE,
-        window=window,
-        log_weight=log_weight,
-        decide=lambda i: seen.append(i) or Decision(keep),
-    )
-    return context, seen[0]
+def run(qkv, packed, window=None, keep=None, log_weight=None, importance=True):
+    """Context, and the importance, where it is asked for."""
+    attended = Native(Asked(*qkv, packed, SCALE, window, log_weight))
+    seen = attended.importance() if importance else None
+    return attended.context(None if keep is None else keep.nonzero().squeeze(1)), seen
 
 
 def log_weights(packed, seed):
@@ -111,9 +103,8 @@ def test_equals_brute_force(
     torch.testing.assert_close(seen.double(), importance, **CLOSE[torch.float32])
 
     decided, _ = run(qkv, packed, window, keep, log_weight)
-    given_too = {"scale": SCALE, "window": window, "log_weight": log_weight}
-    known, _ = route.attend(*qkv, packed, decide=Decision(keep), **given_too)
-    undecided, _ = route.attend(*qkv, packed, **given_too)
+    known, _ = run(qkv, packed, window, keep, log_weight, importance=False)
+    undecided, _ = run(qkv, packed, window, None, log_weight, importance=False)
     assert torch.equal(decided, context[keep])
     assert torch.equal(known, context[keep])
     assert torch.equal(undecided, context)
@@ -158,12 +149,7 @@ def test_gradients_equal_brute_force(
         return context if keep is None else context[keep], seen
 
     def ours(q, k, v, w=None):
-        if what != "known":
-            return run((q, k, v), packed, window, keep, w)
-        context, _ = route.attend(
-            q, k, v, packed, scale=SCALE, window=window, log_weight=w, decide=Decision(keep)
-        )
-        return context, None
+        return run((q, k, v), packed, window, keep, w, importance=what != "known")
 
     arguments = (log_weight, wanted, packed, keep, importance)
     expected, found = slopes(by_loops, qkv, *arguments), slopes(ours, qkv, *arguments)
@@ -325,9 +311,7 @@ def test_nothing_is_no_fault(instructions, lengths, heads, dim, dtype, window, w
 
     gone = torch.zeros(packed.tokens, dtype=torch.bool)
     assert run(qkv, packed, window, gone, weight)[0].shape == (0, heads * dim)
-    known, _ = route.attend(
-        *qkv, packed, scale=SCALE, window=window, log_weight=weight, decide=Decision(gone)
-    )
+    known, _ = run(qkv, packed, window, gone, weight, importance=False)
     assert known.shape == (0, heads * dim)
     weights = [torch.ones(packed.tokens, heads * dim), torch.ones(packed.tokens)]
 
@@ -368,13 +352,7 @@ def test_what_it_serves():
     qkv = inputs(packed, 2, 8, torch.float32)
 
     def taken(*qkv, **options):
-        with (
-            patch.object(route, "attend", wraps=route.attend) as fast,
-            patch.object(matrix, "attend", wraps=matrix.attend) as plain,
-        ):
-            attend(*qkv, packed, scale=SCALE, **options)
-        assert fast.called != plain.called
-        return "native" if fast.called else "matrix"
+        return type(attend(*qkv, packed, scale=SCALE, **options)).__name__.lower()
 
     assert taken(*qkv) == "native"
     assert taken(*qkv, dropout=0.1) == "matrix"
@@ -384,7 +362,7 @@ def test_what_it_serves():
     assert taken(qkv[0], qkv[1], qkv[2].bfloat16().float()) == "native"
     with patch.object(native, "library", None):
         assert taken(*qkv) == "matrix"
-    assert not route.serves(qkv[0], qkv[1], qkv[2].bfloat16())
+    assert not Native.serves(Asked(qkv[0], qkv[1], qkv[2].bfloat16(), packed, SCALE))
 
 
 def test_refuses_fewer_queries_than_positions():

@@ -72,20 +72,6 @@ def test_keep_and_keep_again(lengths, data):
         assert packed.first_tokens(flat).tolist() == [row[0] for row in expected]
 
 
-@given(st.integers(1, 100_000))
-def test_room_is_a_little_more_than_the_tokens(tokens):
-    packed = PackedBatch(torch.tensor([0, tokens], dtype=torch.int32), torch.arange(tokens), None)
-    spare = packed.room - tokens
-    assert 0 <= spare < max(16, tokens / 32)
-    values = packed.with_spare(packed.positions[:, None])
-    assert values[:, 0].tolist() == [*range(tokens), *[tokens - 1] * spare]
-
-
-def test_rooms_are_few():
-    rooms = {PackedBatch(None, torch.empty(tokens), None).room for tokens in range(1, 8193)}
-    assert len(rooms) == 64 + 3 * 32
-
-
 @given(lengths_of_batches, st.data())
 def test_keep_may_leave_a_sequence_empty(lengths, data):
     """The prefix rule is the model's, not the batch's."""

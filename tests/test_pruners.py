@@ -9,7 +9,7 @@ import torch
 from thresher import PruningConfig, UserError
 from thresher.packed import PackedBatch
 from thresher.plan import Plan
-from thresher.pruners import PRUNERS, make_pruner
+from thresher.pruners import PRUNERS, LayerView, make_pruner
 from thresher.pruners.random import Random
 from thresher.pruners.threshold import Threshold
 from thresher.pruners.topk import TopK
@@ -18,6 +18,11 @@ from .cases import LENGTHS, build, rows, soften
 from .tiny import random_inputs
 
 pytestmark = pytest.mark.usefixtures("no_grad")
+
+
+def view(index, importance, packed, hidden=None):
+    """What a pruner sees, without keys."""
+    return LayerView(index, hidden, None, packed, lambda: importance)
 
 
 def full(lengths):
@@ -29,7 +34,7 @@ def test_a_score_at_the_threshold_stays():
     pruner = Threshold(1, 8, score="attention")
     pruner.thresholds[0] = 0.5
     scores = torch.tensor([0.5, 0.5 - 2**-20, 0.5 + 2**-20])
-    assert pruner(0, scores, None, full([3]), Plan()).keep.tolist() == [True, False, True]
+    assert pruner(view(0, scores, full([3])), Plan()).keep.tolist() == [True, False, True]
 
 
 def test_paper_normalisation_divides_by_the_alive_tokens():
@@ -38,17 +43,17 @@ def test_paper_normalisation_divides_by_the_alive_tokens():
     pruner.thresholds[0] = 1.0
     packed = full([64, 128])
     at = 0.75 * torch.ones(packed.tokens)
-    assert pruner(0, at, None, packed, Plan()).keep.tolist() == [True] * 64 + [False] * 128
+    assert pruner(view(0, at, packed), Plan()).keep.tolist() == [True] * 64 + [False] * 128
     half = packed.keep(packed.positions % 2 == 0)  # 32 and 64 alive: it goes by those
-    assert pruner(0, at[: half.tokens], None, half, Plan()).keep.all()
+    assert pruner(view(0, at[: half.tokens], half), Plan()).keep.all()
     pruned = build("bert", options={"normalization": "paper"}, thresholds=(5.0,) * 4)
     inputs = random_inputs(pruned.model, LENGTHS)
     seen = []
     pruned.pruner.register_forward_hook(lambda module, args, decision: seen.append((args, decision)))
     for row, text in enumerate(rows(inputs)):
         assert torch.allclose(pruned(**text).logits[0], pruned(**inputs).logits[row], atol=1e-9)
-    for (_, importance, _, packed, _), decision in seen:
-        shares = importance / packed.lengths[packed.sequence] * 128
+    for (layer, _), decision in seen:
+        shares = layer.importance / layer.packed.lengths[layer.packed.sequence] * 128
         assert torch.equal(decision.keep, shares >= 5.0)
 
 
@@ -79,11 +84,11 @@ def test_learned_scores(score):
     importance /= importance.mean()
     hidden = torch.randn(300, pruner.dim, dtype=torch.float64, generator=generator) + 0.1
     first = importance if score == "both" else torch.ones(300)
-    assert torch.equal(pruner(0, importance, hidden, full([300]), Plan()).keep, first >= 0.5)
+    assert torch.equal(pruner(view(0, importance, full([300]), hidden), Plan()).keep, first >= 0.5)
     pruner.weight.normal_(std=0.3, generator=generator)
     expected = (hidden @ pruner.weight[1].double()).exp() * (importance if score == "both" else 1.0)
     expected /= expected.mean()  # in fair shares
-    keep = pruner(1, importance, hidden, full([300]), Plan()).keep
+    keep = pruner(view(1, importance, full([300]), hidden), Plan()).keep
     assert 50 < keep.sum() < 270
     assert torch.equal(keep, expected >= 0.625)
     for row, text in enumerate(rows(inputs)):
@@ -107,7 +112,7 @@ def test_learned_scores_get_gradients_through_the_gates(score):
 def test_topk_rounds_up_but_not_for_float_dust(length, share, kept):
     pruner = TopK(2, 8, dense_layers=1, slope=1 - share)
     scores = torch.rand(length)
-    keep = pruner(1, scores, None, full([length]), Plan()).keep
+    keep = pruner(view(1, scores, full([length])), Plan()).keep
     assert keep.sum() == kept
     assert set(keep.nonzero().flatten().tolist()) == set(scores.topk(kept).indices.tolist())
 
@@ -116,9 +121,9 @@ def test_topk_defaults():
     """max(3, 15 %) dense layers, then down to half in a straight line; ties go to the earlier token."""
     assert [TopK(n, 8).dense_layers for n in (4, 12, 24)] == [3, 3, 4]
     pruner = TopK(12, 8)
-    kept = [int(pruner(n, torch.ones(90), None, full([90]), Plan()).keep.sum()) for n in range(3, 12)]
+    kept = [int(pruner(view(n, torch.ones(90), full([90])), Plan()).keep.sum()) for n in range(3, 12)]
     assert kept == [85, 80, 75, 70, 65, 60, 55, 50, 45]
-    assert pruner(11, torch.ones(90), None, full([90]), Plan()).keep.tolist() == [True] * 45 + [False] * 45
+    assert pruner(view(11, torch.ones(90), full([90])), Plan()).keep.tolist() == [True] * 45 + [False] * 45
     with pytest.raises(UserError, match="first 3 of 3 layers"):
         TopK(3, 8)
 
@@ -126,8 +131,8 @@ def test_topk_defaults():
 def test_random_draws_as_many_as_topk_from_everywhere_and_asks_nobody():
     lengths = list(range(60, 100))
     packed, pruner = full(lengths), Random(2, 8, dense_layers=1, slope=0.5)
-    keep = pruner(1, torch.rand(packed.tokens), None, packed, Plan()).keep
-    assert torch.equal(keep, pruner(1, torch.rand(packed.tokens), None, packed, Plan()).keep)
+    keep = pruner(view(1, None, packed), Plan()).keep
+    assert torch.equal(keep, pruner(view(1, None, packed), Plan()).keep)
     rows = keep.split(lengths)
     assert [int(row.sum()) for row in rows] == [ceil(n / 2) for n in lengths]
     share = torch.stack([row[:60].double() for row in rows]).mean(0)
@@ -151,7 +156,7 @@ def test_rescale_goes_from_nothing_to_all(name):
 
 @pytest.mark.parametrize("name", [name for name in PRUNERS if not PRUNERS[name].adjustable])
 def test_what_is_not_adjustable_says_so(name):
-    with pytest.raises(NotImplementedError, match="not adjustable"):
+    with pytest.raises(UserError, match="always prunes the same"):
         build("bert", name).pruner.rescale(2.0)
 
 

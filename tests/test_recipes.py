@@ -118,7 +118,8 @@ def test_without_labels_it_learns_base(files, base, tmp_path):
 
 def test_free_baseline_needs_no_training(files, base, tmp_path):
     report = prune(
-        job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.0), PruningConfig("last-layer")
+        job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.0),
+        PruningConfig("none", prefix_only_at_end=True),
     )
     assert report["quality"]["pruned"] == report["quality"]["base"]
     assert report["flops_ratio"] < 0.95
@@ -464,12 +465,12 @@ def test_a_head_keeps_its_meaning(files, base, tmp_path):
 def test_texts_that_are_learned_from_are_named(files, base, tmp_path, caplog):
     asked = job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.1)
     asked.data.eval = f"{files['train'].parent}/./train.tsv"
-    prune(asked, PruningConfig("last-layer"))
+    prune(asked, PruningConfig("none", prefix_only_at_end=True))
     assert "learned from" in caplog.text
     asked.data.held_out = asked.data.eval
     asked.force = True
     with pytest.raises(UserError, match="is the file of --train"):
-        prune(asked, PruningConfig("last-layer"))
+        prune(asked, PruningConfig("none", prefix_only_at_end=True))
 
 
 def test_what_was_there_is_left_until_there_is_something_new(files, base, tmp_path):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from thresher.training.saliency import RIDGE, fit_scores
+from thresher.pruners.score import RIDGE
+from thresher.training.saliency import fit_scores
 
 from .cases import LENGTHS, build, every_family
 from .tiny import random_inputs

@@ -217,31 +217,14 @@ def test_a_damaged_block_is_refused(key, value, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("version", "message"), [(VERSION + 1, "Upgrade Thresher"), (0, "again"), (None, "again"), ("x", "again")]
+    ("version", "message"),
+    [(VERSION + 1, "Upgrade Thresher"), (1, "again"), (0, "again"), (None, "again"), ("x", "again")],
 )
 def test_other_versions_of_the_block_are_refused(version, message, tmp_path):
     build("bert").save_pretrained(tmp_path)
     edit_config(tmp_path, lambda content: content["token_pruning"].update(version=version))
     with pytest.raises(UserError, match=f"version {version}.*{message}"):
         PrunedModel.from_pretrained(tmp_path)
-
-
-def test_a_folder_of_the_first_layout_runs_as_it_did(tmp_path):
-    pruned = build("bert", options={"score": "attention"})
-    inputs = random_inputs(pruned.model, LENGTHS)
-    save_as_version_2(pruned, tmp_path)
-
-    def age(content):
-        block = content["token_pruning"]
-        block.update(version=1, options={"gate": "exact", "rungs": 1})
-        del block["suffix"]
-
-    edit_config(tmp_path, age)
-    loaded = PrunedModel.from_pretrained(tmp_path)
-    assert loaded.pruning.ends == (1, 0)
-    assert torch.equal(loaded(**inputs).logits, pruned(**inputs).logits)
-    loaded.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["token_pruning"]["version"] == VERSION
 
 
 def test_a_block_with_unknown_pruner_or_option_is_refused(tmp_path):

@@ -1,8 +1,11 @@
 """Gates: against the masked reference, towards the hard model, and the gradients that they carry."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from thresher.plan import Plan, Soft
 from thresher.pruners import PRUNERS
 
 from .cases import LENGTHS, THRESHOLDS, build, clear_case, every_family, every_learner, soften, tolerance
@@ -134,7 +137,7 @@ def test_tokens_that_are_hardly_alive_are_not_computed(family, pruner):
     inputs = random_inputs(pruned.model, LENGTHS)
 
     def found(faint):
-        pruned.pruner.faint = faint
+        pruned.default = Plan(soft=Soft(pruned.default.soft.temperature, faint))
         pruned.zero_grad()
         output = pruned(**inputs)
         ratio = output.trace.flops.sum() / output.trace.dense_flops.sum()
@@ -175,15 +178,16 @@ def test_gates_are_between_0_and_1_with_a_half_at_the_threshold(family, form):
     pruned.pruner.register_forward_hook(lambda module, args, decision: seen.append((args, decision)))
     pruned(**random_inputs(pruned.model, LENGTHS))
     assert len(seen) == 4
-    for (layer, _, hidden, packed, plan), decision in list(seen):
+    for (layer, plan), decision in list(seen):
         assert decision.keep is None
-        scores = torch.linspace(-1e4, 1e4, packed.tokens).double()
-        scores[packed.tokens // 2] = THRESHOLDS[layer]
-        gate = pruned.pruner(layer, scores, hidden, packed, plan).log_gate.exp()
+        tokens = layer.packed.tokens
+        scores = torch.linspace(-1e4, 1e4, tokens).double()
+        scores[tokens // 2] = THRESHOLDS[layer.index]
+        gate = pruned.pruner(replace(layer, received=lambda scores=scores: scores), plan).log_gate.exp()
         assert (gate >= 0).all()
         assert (gate <= 1).all()
         assert (gate.diff() >= 0).all()
-        assert gate[packed.tokens // 2] == 0.5
+        assert gate[tokens // 2] == 0.5
         assert decision.log_gate.exp().mean() > 0.1  # on real scores, neither all open nor shut
 
 

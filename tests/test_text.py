@@ -61,7 +61,7 @@ def test_segments_that_the_model_does_not_know_are_left_out(tmp_path):
     """Of a BERT tokenizer beside a RoBERTa model: stock transformers fails on the second text of a pair."""
     roberta = FAMILIES["roberta"](dtype=torch.float32)
     encoder = TextEncoder(opened(made(types=True, **SPECIAL), tmp_path, roberta), 16)
-    model = prune(roberta, PruningConfig("last-layer"))
+    model = prune(roberta, PruningConfig("none", prefix_only_at_end=True))
     for pairs in (None, ["bad"]):
         columns = encoder.encode(["good bad"], pairs)
         assert "token_type_ids" not in columns
@@ -112,7 +112,7 @@ def test_an_empty_text_is_an_answer(bert, around, pairs):
     texts = ["", "good", "", " \n"]
     columns = encoder.encode(texts, texts if pairs else None)
     assert all(columns["input_ids"])
-    model = prune(bert, PruningConfig("last-layer"))
+    model = prune(bert, PruningConfig("none", prefix_only_at_end=True))
     for _, batch in encoder.batches(columns):
         assert model(**batch).logits.isfinite().all()
 

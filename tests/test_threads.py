@@ -20,7 +20,7 @@ from torch import nn
 from thresher import PrunedModel, UserError
 from thresher.inference.predict import predict
 from thresher.inputs.text import TextEncoder
-from thresher.plan import is_dense
+from thresher.plan import Plan, Soft, is_dense
 
 from . import toy
 from .cases import LENGTHS, build
@@ -205,10 +205,10 @@ def test_an_evaluation_is_one_of_every_part():
     """A part in training mode would answer by gates, or drop at random."""
     model = ladder()
     model.pruner.train()
-    model.pruner.soft = True
+    model.default = Plan(soft=Soft())
     with model.evaluating():
         assert not any(module.training for module in model.modules())
-        assert not model.plan().learning
+        assert model.plan().soft is None
     assert not model.training
 
 

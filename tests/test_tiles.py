@@ -14,8 +14,8 @@ from tests import tiny
 from thresher import PruningConfig, native, prune
 from thresher.bench import profile
 from thresher.engines import tiles
-from thresher.engines.int8 import quantise
-from thresher.engines.tiles import TileLinear
+from thresher.engines.layers.int8 import quantise
+from thresher.engines.layers.tiles import TileLinear
 from thresher.families import GeluLinear
 
 pytestmark = pytest.mark.skipif(not tiles.here(), reason="needs AMX and the native code")

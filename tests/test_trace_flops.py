@@ -5,7 +5,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from thresher.packed import PackedBatch
+from thresher.engines import TorchEngine
 
 from .cases import LENGTHS, build, clear_case, every_family, every_pair
 from .tiny import FAMILIES, random_inputs
@@ -71,7 +71,7 @@ def test_dense_flops_equal_an_instrumented_transformers_model(lengths):
 @pytest.fixture
 def no_spare_rows(monkeypatch):
     """FLOPs are counted on real tokens; what rounding their number adds is left out here as well."""
-    monkeypatch.setattr(PackedBatch, "room", PackedBatch.tokens)
+    monkeypatch.setattr(TorchEngine, "rounds_rows", False)
 
 
 @pytest.mark.usefixtures("no_spare_rows")
@@ -113,8 +113,8 @@ def test_flops_equal_an_instrumented_pruned_run(thresholds):
 
 
 def test_the_last_layer_of_a_cls_head_is_nearly_free():
-    """What `last-layer` saves: all but q, k, v, scores, and one row of the rest."""
-    pruned = build("bert", "last-layer")
+    """All but q, k, v, scores, and one row of the rest."""
+    pruned = build("bert", "none", prefix_only_at_end=True)
     trace = pruned(**random_inputs(pruned.model, [N])).trace
     d, f = pruned.config.hidden_size, pruned.config.intermediate_size
     saved = 2 * (N - 1) * (d * N + d * d + 2 * d * f)

@@ -268,13 +268,8 @@ def test_no_text() -> None:
     assert "Every word is kept to the last layer, which needs [CLS] alone" in printed(one_layer)
 
 
-@pytest.mark.parametrize(
-    "config", [PruningConfig("last-layer"), PruningConfig("none", prefix_only_at_end=True)]
-)
-def test_survivors_of_a_model_whose_last_layer_keeps_the_prefix(
-    tokenizer: PreTrainedTokenizerFast, config: PruningConfig
-) -> None:
-    model = prune(FAMILIES["bert"](), config)
+def test_survivors_of_a_model_whose_last_layer_keeps_the_prefix(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = prune(FAMILIES["bert"](), PruningConfig("none", prefix_only_at_end=True))
     found = survival(model, tokenizer, TEXT)
     assert found.prefix_only_at_end
     assert "Every word is kept to the last layer, which needs [CLS] alone" in printed(found)

@@ -296,7 +296,7 @@ def prune(
             "The larger it is, the more is pruned."
         ),
     ] = None,
-    pruner: Annotated[str, typer.Option(help="threshold, topk, random, last-layer or none.")] = "threshold",
+    pruner: Annotated[str, typer.Option(help="threshold, topk, random or none.")] = "threshold",
     option: Annotated[
         list[str] | None,
         typer.Option(

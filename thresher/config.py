@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from thresher.errors import UserError
 
-VERSION = 3  # until 2, the pruner's tensors lay among the model's
+VERSION, OLDEST = 3, 2  # in 2, the pruner's tensors lay among the model's
 LONGEST = 2**20  # more tokens than any text has
 
 
@@ -78,12 +78,9 @@ class PruningConfig:
         UserError
             If it was written by another version of the layout.
         """
-        if version_of(block) == 1:  # thresholds were on attention received alone
-            old = {"score": "attention"} if block.get("pruner") == "threshold" else {}
-            given = block.get("options")
-            if isinstance(given, dict):
-                given = old | {name: value for name, value in given.items() if name != "rungs"}
-            block = {"suffix": 0} | block | {"options": given}
+        check_version(block)
+        if block.get("pruner") == "last-layer":  # an older name of it
+            block = block | {"pruner": "none", "prefix_only_at_end": True}
         known = {f.name for f in fields(cls)}
         try:
             if unknown := sorted(block.keys() - known - {"version", "metadata"}):
@@ -135,19 +132,19 @@ def _are_qualities(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_number, value.values()))
 
 
-def version_of(block: dict[str, Any]) -> int:
-    """Version of the layout that a block, and the folder around it, was written in.
+def check_version(block: dict[str, Any]) -> None:
+    """Refuse a block, and the folder around it, of another version of the layout.
 
     Raises
     ------
     UserError
-        If this Thresher does not read that version.
+        With its version.
     """
     version = block.get("version") if isinstance(block, dict) else None
-    if type(version) is int and 1 <= version <= VERSION:
-        return version
+    if type(version) is int and OLDEST <= version <= VERSION:
+        return
     newer = type(version) is int and version > VERSION
     raise UserError(
         f"The model's token_pruning block has version {version!s:.100}; this Thresher reads "
-        f"versions 1 to {VERSION}. " + ("Upgrade Thresher." if newer else "Prune the model again.")
+        f"versions {OLDEST} and {VERSION}. " + ("Upgrade Thresher." if newer else "Prune the model again.")
     )

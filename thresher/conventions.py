@@ -193,7 +193,7 @@ def refuse_tracing() -> None:
     raise UserError(f"{how} cannot record a PrunedModel: how many tokens stay depends on the data. {INSTEAD}")
 
 
-def refuse_inputs(input_ids: Any, attention_mask: Any, token_types: Any, others: dict[str, Any]) -> None:
+def refuse_inputs(inputs: dict[str, Any], others: dict[str, Any]) -> None:
     """Refuse what is no tensor, and inputs that a pruned model has no use for, where they are more than None
     or False.
 
@@ -202,8 +202,7 @@ def refuse_inputs(input_ids: Any, attention_mask: Any, token_types: Any, others:
     UserError
         With the input's name, and why.
     """
-    known = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_types}
-    for name, value in known.items():
+    for name, value in inputs.items():
         if value is not None and not isinstance(value, Tensor):
             raise UserError(
                 f"PrunedModel got a {type(value).__name__} in place of a tensor of {name}: call "
@@ -215,7 +214,7 @@ def refuse_inputs(input_ids: Any, attention_mask: Any, token_types: Any, others:
             continue
         why = REFUSED.get(name, "it takes input_ids, attention_mask, token_type_ids and labels")
         raise UserError(f"PrunedModel takes no {name}: {why}.")
-    if input_ids is None:
+    if (input_ids := inputs["input_ids"]) is None:
         raise UserError("PrunedModel needs input_ids, as the tokenizer makes them.")
     if input_ids.is_meta:
         raise UserError("The model is on the meta device, which holds no numbers: move it to run it.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +11,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
-from transformers.loss.loss_utils import ForSequenceClassificationLoss
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from thresher import store
 from thresher.attention import attend
@@ -26,9 +24,10 @@ from thresher.families import family_of
 from thresher.folders import trained as state
 from thresher.folders.locate import ASKING
 from thresher.folders.read import naming
+from thresher.heads import HEADS, head_for
 from thresher.packed import PackedBatch
 from thresher.plan import Plan, Turns, dense_block, is_dense
-from thresher.pruners import Decision, all_options, make_pruner
+from thresher.pruners import Decision, LayerView, all_options, make_pruner
 from thresher.trace import Step, Trace
 
 
@@ -83,6 +82,8 @@ class PrunedModel(Conventions):
         The transformers model inside.
     pruner : Pruner
     pruning : PruningConfig
+    default : Plan
+        What a call that says nothing else takes from here: the rung, and in training mode `soft`.
     """
 
     def __init__(self, model: PreTrainedModel, config: PruningConfig, metadata: dict[str, Any] | None = None):
@@ -92,10 +93,12 @@ class PrunedModel(Conventions):
         self.model = model
         self.pruning = config
         self.metadata = metadata or {}
-        self.pruner = make_pruner(config, self.family.layers, self.config.hidden_size)
-        if (config.prefix_only_at_end or self.pruner.leaves_prefix) and not self.family.pools_prefix:
-            what = "prefix_only_at_end" if config.prefix_only_at_end else f"Pruner '{config.pruner}'"
-            raise UserError(f"{what} is for heads that read [CLS] alone; this model's head pools all tokens.")
+        self.pruner = make_pruner(config, self.family.layers, self.family.dim)
+        self.head = head_for(type(self.family.model).__name__)(self.family)
+        if config.prefix_only_at_end and self.head.reads != "prefix":
+            raise UserError(
+                "prefix_only_at_end is for heads that read [CLS] alone; this model's head pools all tokens."
+            )
         if config.offset is not None and len(config.offset) != self.config.num_labels:
             raise UserError(
                 f"offset has {len(config.offset)} numbers; it needs one for each of the model's "
@@ -105,6 +108,7 @@ class PrunedModel(Conventions):
         # Not self.train(): a wrapper may claim another mode than the model in it, which is left as it is.
         self.training = self.family.model.training
         self.pruner.train(self.training)
+        self.default = Plan()
         self._turns = Turns()
         self._rates: list[tuple[nn.Dropout, float]] = []  # of dropout, while there is none
         self._undropped = 0  # blocks of `without_dropout` that are open
@@ -189,7 +193,17 @@ class PrunedModel(Conventions):
         UserError
             If the model holds none for it; the message says for which it does.
         """
-        self.pruner.set_budget(budget)
+        self.default = replace(self.default, rung=self.pruner.rung_of(budget))
+
+    @contextmanager
+    def at(self, rung: int) -> Iterator[PrunedModel]:
+        """Use the dials of this place in the ladder inside the ``with`` block, in all threads."""
+        before = self.default.rung
+        self.default = replace(self.default, rung=rung)
+        try:
+            yield self
+        finally:
+            self.default = replace(self.default, rung=before)
 
     def __getstate__(self) -> dict[str, Any]:
         if not isinstance(self.engine, TorchEngine):
@@ -210,8 +224,8 @@ class PrunedModel(Conventions):
         budget: float | None = None,
         dense: bool | None = None,
         **others: Any,
-    ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
-        """Classify or score a padded batch.
+    ) -> Any:
+        """Run a padded batch.
 
         Parameters
         ----------
@@ -223,7 +237,7 @@ class PrunedModel(Conventions):
             As the transformers model takes them; the output then has a loss.
         output_hidden_states : bool
             The output then has ``hidden_states``: a tensor ``[tokens, dim]`` of the embeddings, and for each
-            layer one ``[survivors, dim]``, of the tokens that the trace says are alive behind it, packed.
+            layer one ``[survivors, dim]``, of the tokens that the trace says are alive after it, packed.
         budget : float, optional
             One of `budgets`, for this call. Default: as `set_budget` had it.
         dense : bool, optional
@@ -231,8 +245,9 @@ class PrunedModel(Conventions):
 
         Returns
         -------
-        SequenceClassifierOutput
-            With ``logits`` ``[batch, labels]`` and an attribute ``trace``.
+        transformers.utils.ModelOutput
+            As the transformers model gives it, with ``logits`` ``[batch, labels]``, and with an attribute
+            ``trace``.
 
         Raises
         ------
@@ -241,137 +256,146 @@ class PrunedModel(Conventions):
             that the model does not hold, or another input than these.
         """
         refuse_tracing()
-        refuse_inputs(input_ids, attention_mask, token_type_ids, others)
-        assert input_ids is not None
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-        packed, *values = PackedBatch.from_padded(mask, input_ids, types)
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+        }
+        refuse_inputs(inputs, others)
+        packed, values = self.family.pack(inputs)
         states: list[Tensor] | None = [] if output_hidden_states else None
-        logits, trace = self.run(packed, values[0], values[1], states, budget=budget, dense=dense)
-        loss = None if labels is None else ForSequenceClassificationLoss(labels, logits, self.config)
-        hidden_states = None
+        output, trace = self.run(packed, values, self.plan(budget, dense), states)
+        if labels is not None:
+            output = type(output)(loss=self.head.loss(output.logits, labels), **output)
         if states is not None:
             alive = (packed.tokens, *(step.exit.tokens for step in trace.steps))
-            hidden_states = tuple(state[:count] for state, count in zip(states, alive, strict=True))
-        output = SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states)
+            output.hidden_states = tuple(state[:count] for state, count in zip(states, alive, strict=True))
         if return_dict is False:
             return output.to_tuple()
         # A plain attribute: as an item it would break pipelines and Trainer, which gather items.
         output.trace = trace
         return output
 
-    def run(
-        self,
-        packed: PackedBatch,
-        input_ids: Tensor,
-        token_types: Tensor,
-        states: list[Tensor] | None = None,
-        *,
-        budget: float | None = None,
-        dense: bool | None = None,
-    ) -> tuple[Tensor, Trace]:
-        """Logits ``[batch, labels]`` and the trace, from packed ids ``[tokens]``; hidden states, of the
-        embeddings and behind each layer, are put to `states`, with spare rows. `budget` and `dense` as of
-        `forward`."""
-        with self._turns.call():
-            return self._run(packed, input_ids, token_types, states, self.plan(budget, dense))
-
     def plan(self, budget: float | None = None, dense: bool | None = None) -> Plan:
         """How a call that begins now runs; parameters as of `forward`."""
-        pruner, training = self.pruner, self.training
+        default, training = self.default, self.training
         return Plan(
             dense=is_dense(self) if dense is None else dense,
-            rung=pruner.rung if budget is None else pruner.rung_of(budget),
+            rung=default.rung if budget is None else self.pruner.rung_of(budget),
+            soft=default.soft if training else None,
             training=training,
-            learning=pruner.learning,
             dropout=training and not self._undropped,
         )
 
-    def _run(
+    def run(
         self,
         packed: PackedBatch,
-        input_ids: Tensor,
-        token_types: Tensor,
-        states: list[Tensor] | None,
-        plan: Plan,
-    ) -> tuple[Tensor, Trace]:
+        inputs: dict[str, Tensor],
+        plan: Plan | None = None,
+        states: list[Tensor] | None = None,
+    ) -> tuple[Any, Trace]:
+        """Run a packed batch.
+
+        Parameters
+        ----------
+        packed : PackedBatch
+        inputs : dict of tensors [tokens]
+            As of `Family.pack`.
+        plan : Plan, optional
+            Default: that of the model, now.
+        states : list, optional
+            Hidden states are put to it, of the embeddings and after each layer, with spare rows at their end.
+
+        Returns
+        -------
+        transformers.utils.ModelOutput
+            What the head makes.
+        Trace
+        """
+        with self._turns.call():
+            return self._run(packed, inputs, plan or self.plan(), states)
+
+    def _run(
+        self, packed: PackedBatch, inputs: dict[str, Tensor], plan: Plan, states: list[Tensor] | None
+    ) -> tuple[Any, Trace]:
         family, exact = self.family, self.pruner.accumulates
-        packed = replace(packed, round_rows=self.engine.round_rows)
         family.check_length(int(packed.lengths.max()))
         trace = Trace(family, packed, *self.pruning.ends)
         heads: Heads | None
         with refusing_ids():
-            hidden, heads = self.engine.embed(
-                packed.with_spare(input_ids), packed.with_spare(token_types), packed.positions_with_spare
-            )
+            hidden, heads = self.engine.embed(inputs, packed)
         if states is not None:
             states.append(hidden)
         log_weight: Tensor | None = None  # soft stage: log of how alive each token is
         for layer in range(family.layers):
             assert heads is not None
-            dropout = family.attention_dropout(layer) if plan.dropout else 0.0
-            context, decision = attend(
-                *heads,
-                packed,
-                scale=family.head_dim**-0.5,
-                window=family.window(layer),
-                log_weight=log_weight if exact else None,
-                dropout=dropout,
-                decide=self._decider(layer, hidden, packed, log_weight, plan),
-            )
-            decision = decision or Decision()
-            keep, log_gate = decision.keep, decision.log_gate
+            context, decision = self._attend(layer, hidden, heads, packed, log_weight, plan)
+            survivors, log_gate = decision.survivors, decision.log_gate
             entry, log_weight_in = packed, log_weight
             if log_gate is not None:
                 log_weight_in = torch.zeros_like(log_gate) if log_weight is None else log_weight
                 log_weight = log_weight_in + log_gate
             log_weight_out = log_weight
-            if keep is not None:
-                packed = packed.at(decision.survivors)
-                hidden = hidden.index_select(0, packed.with_spare(decision.survivors))
-                log_weight = None if log_weight is None else log_weight[keep]
-            trace.steps.append(Step(entry, packed, keep, log_weight_in, log_weight_out))
+            if survivors is not None:
+                packed = packed.at(survivors)
+                log_weight = None if log_weight is None else log_weight[decision.keep]
+            trace.steps.append(Step(entry, packed, decision.keep, log_weight_in, log_weight_out))
             gate = log_gate.exp() if log_gate is not None and not exact else None
             hidden, heads = self._checkpointed(layer, self.engine.stage)(
-                layer,
-                hidden,
-                packed.with_spare(context),
-                packed.positions_with_spare,
-                None if gate is None else packed.with_spare(gate),
+                layer, hidden, context, packed, survivors, gate
             )
             if states is not None:
                 states.append(hidden)
         weight = log_weight.exp() if log_weight is not None and exact else None
-        logits = family.logits(hidden[: packed.tokens], packed, weight)
+        output = self.head(hidden[: packed.tokens], packed, weight)
         if self.pruning.offset is not None and not plan.dense:
-            logits = logits + logits.new_tensor(self.pruning.offset)
+            output.logits = output.logits + output.logits.new_tensor(self.pruning.offset)
         if plan.training:
-            logits = take_part(logits, self.pruner, plan.learning)
-        return logits, trace
+            output.logits = take_part(output.logits, self.pruner, plan.soft is not None)
+        return output, trace
 
-    def _decider(
-        self, layer: int, hidden: Tensor, packed: PackedBatch, log_weight: Tensor | None, plan: Plan
-    ) -> Callable[[Tensor], Decision] | Decision | None:
+    def _attend(
+        self,
+        layer: int,
+        hidden: Tensor,
+        heads: Heads,
+        packed: PackedBatch,
+        log_weight: Tensor | None,
+        plan: Plan,
+    ) -> tuple[Tensor, Decision]:
+        """Context rows ``[survivors, heads * head_dim]`` of one layer, and who survives it."""
+        shape, exact = self.family.shape(layer), self.pruner.accumulates
+        attended = attend(
+            *heads,
+            packed,
+            scale=shape.scale,
+            window=shape.window,
+            log_weight=log_weight if exact else None,
+            dropout=self.family.attention_dropout(layer) if plan.dropout else 0.0,
+        )
+        view = LayerView(layer, hidden[: packed.tokens], heads[1], packed, attended.importance)
+        decision = self._decide(view, log_weight, plan)
+        return attended.context(decision.survivors), decision
+
+    def _decide(self, layer: LayerView, log_weight: Tensor | None, plan: Plan) -> Decision:
         """The pruner's answer with prefix and suffix put back, and in the soft stage without the tokens that
-        are as good as dropped; None where this layer drops nothing."""
-        end = self.pruning.prefix_only_at_end and layer == self.family.layers - 1
-        if plan.dense or not (end or self.pruner.prunes(layer, plan)):
-            return None
-        if end:
-            return Decision(keep=packed.ends(self.pruning.prefix, 0))
-        ends = packed.ends(*self.pruning.ends)
-
-        def decide(importance: Tensor) -> Decision:
-            found = self.pruner(layer, importance, hidden[: packed.tokens], packed, plan)
-            keep, log_gate = found.keep, found.log_gate
-            if log_gate is not None:
-                log_gate = log_gate.masked_fill(ends, 0.0)
-                if self.pruner.accumulates and self.pruner.faint > 0:
-                    alive = log_gate if log_weight is None else log_weight + log_gate
-                    keep = alive.detach() >= math.log(self.pruner.faint)
-            return Decision(None if keep is None else keep | ends, log_gate)
-
-        return decide
+        are as good as dropped."""
+        if plan.dense:
+            return Decision()
+        packed, pruning = layer.packed, self.pruning
+        if pruning.prefix_only_at_end and layer.index == self.family.layers - 1:
+            return Decision(keep=packed.ends(pruning.prefix, 0))
+        found = self.pruner(layer, plan)
+        keep, log_gate = found.keep, found.log_gate
+        if keep is None and log_gate is None:
+            return found
+        ends = packed.ends(*pruning.ends)
+        if log_gate is not None:
+            log_gate = log_gate.masked_fill(ends, 0.0)
+            if self.pruner.accumulates and plan.soft is not None and plan.soft.faint > 0:
+                alive = log_gate if log_weight is None else log_weight + log_gate
+                keep = alive.detach() >= math.log(plan.soft.faint)
+        return Decision(None if keep is None else keep | ends, log_gate)
 
     # Save and load ---------------------------------------------------------------------------
 
@@ -471,4 +495,5 @@ class _PipelineEntry(PreTrainedConfig):
     model_type = "thresher-pruned-model"
 
 
-AutoModelForSequenceClassification.register(_PipelineEntry, PrunedModel)
+for _head in HEADS:
+    _head.auto.register(_PipelineEntry, PrunedModel)

@@ -24,14 +24,11 @@ class PackedBatch:
         tokens leaves the positions of the others as they were.
     original_lengths : int64 tensor [batch]
         Tokens of each sequence before anything was dropped.
-    round_rows : bool
-        On CPUs, compute tokens in a round number of rows: see `room`.
     """
 
     cu_seqlens: Tensor
     positions: Tensor
     original_lengths: Tensor
-    round_rows: bool = True
 
     @classmethod
     def from_padded(cls, attention_mask: Tensor, *padded: Tensor) -> tuple[PackedBatch, *tuple[Tensor, ...]]:
@@ -97,26 +94,6 @@ class PackedBatch:
         return self.positions.numel()
 
     @cached_property
-    def room(self) -> int:
-        """Rows in which the tokens are computed. On a CPU, oneDNN compiles products for their number of rows,
-        which takes milliseconds; so it is rounded up, by 3 % at most from 512 on, and few numbers occur."""
-        if not self.round_rows or self.positions.device.type != "cpu":
-            return self.tokens
-        step = max(16, 1 << max(0, self.tokens.bit_length() - 6))
-        return -(-self.tokens // step) * step
-
-    def with_spare(self, values: Tensor) -> Tensor:
-        """``[tokens, ...]`` to ``[room, ...]``: the last row repeated, which nobody reads."""
-        if (spare := self.room - self.tokens) == 0:
-            return values
-        return torch.cat([values, values[-1:].expand(spare, *values.shape[1:])])
-
-    @cached_property
-    def positions_with_spare(self) -> Tensor:
-        """int64 [room]: made once for all layers between two drops."""
-        return self.with_spare(self.positions)
-
-    @cached_property
     def lengths(self) -> Tensor:
         """int64 [batch]: alive tokens of each sequence."""
         return self.cu_seqlens.diff().long()
@@ -159,7 +136,7 @@ class PackedBatch:
         """
         starts = torch.searchsorted(survivors, self.cu_seqlens, out_int32=True)
         positions = self.positions.index_select(0, survivors)
-        return PackedBatch(starts, positions, self.original_lengths, self.round_rows)
+        return PackedBatch(starts, positions, self.original_lengths)
 
     def first_tokens(self, values: Tensor) -> Tensor:
         """Values of each sequence's first alive token ([CLS]): ``[tokens, ...]`` to ``[batch, ...]``."""

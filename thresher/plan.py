@@ -15,6 +15,23 @@ from torch import nn
 
 
 @dataclass(frozen=True)
+class Soft:
+    """How gates stand in for drops, in the soft stage of training.
+
+    Attributes
+    ----------
+    temperature : float
+        Width of the gates.
+    faint : float
+        How alive a token must be, from 0 to 1, to be computed any further with exact gates: a larger value
+        saves time.
+    """
+
+    temperature: float = 1.0
+    faint: float = 0.0
+
+
+@dataclass(frozen=True)
 class Plan:
     """How one call runs.
 
@@ -24,18 +41,18 @@ class Plan:
         Whether every token is kept.
     rung : int
         Place of the budget in use among those of the pruner.
+    soft : Soft, optional
+        Gates stand in for drops. None: tokens are dropped.
     training : bool
         Whether the model is in training mode.
-    learning : bool
-        Whether gates stand in for drops: in the soft stage of training.
     dropout : bool
         Whether attention drops some of its probabilities.
     """
 
     dense: bool = False
     rung: int = 0
+    soft: Soft | None = None
     training: bool = False
-    learning: bool = False
     dropout: bool = False
 
 

@@ -38,7 +38,7 @@ def _processor() -> str:
 
 def kept_report(predictions: Predictions, model: PrunedModel) -> dict[str, Any]:
     """FLOPs ratio, tokens kept per layer (share of all, and mean number), and thresholds if there are any."""
-    thresholds = getattr(model.pruner, "thresholds", None)
+    thresholds = model.pruner.dials(model.plan().rung) if model.pruner.ladder else None
     kept = None if predictions.kept is None else predictions.kept.mean(1).round(2).tolist()
     return {
         "flops_ratio": predictions.flops_ratio,

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from thresher.config import PruningConfig
+from thresher.config import VERSION, PruningConfig
 from thresher.errors import UserError
+from thresher.families import family_for
 from thresher.files.atomic import match_access
 from thresher.files.swap import replacing_folder
 from thresher.folders import trained as state
@@ -23,11 +24,10 @@ from thresher.folders.read import config_file, file_of, one_save, refuse_adapter
 from thresher.folders.weights import Stored, build, class_of, fetch, look, weight_files
 from thresher.pruners import Pruner, make_pruner
 
-BLOCK = PREFIX = "token_pruning"
+BLOCK = "token_pruning"
 FILE = f"{BLOCK}.safetensors"  # the pruner's tensors; stock transformers does not look for it
 WEIGHTS = re.compile(rf"model[-\d]*(-of-\d+)?\.safetensors(\.index\.json)?|{re.escape(FILE)}")
 """Files that hold a model's weights, none of which may outlive the model."""
-OWN_FILE = 3  # version from which they lie there; before, they lay among the model's, under PREFIX
 
 
 def save(
@@ -82,7 +82,7 @@ def load(path: str | Path, **hub: Any) -> tuple[PreTrainedModel, dict[str, Tenso
             "Run `thresher prune`."
         )
     delattr(config, BLOCK)
-    pruner = make_pruner(PruningConfig.from_dict(block), config.num_hidden_layers, config.hidden_size)
+    pruner = make_pruner(PruningConfig.from_dict(block), *family_for(config).sizes(config))
     if config.architectures != [known := class_of(config).__name__]:
         raise UserError(
             f"The config of '{path}' names no class of transformers that runs it as its architecture "
@@ -107,11 +107,11 @@ def check_state(path: str | Path, found: dict[str, Tensor], pruner: Pruner) -> N
     """
     again, wanted = "Copy or prune it again.", pruner.state_dict()
     if missing := sorted(set(wanted) - set(found)):
-        raise UserError(f"{path} is incomplete: '{PREFIX}.{missing[0]}' is missing. {again}")
+        raise UserError(f"{path} is incomplete: '{BLOCK}.{missing[0]}' is missing. {again}")
     if unknown := sorted(set(found) - set(wanted)):
-        raise UserError(f"{path} holds a '{PREFIX}.{unknown[0]}' that its pruner does not know. {again}")
+        raise UserError(f"{path} holds a '{BLOCK}.{unknown[0]}' that its pruner does not know. {again}")
     for name, tensor in found.items():
-        what = f"{path} is damaged: '{PREFIX}.{name}'"
+        what = f"{path} is damaged: '{BLOCK}.{name}'"
         if tensor.shape != wanted[name].shape:
             shapes = f"{list(tensor.shape)} in place of {list(wanted[name].shape)}"
             raise UserError(f"{what} has the shape {shapes}. {again}")
@@ -119,8 +119,12 @@ def check_state(path: str | Path, found: dict[str, Tensor], pruner: Pruner) -> N
             raise UserError(f"{what} holds {tensor.dtype}, in which no pruner is saved. {again}")
         if not tensor.isfinite().all():  # a threshold that is NaN drops every token, and says nothing
             raise UserError(f"{what} holds NaN or infinity. {again}")
-        if name in pruner.dials and (tensor < 0).any():
-            raise UserError(f"{what} holds a number below 0, where 0 prunes nothing. {again}")
+    pruner.load_state_dict(found)
+    for rung in range(max(1, len(pruner.budgets))):
+        if (dials := pruner.dials(rung)) is not None and (dials < 0).any():
+            raise UserError(
+                f"{path} is damaged: its pruner has a threshold below 0, where 0 prunes nothing. {again}"
+            )
 
 
 def load_config(path: str | Path, **hub: Any) -> Any:
@@ -147,10 +151,10 @@ def _stored(where: str, version: int, **hub: Any) -> tuple[dict[str, Stored], di
     if (trained := state.trained_weights(where, hub.get("subfolder"))) is not None:
         return state.parts(look([str(trained)]))
     tensors = look(weight_files(where, **hub))
-    start = f"{PREFIX}."
-    own = {name.removeprefix(start): tensors.pop(name) for name in list(tensors) if name.startswith(start)}
-    if version < OWN_FILE:
-        return tensors, own
+    if version < VERSION:  # the pruner's tensors lie among the model's
+        start = f"{BLOCK}."
+        own = {name: tensors.pop(name) for name in list(tensors) if name.startswith(start)}
+        return tensors, {name.removeprefix(start): tensor for name, tensor in own.items()}
     if (file := file_of(where, FILE, **hub)) is None:
         raise UserError(
             f"{where} is incomplete: '{FILE}' is missing, which holds what the pruner learned. "

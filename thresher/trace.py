@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from thresher.attention import weight_in_reach
-from thresher.families import Family
+from thresher.families import Family, LayerShape
 from thresher.packed import PackedBatch
 
 
@@ -70,16 +70,16 @@ class Trace:
             weight_out = self._weight(step, step.log_weight_out)
             if step.keep is not None:
                 weight_out = weight_out * step.keep
-            total = total + self._layer(index, step.entry, weight_in, weight_out)
+            total = total + self._layer(self.family.shape(index), step.entry, weight_in, weight_out)
         return total
 
     @cached_property
     def dense_flops(self) -> Tensor:
         """float64 [batch]: the same with nothing dropped."""
         ones = torch.ones(self.start.tokens, dtype=torch.float64, device=self.start.positions.device)
-        windows = [self.family.window(index) for index in range(self.family.layers)]
-        cost = {w: self._layer(windows.index(w), self.start, ones, ones) for w in set(windows)}
-        return torch.stack([cost[w] for w in windows]).sum(0)
+        shapes = [self.family.shape(index) for index in range(self.family.layers)]
+        cost = {shape: self._layer(shape, self.start, ones, ones) for shape in set(shapes)}
+        return torch.stack([cost[shape] for shape in shapes]).sum(0)
 
     @property
     def kept_share(self) -> float:
@@ -120,9 +120,10 @@ class Trace:
             out.append(step.exit.positions[start:end].tolist())
         return out
 
-    def _layer(self, index: int, entry: PackedBatch, weight_in: Tensor, weight_out: Tensor) -> Tensor:
-        reach = weight_in_reach(entry, self.family.window(index), weight_in)
-        return self.family.layer_flops(
+    @staticmethod
+    def _layer(shape: LayerShape, entry: PackedBatch, weight_in: Tensor, weight_out: Tensor) -> Tensor:
+        reach = weight_in_reach(entry, shape.window, weight_in)
+        return shape.flops(
             entry.sum(weight_in),
             entry.sum(weight_out),
             entry.sum(weight_in * reach),

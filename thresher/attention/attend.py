@@ -1,17 +1,18 @@
-"""Attention of a packed batch, by the best route that can take the input."""
+"""Attention of a packed batch, by the best route that can take it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
-from thresher.attention import flex, logsumexp, matrix, native
+from thresher.attention.base import Asked, Attended
+from thresher.attention.flex import Flex
+from thresher.attention.logsumexp import LogSumExp
+from thresher.attention.matrix import Matrix
+from thresher.attention.native import Native
 from thresher.packed import PackedBatch
 
-if TYPE_CHECKING:
-    from thresher.pruners import Decision
+ROUTES: tuple[type[Attended], ...] = (Native, Flex, LogSumExp, Matrix)
+"""From the fastest to the one that takes everything."""
 
 
 def attend(
@@ -24,52 +25,28 @@ def attend(
     window: int | None = None,
     log_weight: Tensor | None = None,
     dropout: float = 0.0,
-    decide: Callable[[Tensor], Decision] | Decision | None = None,
-) -> tuple[Tensor, Decision | None]:
-    """Attention of a packed batch, with the drop between scores and context.
+) -> Attended:
+    """Attention of a packed batch: importance first, and then context rows for the survivors alone.
 
     Parameters
     ----------
-    query, key, value : tensors [tokens or more, heads, head_dim]
-        Rows behind the tokens are not read.
+    query, key, value : tensors [tokens, heads, head_dim]
     packed : PackedBatch
-    scale : float
-        Factor on the scores, usually ``head_dim ** -0.5``. Above 0.
-    window : int, optional
-        Attend only within this difference of original positions.
-    log_weight : float tensor [tokens], optional
-        Log of how alive each token is (soft stage, exact gate): added to the scores of that token
-        as a key, and its exponential weighs the token's vote in the importance.
-    dropout : float
-        On the probabilities, after importance is taken.
-    decide : callable, or Decision, optional
-        Gets the importance, a float32 tensor [tokens] (float64 for float64 input) in fair shares,
-        mean 1 over every sequence, and answers with a `Decision`. A `Decision` that stands already
-        spares the importance. None: nothing is dropped.
+    scale, window, log_weight, dropout
+        As of `Asked`.
 
     Returns
     -------
-    context : tensor [survivors, heads * head_dim]
-    decision : Decision or None
-        What `decide` answered.
+    Attended
+
+    Examples
+    --------
+    >>> import torch
+    >>> packed, hidden = PackedBatch.from_padded(torch.ones(1, 5), torch.randn(1, 5, 2, 16))
+    >>> attended = attend(hidden, hidden, hidden, packed, scale=0.25)
+    >>> survivors = (attended.importance() >= 1).nonzero().squeeze(1)
+    >>> attended.context(survivors).shape == (len(survivors), 32)
+    True
     """
-    if not dropout and native.serves(query, key, value):
-        return native.attend(
-            query, key, value, packed, scale=scale, window=window, log_weight=log_weight, decide=decide
-        )
-    if log_weight is None and not dropout:
-        if flex.serves(packed, query, key, value):
-            return flex.attend(query, key, value, packed, scale=scale, window=window, decide=decide)
-        if decide is not None and logsumexp.serves(packed, query, key, value):
-            return logsumexp.attend(query, key, value, packed, scale=scale, window=window, decide=decide)
-    return matrix.attend(
-        query,
-        key,
-        value,
-        packed,
-        scale=scale,
-        window=window,
-        log_weight=log_weight,
-        dropout=dropout,
-        decide=decide,
-    )
+    asked = Asked(query, key, value, packed, scale, window, log_weight, dropout)
+    return next(route for route in ROUTES if route.serves(asked))(asked)

@@ -6,66 +6,66 @@ is taken whole, with neither buckets nor padding. Forward only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 from torch.utils._triton import has_triton
 
+from thresher.attention.base import Asked, Attended
 from thresher.attention.reach import reach
 from thresher.native import wants_gradients
 from thresher.packed import PackedBatch
-
-if TYPE_CHECKING:
-    from thresher.pruners import Decision
 
 LONG = 384  # tokens of a text, from which its matrix costs a GPU too much memory; not measured for speed
 NARROWEST = 16  # head that FlexAttention compiles for
 BLOCK = 128  # tokens; FlexAttention skips a block of queries by a block of keys where none is reached
 
 
-def serves(packed: PackedBatch, *inputs: Tensor) -> bool:
-    """True for long texts on CUDA, where no gradients are wanted and Triton can make a kernel."""
-    if any(x.device.type != "cuda" or x.dtype == torch.float64 for x in inputs):
-        return False
-    if wants_gradients(*inputs) or inputs[0].shape[-1] < NARROWEST or not has_triton():
-        return False
-    return int(packed.lengths.max()) >= LONG
+class Flex(Attended):
+    """For long texts on CUDA, where no gradients are wanted and Triton can make a kernel."""
 
+    @classmethod
+    def serves(cls, asked: Asked) -> bool:
+        inputs = asked.query, asked.key, asked.value
+        if asked.log_weight is not None or asked.dropout or wants_gradients(*inputs):
+            return False
+        if any(x.device.type != "cuda" or x.dtype == torch.float64 for x in inputs):
+            return False
+        if asked.query.shape[-1] < NARROWEST or not has_triton():
+            return False
+        return int(asked.packed.lengths.max()) >= LONG
 
-def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    packed: PackedBatch,
-    *,
-    scale: float,
-    window: int | None = None,
-    decide: Callable[[Tensor], Decision] | Decision | None = None,
-) -> tuple[Tensor, Decision | None]:
-    """As `thresher.attention.attend`."""
-    # [1, heads, tokens, head_dim]
-    q, k, v = (x[: packed.tokens].transpose(0, 1)[None] for x in (query, key, value))
-    flex = _compiled() if q.is_cuda else flex_attention
-    options = {"block_mask": _block_mask(packed, window), "scale": scale, "return_aux": AuxRequest(lse=True)}
-    decision = None if callable(decide) else decide
-    with torch.autocast(q.device.type, enabled=False):  # the log-sum-exp stays float32
-        context, aux = flex(q, k, v, **options)
-        if callable(decide):
-            rows = aux.lse
+    def __init__(self, asked: Asked):
+        super().__init__(asked)
+        tokens = asked.packed.tokens
+        # [1, heads, tokens, head_dim]
+        self.heads = [x[:tokens].transpose(0, 1)[None] for x in (asked.query, asked.key, asked.value)]
+        self.options = {"block_mask": _block_mask(asked.packed, asked.window), "scale": asked.scale}
 
-            def less_row(score: Tensor, batch: Tensor, head: Tensor, place: Tensor, other: Tensor) -> Tensor:
-                return score - rows[batch, head, other]
+    def _run(self, *heads: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        """Context ``[1, heads, tokens, head_dim]``, and the log-sum-exp of each row of scores."""
+        flex = _compiled() if self.asked.query.is_cuda else flex_attention
+        with torch.autocast(heads[0].device.type, enabled=False):  # the log-sum-exp stays float32
+            found, aux = flex(*heads, **self.options, return_aux=AuxRequest(lse=True), **options)
+        return found, aux.lse
 
-            _, aux = flex(k, q, q, score_mod=less_row, **options)  # whoever reaches is reached
-            decision = decide(aux.lse.exp().mean(1)[0])
-    context = context[0].transpose(0, 1).flatten(1)
-    if decision is not None and decision.keep is not None:
-        context = context.index_select(0, decision.survivors)
-    return context, decision
+    def _receive(self) -> Tensor:
+        query, key, value = self.heads
+        context, rows = self._run(query, key, value)
+        self._context = context[0].transpose(0, 1).flatten(1)
+
+        def less_row(score: Tensor, batch: Tensor, head: Tensor, place: Tensor, other: Tensor) -> Tensor:
+            return score - rows[batch, head, other]
+
+        _, columns = self._run(key, query, query, score_mod=less_row)  # whoever reaches is reached
+        return columns.exp().mean(1)[0]
+
+    def _rows(self) -> Tensor:
+        context, _ = self._run(*self.heads)
+        return context[0].transpose(0, 1).flatten(1)
 
 
 @cache

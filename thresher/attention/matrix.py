@@ -6,55 +6,79 @@ for a token that is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from thresher.attention.base import Asked, Attended
 from thresher.attention.buckets import Bucket, buckets, scatter
-from thresher.packed import PackedBatch
-
-if TYPE_CHECKING:
-    from thresher.pruners import Decision
 
 
-def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    packed: PackedBatch,
-    *,
-    scale: float,
-    window: int | None = None,
-    log_weight: Tensor | None = None,
-    dropout: float = 0.0,
-    decide: Callable[[Tensor], Decision] | Decision | None = None,
-) -> tuple[Tensor, Decision | None]:
-    """As `thresher.attention.attend`."""
-    some = buckets(packed)
-    query, key, value = query.contiguous(), key.contiguous(), value.contiguous()  # once, not in every bucket
-    heads_dim = query.shape[1] * query.shape[2]
-    if decide is None and log_weight is None:
-        parts = [_fused(b, query, key, value, scale, window, dropout) for b in some]
-        return scatter(packed.tokens, [b.tokens for b in some], parts).view(-1, heads_dim), None
+class Matrix(Attended):
+    """Takes everything: gates, dropout, gradients, any device and dtype."""
 
-    # Importance wants float32 whatever autocast says: bfloat16 scores move it by 3e-3.
-    with torch.autocast(query.device.type, enabled=False):
-        probabilities = [_probabilities(b, query, key, scale, window, log_weight) for b in some]
-        decision = None if callable(decide) else decide
-        if callable(decide):
-            votes = None if log_weight is None else log_weight.exp()
-            received = [_importance(b, p, votes) for b, p in zip(some, probabilities, strict=True)]
-            decision = decide(scatter(packed.tokens, [b.tokens for b in some], received))
-        keep = decision.keep if decision is not None else None
-        parts = [_context(b, p, value, keep, dropout) for b, p in zip(some, probabilities, strict=True)]
-    if decision is None or keep is None:
-        return scatter(packed.tokens, [b.tokens for b in some], parts).view(-1, heads_dim), decision
-    place = keep.cumsum(0) - 1
-    places = [place[b.tokens[keep[b.tokens]]] for b in some]
-    return scatter(len(decision.survivors), places, parts).view(-1, heads_dim), decision
+    @classmethod
+    def serves(cls, asked: Asked) -> bool:
+        return True
+
+    def __init__(self, asked: Asked):
+        super().__init__(asked)
+        self.buckets: list[Bucket] = []
+        self.probabilities: list[Tensor] = []  # of each bucket, once they are wanted
+
+    def _receive(self) -> Tensor:
+        log_weight = self.asked.log_weight
+        votes = None if log_weight is None else log_weight.exp()
+        self._look()
+        with torch.autocast(self.asked.query.device.type, enabled=False):
+            received = [
+                _importance(b, p, votes) for b, p in zip(self.buckets, self.probabilities, strict=True)
+            ]
+        return scatter(self.asked.packed.tokens, [b.tokens for b in self.buckets], received)
+
+    def context(self, survivors: Tensor | None = None) -> Tensor:
+        asked = self.asked
+        if not self.probabilities and survivors is None and asked.log_weight is None:
+            return self._rows()
+        self._look()
+        count, places, keep = asked.packed.tokens, [b.tokens for b in self.buckets], None
+        if survivors is not None:
+            keep = torch.zeros(count, dtype=torch.bool, device=survivors.device)
+            keep[survivors] = True
+            place = keep.cumsum(0) - 1
+            count, places = len(survivors), [place[some[keep[some]]] for some in places]
+        value = asked.value.contiguous()
+        with torch.autocast(value.device.type, enabled=False):
+            parts = [
+                _context(b, p, value, keep, asked.dropout)
+                for b, p in zip(self.buckets, self.probabilities, strict=True)
+            ]
+        return scatter(count, places, parts).flatten(1)
+
+    def _rows(self) -> Tensor:
+        return fused_rows(self.asked)
+
+    def _look(self) -> None:
+        """Compute the probabilities."""
+        if self.probabilities:
+            return
+        asked = self.asked
+        self.buckets = buckets(asked.packed)
+        query, key = asked.query.contiguous(), asked.key.contiguous()  # once, not in every bucket
+        # Importance wants float32 whatever autocast says: bfloat16 scores move it by 3e-3.
+        with torch.autocast(query.device.type, enabled=False):
+            self.probabilities = [
+                _probabilities(b, query, key, asked.scale, asked.window, asked.log_weight)
+                for b in self.buckets
+            ]
+
+
+def fused_rows(asked: Asked) -> Tensor:
+    """Context rows ``[tokens, heads * head_dim]`` by torch's own fused attention, bucket by bucket."""
+    some = buckets(asked.packed)
+    query, key, value = (x.contiguous() for x in (asked.query, asked.key, asked.value))
+    parts = [_fused(b, query, key, value, asked.scale, asked.window, asked.dropout) for b in some]
+    return scatter(asked.packed.tokens, [b.tokens for b in some], parts).flatten(1)
 
 
 def _dropout(values: Tensor, share: float) -> Tensor:

@@ -8,57 +8,64 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from thresher import native
-from thresher.packed import PackedBatch
-
-if TYPE_CHECKING:
-    from thresher.pruners import Decision
+from thresher.attention.base import Asked, Attended
 
 
-def serves(query: Tensor, *others: Tensor) -> bool:
-    """True if this route can take such input: on a CPU, in float32 or bfloat16."""
-    return native.serves(query) and all(x.dtype == query.dtype and x.shape == query.shape for x in others)
-
-
-def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    packed: PackedBatch,
-    *,
-    scale: float,
-    window: int | None = None,
-    log_weight: Tensor | None = None,
-    decide: Callable[[Tensor], Decision] | Decision | None = None,
-) -> tuple[Tensor, Decision | None]:
-    """As `thresher.attention.attend`.
+class Native(Attended):
+    """On CPUs, in float32 or bfloat16, without dropout.
 
     One pass makes importance and the context rows of all tokens, of which the survivors' are kept: a second
     pass, over survivors alone, would cost more unless nearly all tokens go.
     """
-    log_weight = None if log_weight is None else log_weight.float()
-    starts, positions, reach = packed.cu_seqlens, packed.positions, -1 if window is None else window
-    learns = native.wants_gradients(query, key, value, *(() if log_weight is None else (log_weight,)))
-    operation = _Differentiable.apply if learns else torch.ops.thresher.attend
-    decision = None if callable(decide) else decide
-    if decision is not None and decision.keep is not None and not learns:
-        rows, row_starts = decision.survivors, packed.at(decision.survivors).cu_seqlens
-        context, _ = operation(
-            query, key, value, log_weight, starts, positions, scale, reach, False, rows, row_starts
+
+    @classmethod
+    def serves(cls, asked: Asked) -> bool:
+        if asked.dropout or not native.serves(query := asked.query):
+            return False
+        return all(x.dtype == query.dtype and x.shape == query.shape for x in (asked.key, asked.value))
+
+    def __init__(self, asked: Asked):
+        super().__init__(asked)
+        self.log_weight = None if asked.log_weight is None else asked.log_weight.float()
+        inputs = (asked.query, asked.key, asked.value, self.log_weight)
+        self.learns = native.wants_gradients(*(x for x in inputs if x is not None))
+
+    def _receive(self) -> Tensor:
+        self._context, importance = self._run(wanted=True)
+        return importance
+
+    def _rows(self) -> Tensor:
+        return self._run(wanted=False)[0]
+
+    def context(self, survivors: Tensor | None = None) -> Tensor:
+        if survivors is None or self._context is not None or self.learns:
+            return super().context(survivors)
+        starts = self.asked.packed.at(survivors).cu_seqlens
+        return self._run(False, survivors, starts)[0]
+
+    def _run(self, wanted: bool, *rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Context ``[tokens or rows, heads * head_dim]``, and importance ``[tokens]`` if it is wanted."""
+        asked, packed = self.asked, self.asked.packed
+        operation = _Differentiable.apply if self.learns else torch.ops.thresher.attend
+        found: tuple[Tensor, Tensor] = operation(
+            asked.query,
+            asked.key,
+            asked.value,
+            self.log_weight,
+            packed.cu_seqlens,
+            packed.positions,
+            asked.scale,
+            -1 if asked.window is None else asked.window,
+            wanted,
+            *rows,
         )
-        return context, decision
-    context, importance = operation(
-        query, key, value, log_weight, starts, positions, scale, reach, callable(decide)
-    )
-    decision = decide(importance) if callable(decide) else decide
-    if decision is not None and decision.keep is not None:
-        context = context.index_select(0, decision.survivors)
-    return context, decision
+        return found
 
 
 class _Differentiable(torch.autograd.Function):

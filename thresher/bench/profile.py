@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from thresher.engines.tiles import OPERATION
+from thresher.engines.layers.tiles import OPERATION
 
 LINEARS, STAGES = "linears", "OpenVINO"
 # Operations by the beginnings of their names in the profiler.

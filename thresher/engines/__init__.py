@@ -1,29 +1,33 @@
-"""Who runs the stages of a model. One engine is one file; `make_engine` knows them all."""
+"""Who runs the stages of a model. One engine is one file, which puts itself in the list."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib import import_module
+from pkgutil import iter_modules
 
-from thresher.engines.base import PRECISIONS, Engine, Heads
+from thresher.engines.base import PRECISIONS, REGISTERED, Engine, Heads
 from thresher.engines.torch import TorchEngine, to_bfloat16
 from thresher.errors import UserError
 from thresher.families import Family
 
-ENGINES = ("torch", "openvino")
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+ENGINES: tuple[str, ...] = tuple(sorted(REGISTERED, key=lambda name: (name != TorchEngine.name, name)))
+"""Names of all engines, first the one that needs nothing."""
 
 
 def check_names(name: str, precision: str) -> None:
     """Refuse, by a `UserError`, a name or a precision that there is not."""
     if precision not in PRECISIONS:
         raise UserError(f"precision is '{precision}'; choose one of: {', '.join(PRECISIONS)}.")
-    if name not in ENGINES:
+    if name not in REGISTERED:
         raise UserError(f"There is no engine '{name}'; choose one of: {', '.join(ENGINES)}.")
 
 
 def lacks(name: str, precision: str) -> str | None:
     """The package that is missing for an engine, if any."""
-    needs = {"openvino": ["openvino"] + ["nncf"] * (precision == "int8")}.get(name, [])
-    return next((package for package in needs if find_spec(package) is None), None)
+    return REGISTERED[name].lacks(precision)
 
 
 def check_engine(name: str, precision: str) -> None:
@@ -48,11 +52,7 @@ def make_engine(name: str, family: Family, precision: str) -> Engine:
         As of `check_engine`.
     """
     check_engine(name, precision)
-    if name == "torch":
-        return TorchEngine(family, precision)
-    from thresher.engines.openvino import OpenVinoEngine
-
-    return OpenVinoEngine(family, precision)
+    return REGISTERED[name](family, precision)
 
 
 __all__ = [

@@ -5,27 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino as ov
-import rich
 import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
 from thresher.engines.base import Engine, Heads
-from thresher.engines.int8 import Int8Linear
-from thresher.engines.linear import PackedLinear
-from thresher.engines.tiles import TileLinear
+from thresher.engines.layers import Int8Linear, PackedLinear, TileLinear
 from thresher.errors import UserError
 from thresher.families import Family
+
+if TYPE_CHECKING:
+    import openvino as ov
 
 EXAMPLES = 8  # tokens that a stage is traced with
 SAMPLE = 64  # tokens of a batch that calibrate
 
 
-class OpenVinoEngine(Engine):
+class OpenVinoEngine(Engine, name="openvino"):
     """Embeddings and the head stay with PyTorch.
 
     Parameters
@@ -36,7 +35,13 @@ class OpenVinoEngine(Engine):
         NNCF on the texts given to `calibrate`, which has to come first.
     """
 
+    @classmethod
+    def needs(cls, precision: str) -> tuple[str, ...]:
+        return ("openvino", "nncf") if precision == "int8" else ("openvino",)
+
     def __init__(self, family: Family, precision: str):
+        import openvino as ov
+
         self.family, self.precision = family, precision
         if any(
             isinstance(module, (Int8Linear, PackedLinear, TileLinear)) for module in family.model.modules()
@@ -63,11 +68,13 @@ class OpenVinoEngine(Engine):
 
     def _convert(self, index: int) -> ov.Model:
         module = _Traced(self.family, index)
-        dim = self.family.config.hidden_size
+        import openvino as ov
+
+        dim, shape = self.family.dim, self.family.shape(max(index, 0))
         example = [torch.randn(EXAMPLES, dim), torch.arange(EXAMPLES)]
         shapes = [ov.PartialShape([-1, dim]), ov.PartialShape([-1])]
         if index >= 0:
-            width = self.family.config.num_attention_heads * self.family.head_dim
+            width = shape.heads * shape.head_dim
             example.insert(1, torch.randn(EXAMPLES, width))
             shapes.insert(1, ov.PartialShape([-1, width]))
         with torch.no_grad():
@@ -97,13 +104,13 @@ class OpenVinoEngine(Engine):
         self.samples[index].append([x.numpy() for x in some[:-1]] + [some[-1].long().numpy()])
         return list(_Traced(self.family, index)(*(x.float() if x.is_floating_point() else x for x in inputs)))
 
-    def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> tuple[Tensor, Heads]:
-        hidden = self.family.embed(input_ids, token_types, positions)
+    def _embed(self, inputs: dict[str, Tensor], positions: Tensor) -> tuple[Tensor, Heads]:
+        hidden = self.family.embed(inputs, positions)
         query, key, value = (self.family.split_heads(x) for x in self._run(-1, hidden, positions))
         return hidden, (query, key, value)
 
-    def stage(
-        self, index: int, hidden: Tensor, context: Tensor, positions: Tensor, gate: Tensor | None = None
+    def _stage(
+        self, index: int, hidden: Tensor, context: Tensor, positions: Tensor, gate: Tensor | None
     ) -> tuple[Tensor, Heads | None]:
         assert gate is None, "gates are for training"
         hidden, *heads = self._run(index, hidden, context, positions)
@@ -116,6 +123,7 @@ class OpenVinoEngine(Engine):
 def quantized(model: ov.Model, samples: Sequence[Any]) -> ov.Model:
     """A model in int8, by NNCF; each of the samples is one run's inputs, as NumPy arrays."""
     import nncf
+    import rich
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
     console = rich.get_console()  # NNCF has no switch for its bars, which go there; ours are on another
@@ -149,6 +157,8 @@ class _Traced(nn.Module):
 
 def _bf16_attention(model: ov.Model, index: int) -> ov.Model:
     """The stage with bfloat16 for what comes from attention and goes to it; hidden states stay float32."""
+    import openvino as ov
+
     steps = ov.preprocess.PrePostProcessor(model)
     if index >= 0:
         steps.input(1).tensor().set_element_type(ov.Type.bf16)
@@ -162,6 +172,8 @@ class _Stage:
     """A compiled stage that reads and writes torch's memory."""
 
     def __init__(self, compiled: ov.CompiledModel):
+        import openvino as ov
+
         self.request, self.lock = compiled.create_infer_request(), Lock()
         self.inputs = len(compiled.inputs)
         self.outputs = [
@@ -190,6 +202,8 @@ class _Stage:
 
 def _shared(values: Tensor) -> ov.Tensor:
     """OpenVINO's view of a torch tensor."""
+    import openvino as ov
+
     if values.dtype == torch.bfloat16:
         return ov.Tensor(values.view(torch.uint16).numpy(), ov.Shape(list(values.shape)), ov.Type.bf16)
     return ov.Tensor(values.numpy(), shared_memory=True)

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from thresher.engines.base import Engine, Heads
-from thresher.engines.int8 import Int8Linear
-from thresher.engines.linear import PackedLinear, replace
-from thresher.engines.tiles import TileLinear
-from thresher.engines.tiles import here as tiles_here
+from thresher.engines.layers import Int8Linear, PackedLinear, TileLinear, replace
+from thresher.engines.layers.tiles import here as tiles_here
 from thresher.errors import UserError
 from thresher.families import Family
 
@@ -36,7 +34,7 @@ def _kind(precision: str, device: torch.device) -> Callable[[nn.Linear], nn.Modu
     return Int8Linear if precision == "int8" else PackedLinear
 
 
-class TorchEngine(Engine):
+class TorchEngine(Engine, name="torch"):
     """Calls the modules of the transformers model.
 
     Parameters
@@ -69,14 +67,14 @@ class TorchEngine(Engine):
         if bf16:
             replace(family.model, _kind("bf16", device))  # the head
         compiled = (nn.Linear, PackedLinear, Int8Linear)
-        self.round_rows = any(isinstance(module, compiled) for module in family.model.modules())
+        self.rounds_rows = any(isinstance(module, compiled) for module in family.model.modules())
 
-    def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> tuple[Tensor, Heads]:
-        hidden = self.family.embed(input_ids, token_types, positions)
+    def _embed(self, inputs: dict[str, Tensor], positions: Tensor) -> tuple[Tensor, Heads]:
+        hidden = self.family.embed(inputs, positions)
         return hidden, self.family.qkv(0, hidden, positions)
 
-    def stage(
-        self, index: int, hidden: Tensor, context: Tensor, positions: Tensor, gate: Tensor | None = None
+    def _stage(
+        self, index: int, hidden: Tensor, context: Tensor, positions: Tensor, gate: Tensor | None
     ) -> tuple[Tensor, Heads | None]:
         hidden = self.family.transform(index, hidden, context)
         if gate is not None:

@@ -10,6 +10,8 @@ from thresher.errors import UserError
 from thresher.families.base import Family, GeluLinear, is_plain
 from thresher.families.bert import Bert
 from thresher.families.modernbert import ModernBert
+from thresher.families.shape import LayerShape
+from thresher.heads import head_for
 
 FAMILIES: tuple[type[Family], ...] = (Bert, ModernBert)
 
@@ -20,8 +22,8 @@ def family_of(model: nn.Module) -> Family:
     Raises
     ------
     UserError
-        For an architecture that no family claims, a decoder, a model without a sequence-classification
-        head, or with options that its family does not know.
+        For an architecture that no family claims, a decoder, a model without a head that is known, or with
+        options that its family does not know.
     """
     inner: Any = model
     if getattr(getattr(inner, "active_peft_config", None), "is_prompt_learning", False):
@@ -29,11 +31,7 @@ def family_of(model: nn.Module) -> Family:
     if hasattr(inner, "get_base_model"):
         inner = inner.get_base_model()
     family = family_for(getattr(inner, "config", None) or type(inner).__name__)
-    if not type(inner).__name__.endswith("ForSequenceClassification"):
-        raise UserError(
-            f"{type(inner).__name__} has no sequence-classification head. Load the model with "
-            "AutoModelForSequenceClassification; if its head is not trained yet, run `thresher finetune`."
-        )
+    head_for(type(inner).__name__)  # families look for its modules
     return family(inner)
 
 
@@ -55,4 +53,4 @@ def family_for(config: Any) -> type[Family]:
     raise UserError(f"Architecture '{model_type}' is not supported. Supported encoders: {supported}.")
 
 
-__all__ = ["FAMILIES", "Family", "GeluLinear", "family_for", "family_of", "is_plain"]
+__all__ = ["FAMILIES", "Family", "GeluLinear", "LayerShape", "family_for", "family_of", "is_plain"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, TypeGuard
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.activations import GELUActivation
 
 from thresher.errors import UserError
+from thresher.families.shape import LayerShape
 from thresher.packed import PackedBatch
 
 
@@ -62,31 +64,28 @@ class Family(ABC):
 
     Attributes
     ----------
-    layers, heads, head_dim : int
+    layers, dim : int
+        How many layers there are, and the width of hidden states.
     model_types : tuple of str
         Values of ``config.model_type`` that this family claims.
-    feed_forward_matrices : int
-        Matrices of width x feed-forward width: 2, or 3 when gated.
+    inputs : tuple of str
+        Names of the padded inputs ``[batch, length]`` that `embed` reads, the token ids first.
     """
 
     model_types: ClassVar[tuple[str, ...]]
-    feed_forward_matrices: ClassVar[int] = 2
+    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
 
     def __init__(self, model: Any):
         self.model = model
         self.config = model.config
-        # Asked for in every layer of every batch, and transformers' configs are slow to answer.
-        self.layers, self.heads = self.config.num_hidden_layers, self.config.num_attention_heads
-        self.head_dim = self.config.hidden_size // self.heads
+        self.layers, self.dim = self.sizes(self.config)
         if (live := len(self.stack)) != self.layers or not live:
             raise UserError(
                 f"The model has {live} layers, and num_hidden_layers of its config is {self.layers}: the two "
                 "must be equal, and at least 1."
             )
-        if self.config.hidden_size % self.heads:
-            raise UserError(
-                f"hidden_size is {self.config.hidden_size}, which {self.heads} attention heads do not divide."
-            )
+        # Made once: every layer of every batch asks for one, and transformers' configs answer slowly.
+        self._shapes = [self._shape(index) for index in range(self.layers)]
 
     # What an architecture answers -----------------------------------------------------------
 
@@ -101,13 +100,15 @@ class Family(ABC):
         """The live list of layers."""
 
     @abstractmethod
-    def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> Tensor:
-        """Embed packed token ids.
+    def embed(self, inputs: dict[str, Tensor], positions: Tensor) -> Tensor:
+        """Embed the packed inputs.
 
         Parameters
         ----------
-        input_ids, token_types, positions : int64 tensors [tokens]
-            All tokens of every text; the last may be repeats that nobody reads.
+        inputs : dict of tensors [tokens]
+            By the names in `inputs`: all tokens of every text; the last may be repeats that nobody reads.
+        positions : int64 tensor [tokens]
+            Of each token in its own text.
 
         Returns
         -------
@@ -139,11 +140,12 @@ class Family(ABC):
         """Dropout on the attention probabilities of layer `index` while training."""
 
     @abstractmethod
-    def logits(self, hidden: Tensor, packed: PackedBatch, weight: Tensor | None = None) -> Tensor:
-        """Final norm, pooling and classification head: ``[survivors, dim]`` to ``[batch, labels]``.
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Logits ``[batch, labels]`` of pooled, normed states ``[batch, dim]``, by the model's own head."""
 
-        `weight` ``[tokens]`` says how alive each token is (soft stage, exact gate), for mean pooling.
-        """
+    def norm(self, hidden: Tensor) -> Tensor:
+        """The norm after the last layer, where there is one: ``[tokens, dim]`` to ``[tokens, dim]``."""
+        return hidden
 
     @property
     def vocabulary(self) -> int:
@@ -157,7 +159,7 @@ class Family(ABC):
 
     @property
     def pools_prefix(self) -> bool:
-        """True if the head reads the first token alone, so that no other is needed at the end."""
+        """Whether the head reads the first token alone, so that no other is needed at the end."""
         return True
 
     def fuse(self) -> None:  # noqa: B027 - most have nothing to join
@@ -170,13 +172,57 @@ class Family(ABC):
         """The live module of layer `index`."""
         return self.stack[index]
 
-    def window(self, index: int) -> int | None:
-        """Largest difference of positions that layer `index` attends to; None is everything."""
-        return None
+    def shape(self, index: int) -> LayerShape:
+        """The sizes of layer `index`."""
+        return self._shapes[index]
+
+    @abstractmethod
+    def _shape(self, index: int) -> LayerShape:
+        """Read the sizes of layer `index`."""
+
+    @staticmethod
+    def _head_dim(dim: int, heads: int) -> int:
+        """Width of a head, where the heads share the width of the hidden states."""
+        if dim % heads:
+            raise UserError(f"hidden_size is {dim}, which {heads} attention heads do not divide.")
+        return dim // heads
+
+    @staticmethod
+    def sizes(config: Any) -> tuple[int, int]:
+        """Number of layers and width of hidden states of a config, before there is a model."""
+        return config.num_hidden_layers, config.hidden_size
+
+    def pack(self, inputs: dict[str, Tensor | None]) -> tuple[PackedBatch, dict[str, Tensor]]:
+        """From padded to packed.
+
+        Parameters
+        ----------
+        inputs : dict of tensors [batch, length]
+            Token ids, and what else there is of `inputs` and ``attention_mask``. Without a mask, every token
+            is real; other inputs that are missing are 0.
+
+        Returns
+        -------
+        PackedBatch
+        dict of tensors [tokens]
+
+        Raises
+        ------
+        UserError
+            As of `PackedBatch.from_padded`.
+        """
+        ids = inputs[self.inputs[0]]
+        assert ids is not None
+        mask = inputs.get("attention_mask")
+        given = {name: inputs.get(name) for name in self.inputs}
+        padded = [torch.zeros_like(ids) if values is None else values for values in given.values()]
+        packed, *values = PackedBatch.from_padded(torch.ones_like(ids) if mask is None else mask, *padded)
+        return packed, dict(zip(given, values, strict=True))
 
     def split_heads(self, values: Tensor) -> Tensor:
         """``[tokens, heads * head_dim]`` to ``[tokens, heads, head_dim]``."""
-        return values.view(-1, self.heads, self.head_dim)
+        shape = self._shapes[0]
+        return values.view(-1, shape.heads, shape.head_dim)
 
     def length_limit(self, asked: int | None = None) -> int:
         """Where texts are cut: at `asked` tokens, or at the most that the model allows.
@@ -197,20 +243,3 @@ class Family(ABC):
                 f"A text has {longest} tokens, but this model allows {self.max_length}; "
                 f"tokenize with truncation=True, max_length={self.max_length}."
             )
-
-    def layer_flops(
-        self, tokens_in: Tensor, tokens_out: Tensor, pairs_in: Tensor, pairs_out: Tensor
-    ) -> Tensor:
-        """FLOPs of one layer, two per multiply-add, matrix products only (DESIGN of the method, section 2).
-
-        Parameters
-        ----------
-        tokens_in, tokens_out : tensors [batch]
-            Tokens alive at entry, and after the drop.
-        pairs_in, pairs_out : tensors [batch]
-            (query, key) pairs attended among the tokens at entry, and those whose query survives.
-        """
-        d, f = self.config.hidden_size, self.config.intermediate_size
-        projections = 3 * d * d * tokens_in + d * d * tokens_out
-        feed_forward = self.feed_forward_matrices * d * f * tokens_out
-        return 2 * (projections + d * pairs_in + d * pairs_out + feed_forward)

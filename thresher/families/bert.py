@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from thresher.errors import UserError
 from thresher.families.base import Family, GeluLinear, is_gelu, is_plain
-from thresher.packed import PackedBatch
+from thresher.families.shape import LayerShape
 
 FUSED = "query_key_value"
 
@@ -52,13 +52,20 @@ class Bert(Family):
     def stack(self) -> Any:
         return self.encoder.encoder.layer
 
+    def _shape(self, index: int) -> LayerShape:
+        config = self.config
+        dim, heads = config.hidden_size, config.num_attention_heads
+        head_dim = self._head_dim(dim, heads)
+        return LayerShape(dim, heads, heads, head_dim, config.intermediate_size, 2, head_dim**-0.5)
+
     def attention_dropout(self, index: int) -> float:
         return self.layer(index).attention.self.dropout.p
 
-    def embed(self, input_ids: Tensor, token_types: Tensor, positions: Tensor) -> Tensor:
+    def embed(self, inputs: dict[str, Tensor], positions: Tensor) -> Tensor:
+        input_ids = inputs["input_ids"]
         hidden = self.encoder.embeddings(
             input_ids=input_ids[None],
-            token_type_ids=token_types[None],
+            token_type_ids=inputs["token_type_ids"][None],
             position_ids=self.position_ids(input_ids, positions)[None],
         )[0]
         project = getattr(self.encoder, "embeddings_project", None)
@@ -107,8 +114,8 @@ class Bert(Family):
         hidden = layer.attention.output(context, hidden)
         return layer.output(layer.intermediate(hidden), hidden)
 
-    def logits(self, hidden: Tensor, packed: PackedBatch, weight: Tensor | None = None) -> Tensor:
-        first = packed.first_tokens(hidden)[:, None]  # pooler and heads want [batch, 1, dim]
+    def classify(self, pooled: Tensor) -> Tensor:
+        first = pooled[:, None]  # pooler and heads want [batch, 1, dim]
         pooler = getattr(self.encoder, "pooler", None)
         if pooler is None:
             return self.model.classifier(first)

@@ -183,7 +183,7 @@ def _run(
     return {
         "version": __version__,
         "model": fingerprint(model, encoder.tokenizer, model.pruning.to_dict()),
-        "budget": model.budgets[model.pruner.rung] if model.budgets else None,
+        "budget": model.budgets[model.plan().rung] if model.budgets else None,
         "precision": precision,
         "engine": engine,
         "max_length": encoder.max_length,

@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 from thresher.config import PruningConfig
 from thresher.errors import UserError
-from thresher.pruners.base import Decision, Pruner
-from thresher.pruners.last_layer import LastLayer
+from thresher.pruners.base import Decision, LayerView, Pruner, Sample
+from thresher.pruners.ladder import Ladder
 from thresher.pruners.none import NoPruning
 from thresher.pruners.random import Random
 from thresher.pruners.threshold import Threshold
@@ -20,7 +20,6 @@ PRUNERS: dict[str, type[Pruner]] = {
     "threshold": Threshold,
     "topk": TopK,
     "random": Random,
-    "last-layer": LastLayer,
     "none": NoPruning,
 }
 
@@ -69,4 +68,13 @@ def _fits(value: Any, annotation: Any) -> bool:
     return not plain or type(value) in kinds or (float in kinds and type(value) is int)
 
 
-__all__ = ["PRUNERS", "Decision", "Pruner", "all_options", "make_pruner"]
+__all__ = [
+    "PRUNERS",
+    "Decision",
+    "Ladder",
+    "LayerView",
+    "Pruner",
+    "Sample",
+    "all_options",
+    "make_pruner",
+]

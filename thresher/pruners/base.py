@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -13,6 +13,39 @@ from torch import Tensor, nn
 from thresher.errors import UserError
 from thresher.packed import PackedBatch
 from thresher.plan import Plan
+
+SMALLEST = 1e-3  # dial from which a budget can still be reached by factors: one at 0 would stay there
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """What a pruner sees of a layer, between its attention and the rest of it.
+
+    Attributes
+    ----------
+    index : int
+        Of the layer, from 0.
+    hidden : tensor [tokens, dim]
+        The layer's input.
+    keys : tensor [tokens, heads, head_dim]
+        Of the layer's attention.
+    packed : PackedBatch
+        Where the tokens lie.
+    received : callable
+        Computes the importance.
+    """
+
+    index: int
+    hidden: Tensor
+    keys: Tensor
+    packed: PackedBatch
+    received: Callable[[], Tensor]
+
+    @property
+    def importance(self) -> Tensor:
+        """float tensor [tokens]: attention received, in fair shares, which is mean 1 over each sequence's
+        alive tokens. A layer of which nobody asks it computes less."""
+        return self.received()
 
 
 @dataclass(frozen=True)
@@ -31,104 +64,122 @@ class Decision:
     log_gate: Tensor | None = None
 
     @cached_property
-    def survivors(self) -> Tensor:
-        """int64 [survivors]: places of the tokens that stay, in order."""
-        assert self.keep is not None
-        return self.keep.nonzero().squeeze(1)
+    def survivors(self) -> Tensor | None:
+        """int64 [survivors]: places of the tokens that stay, in order; None where all stay."""
+        return None if self.keep is None else self.keep.nonzero().squeeze(1)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One layer of some texts, and how much the base model's outputs depend on each token.
+
+    Attributes
+    ----------
+    layer : LayerView
+    saliency : float tensor [tokens]
+        Norm of the gradient of the outputs by the token's hidden state after the layer. Above 0.
+    free : bool tensor [tokens]
+        False at the tokens that are never pruned.
+    """
+
+    layer: LayerView
+    saliency: Tensor
+    free: Tensor
 
 
 class Pruner(nn.Module):
-    """Chooses, layer by layer, the tokens that stay. The prefix stays whatever a pruner answers.
+    """Chooses, layer by layer, the tokens that stay. Prefix and suffix stay whatever a pruner answers.
+
+    A pruner has no mode: how a call runs is said by its `Plan`.
 
     Parameters
     ----------
     layers, dim : int
-        Layers of the model, and width of its hidden states. Further keyword arguments of a subclass are
-        its options: they come from ``PruningConfig.options`` and must be JSON values.
+        Layers of the model, and width of its hidden states. Further keyword arguments of a subclass are its
+        options: they come from ``PruningConfig.options`` and must be JSON values.
 
     Attributes
     ----------
     adjustable : bool
-        True if `rescale` makes it prune harder or milder, which is what holds a budget.
+        Whether it has `dials`, by which a budget can be fitted and held.
     learns : bool
-        True if it has parameters to learn in a soft stage, with gates.
-    leaves_prefix : bool
-        True if it leaves nothing but the prefix at the end: refused where the head reads more.
-    dials : tuple of str
-        Names of tensors in its state that say how hard it prunes: 0 prunes nothing, and none is below.
+        Whether it has parameters to learn in a soft stage, with gates.
     ladder : bool
-        True if it has an option ``budgets`` and can hold settings for several.
-    accumulates : bool
-        How the model uses gates in the soft stage. True is the exact form: they multiply up over
-        the layers, weigh the token as key and as voter, and tend to the hard model. False is the
-        paper's form: each layer's output is multiplied by that layer's gate.
+        Whether it has an option ``budgets`` and holds dials for each of them: see `Ladder`.
     budgets : tuple of float
-        FLOPs ratios that it was trained for. More than one is a ladder: it holds settings for each.
-    rung : int
-        Which of them is in use, where a call asks for none.
-    soft : bool
-        Set by training while the soft stage runs.
-    temperature : float
-        Width of the gate, set by training.
-    faint : float
-        How alive a token must be, from 0 to 1, to be computed any further in the soft stage with exact gates;
-        set by training, to save time.
+        FLOPs ratios that it was trained for.
+    fits : bool
+        Whether `fit` starts its scores from data.
+    accumulates : bool
+        How the model uses gates in the soft stage. True is the exact form: gates multiply up over the layers,
+        weigh the token as key and as voter, and tend to the hard model. False is the paper's form: each
+        layer's output is multiplied by that layer's gate.
     """
 
     adjustable: ClassVar[bool] = False
     learns: bool = False
-    leaves_prefix: ClassVar[bool] = False
-    dials: ClassVar[tuple[str, ...]] = ()
     ladder: ClassVar[bool] = False
     budgets: tuple[float, ...] = ()
+    fits: bool = False
+    accumulates: bool = True
 
     def __init__(self, layers: int, dim: int):
         super().__init__()
         self.layers, self.dim = layers, dim
-        self.accumulates = True
-        self.rung = 0
-        self.soft = False
-        self.temperature = 1.0
-        self.faint = 0.0
 
-    def forward(
-        self, layer: int, importance: Tensor, hidden: Tensor, packed: PackedBatch, plan: Plan
-    ) -> Decision:
-        """Decide for one layer, between its attention and the rest of it.
+    def forward(self, layer: LayerView, plan: Plan) -> Decision:
+        """Decide for one layer.
+
+        Choose by sequence, never by batch, and draw no random numbers that depend on a token's place in the
+        batch. Another thread may run another plan at the same time, so nothing is noted in `self`.
 
         Parameters
         ----------
-        layer : int
-            From 0.
-        importance : float tensor [tokens]
-            Attention received, in fair shares: mean 1 over each sequence's alive tokens.
-        hidden : tensor [tokens, dim]
-            The layer's input.
-        packed : PackedBatch
-            Where the tokens lie. Choose by sequence, never by batch, and draw no random numbers
-            that depend on a token's place in the batch (but for gates, while learning).
+        layer : LayerView
         plan : Plan
-            How this call runs: which budget is in use, and whether gates stand in for drops. Another thread
-            may run another plan, so that nothing else may be asked for it, nor noted here.
+            Which budget is in use, and whether gates stand in for drops.
         """
         raise NotImplementedError
 
-    @property
-    def learning(self) -> bool:
-        """True where gates stand in for drops: while training in the soft stage, never in evaluation."""
-        return self.training and self.soft
+    def dials(self, rung: int = 0) -> Tensor | None:
+        """What a budget scales, as a view to change in place: 0 prunes nothing, a larger number prunes
+        more, and no dial is below 0. None where how much is pruned cannot be changed.
+
+        Parameters
+        ----------
+        rung : int
+            Place of the budget whose dials are wanted.
+        """
+        return None
+
+    def rescale(self, factor: float, rung: int = 0) -> None:
+        """Prune harder (`factor` above 1) or milder (below 1), in place. Factor 0 prunes nothing.
+
+        Raises
+        ------
+        UserError
+            If there are no dials.
+        """
+        if (dials := self.dials(rung)) is None:
+            raise UserError(f"{type(self).__name__} always prunes the same.")
+        dials.clamp_(min=SMALLEST).mul_(factor)
+
+    def start(self) -> None:
+        """Set the dials to where training begins, from which each budget is then fitted."""
+
+    def fit(self, samples: Iterable[Sample]) -> None:
+        """Start the scores from data, where `fits`."""
+
+    def hold(self, budgets: Sequence[float], table: Tensor) -> None:
+        """Hold dials ``[budgets, ...]`` for other budgets than before, where it is a ladder."""
+        raise NotImplementedError(f"{type(self).__name__} holds one budget")
 
     def score_parameters(self) -> list[nn.Parameter]:
-        """Parameters that make scores, not thresholds: they learn at a rate of their own."""
+        """Parameters that make scores, which learn at a rate of their own; the others are dials."""
         return []
 
-    def prunes(self, layer: int, plan: Plan) -> bool:
-        """False where nothing can be dropped, so that the layer's importance need not be computed."""
-        return True
-
-    def set_budget(self, budget: float) -> None:
-        """Use the settings for this budget. Errors as of `rung_of`."""
-        self.rung = self.rung_of(budget)
+    def clamp(self) -> None:
+        """Bring learned parameters back into their range, after each optimiser step."""
 
     def rung_of(self, budget: float) -> int:
         """Place of the settings for this budget.
@@ -148,13 +199,6 @@ class Pruner(nn.Module):
                 "Train it for several at once by `thresher prune --budget 0.7,0.5,0.3`."
             )
         return near[0]
-
-    def rescale(self, factor: float) -> None:
-        """Prune harder (`factor` above 1) or milder (below 1), in place. Factor 0 prunes nothing."""
-        raise NotImplementedError(f"{type(self).__name__} is not adjustable")
-
-    def clamp(self) -> None:
-        """Bring learned parameters back into their range, after each optimiser step."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # .to(bfloat16) moves the model, but thresholds stay float32: rounded, they flip decisions.

@@ -1,13 +1,11 @@
 """Keeps every token: the packed dense model."""
 
-from thresher.pruners.base import Decision, Pruner
+from thresher.plan import Plan
+from thresher.pruners.base import Decision, LayerView, Pruner
 
 
 class NoPruning(Pruner):
     """Prunes nothing."""
 
-    def prunes(self, layer, plan):
-        return False
-
-    def forward(self, layer, importance, hidden, packed, plan):
+    def forward(self, layer: LayerView, plan: Plan) -> Decision:
         return Decision()

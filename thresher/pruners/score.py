@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from thresher import native
 from thresher.packed import PackedBatch
+from thresher.pruners.base import Sample
 
 LARGEST = 8.0  # logarithm of what a learned score may multiply importance by, or divide
 TINY = 1e-9
+RIDGE = 1e-3  # of the mean square of a feature
 
 
 def fair_scores(
@@ -40,6 +43,43 @@ def fair_scores(
         learned = (hidden.to(exact) @ vector.to(exact)).clamp(-LARGEST, LARGEST).exp()
     score = learned if alone else importance * learned
     return score * (packed.sum(importance) / packed.sum(score).clamp(min=TINY))[packed.sequence]
+
+
+def regressed(samples: Iterable[Sample], beside_importance: bool) -> dict[int, Tensor]:
+    """Vectors ``w`` by which ``exp(w h)`` predicts the saliency of tokens.
+
+    Ridge regression of the logarithm of the saliency on the hidden state at the layer's entry. Both are
+    relative to the mean of a text, because scores are.
+
+    Parameters
+    ----------
+    samples : iterable of Sample
+    beside_importance : bool
+        Predict what is left of the saliency after dividing it by the importance.
+
+    Returns
+    -------
+    dict of int to float32 tensor [dim]
+        By layer, without those in which no text has two tokens of which one could go.
+    """
+    products: dict[int, Tensor] = {}
+    for sample in samples:
+        layer, free = sample.layer, sample.free
+        wanted = sample.saliency.clamp(min=TINY).log()
+        if beside_importance:
+            wanted = wanted - layer.importance.clamp(min=TINY).log()
+        columns = torch.cat([layer.hidden.double(), wanted.double()[:, None]], 1)
+        means = layer.packed.mean(columns, free)
+        columns = (columns - means[layer.packed.sequence])[free]
+        products[layer.index] = products.get(layer.index, 0) + columns.T @ columns
+    return {index: _ridge(product) for index, product in products.items() if product[:-1, :-1].any()}
+
+
+def _ridge(product: Tensor) -> Tensor:
+    """The vector, from the products of all columns, of which the last is what it shall predict."""
+    square, wanted = product[:-1, :-1], product[:-1, -1]
+    ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square)).to(square)
+    return torch.linalg.solve(square + ridge, wanted).float()
 
 
 def _served(importance: Tensor, hidden: Tensor, vector: Tensor) -> bool:

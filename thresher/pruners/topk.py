@@ -3,10 +3,11 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from thresher.errors import UserError
-from thresher.pruners.base import Decision, Pruner
+from thresher.plan import Plan
+from thresher.pruners.base import Decision, LayerView, Pruner
 
 
 class TopK(Pruner):
@@ -23,7 +24,6 @@ class TopK(Pruner):
     """
 
     adjustable = True
-    dials = ("slope",)
 
     def __init__(self, layers: int, dim: int, dense_layers: int | None = None, slope: float | None = None):
         super().__init__(layers, dim)
@@ -38,17 +38,17 @@ class TopK(Pruner):
         steps = layers - self.dense_layers
         self.slope = nn.Buffer(torch.tensor(0.5 / steps if slope is None else float(slope)))
 
-    def prunes(self, layer, plan):
-        return layer >= self.dense_layers
+    def dials(self, rung: int = 0) -> Tensor:
+        return self.slope
 
-    def rescale(self, factor):
-        self.slope.mul_(factor)
-
-    def forward(self, layer, importance, hidden, packed, plan):
-        share = 1 - self.slope * (layer + 1 - self.dense_layers)
+    def forward(self, layer: LayerView, plan: Plan) -> Decision:
+        if layer.index < self.dense_layers:
+            return Decision()
+        packed = layer.packed
+        share = 1 - self.slope * (layer.index + 1 - self.dense_layers)
         # Rounded up, less a hair: 0.7 * 10 in float32 is a little over 7.
         wanted = ((share.double() - 1e-6) * packed.original_lengths).ceil()
-        order = torch.argsort(importance, descending=True, stable=True)
+        order = torch.argsort(layer.importance, descending=True, stable=True)
         order = order[torch.argsort(packed.sequence[order], stable=True)]  # by sequence, then importance
         rank = torch.empty_like(order)
         rank[order] = torch.arange(packed.tokens, device=order.device) - packed.cu_seqlens[packed.sequence]

@@ -118,7 +118,7 @@ def survival(
         texts,
         Task.of(model.config).answer(output.logits[0].float().cpu().numpy()),
         float(output.trace.flops.sum() / output.trace.dense_flops.sum()),
-        model.pruning.prefix_only_at_end or model.pruner.leaves_prefix,
+        model.pruning.prefix_only_at_end,
     )
 
 

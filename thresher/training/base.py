@@ -77,7 +77,7 @@ def load_dense(path: str, new_head: bool = False, **settings: Any) -> tuple[Any,
 def pruning_of(model: Any, tokenizer: Any, pruning: PruningConfig) -> PruningConfig:
     """What holds whatever the method: tokens that a [CLS] head will never read go after the last attention,
     and a last token that says nothing ([SEP]) stays until then, unless the suffix is given."""
-    free = family_of(model).pools_prefix and pruning.pruner != "none"
+    free = pruning.prefix_only_at_end or (family_of(model).pools_prefix and pruning.pruner != "none")
     suffix = pruning.suffix
     if suffix is None:
         suffix = int(special_ends(tokenizer)[1] > 0)

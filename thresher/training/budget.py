@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +12,8 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from thresher.errors import UserError
+from thresher.model import PrunedModel
+from thresher.plan import Soft
 from thresher.pruners import Pruner
 
 # Soft stage: an augmented Lagrangian. The multiplier rises by ASCENT times the miss in every step;
@@ -98,21 +101,21 @@ class BudgetController(TrainerCallback, ExportableState):
         return first + (budget - first) * min(1.0, 3 * self.progress)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        pruner: Pruner = kwargs["model"].pruner
+        model: PrunedModel = kwargs["model"]
         soft_steps = round(self.soft_share * state.max_steps)
         stage = "soft" if state.global_step < soft_steps else "hard"
         if state.global_step == soft_steps:
             self.smoothed = [None] * len(self.smoothed)  # expected FLOPs end here, and measured ones begin
         self.stage = stage
         self.settled = state.global_step - soft_steps >= SETTLED * (state.max_steps - soft_steps)
-        pruner.soft = stage == "soft"
-        pruner.rung = self.rung = self.live[state.global_step % len(self.live)]
-        self.temperature = None
-        if pruner.soft:
+        self.rung = self.live[state.global_step % len(self.live)]
+        self.temperature, soft = None, None
+        if stage == "soft":
             self.progress = state.global_step / max(1, soft_steps - 1)
             start, end = self.temperatures
-            pruner.temperature = self.temperature = start * (end / start) ** self.progress
-            pruner.faint = FAINT
+            self.temperature = start * (end / start) ** self.progress
+            soft = Soft(self.temperature, FAINT)
+        model.default = replace(model.default, rung=self.rung, soft=soft)
 
     def penalty(self, trace: Any, weights: Tensor | float = 1.0) -> Tensor | float:
         """Added to the loss of a training batch, whose texts' FLOPs count by `weights` ``[batch]``; the FLOPs
@@ -146,7 +149,7 @@ class BudgetController(TrainerCallback, ExportableState):
         if self.stage == "soft":
             self.multiplier[self.rung] += pace * ASCENT * miss
         elif pruner.adjustable:
-            pruner.rescale(math.exp(pace * HOLD * miss))
+            pruner.rescale(math.exp(pace * HOLD * miss), self.rung)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == state.max_steps:
@@ -224,7 +227,11 @@ def _out_of_reach(pruner: Pruner, budget: float, least: float) -> UserError:
 
 
 def fit_budget(
-    pruner: Pruner, measure: Callable[[], float], budget: float, tolerance: float = 0.004
+    pruner: Pruner,
+    measure: Callable[[], float],
+    budget: float,
+    tolerance: float = 0.004,
+    rung: int = 0,
 ) -> float:
     """Rescale a pruner so that the measured FLOPs ratio is at the budget, or a little under it.
 
@@ -237,6 +244,8 @@ def fit_budget(
     budget : float
     tolerance : float
         How far under the budget is near enough.
+    rung : int
+        Place of the dials that are rescaled.
 
     Returns
     -------
@@ -252,7 +261,7 @@ def fit_budget(
 
     def at(factor: float) -> float:
         pruner.load_state_dict(start)
-        pruner.rescale(factor)
+        pruner.rescale(factor, rung)
         return measure()
 
     low, high, factor, ratio = 0.0, math.inf, 1.0, measure()

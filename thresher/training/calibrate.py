@@ -352,8 +352,9 @@ def calibrate(
 
 
 def _set(model: PrunedModel, thresholds: Tensor) -> None:
-    pruner: Any = model.pruner
-    pruner.thresholds.copy_(thresholds)
+    dials = model.pruner.dials()
+    assert dials is not None
+    dials.copy_(thresholds)
 
 
 def _enough(job: Job, task: Task, max_change: float, rows: int) -> int:

@@ -17,7 +17,6 @@ from torch import Tensor
 from thresher.errors import UserError
 from thresher.inference.predict import Predictions
 from thresher.model import PrunedModel
-from thresher.pruners.threshold import Threshold
 from thresher.tasks import Task
 from thresher.training.budget import least_ratio
 from thresher.training.examples import Drop, Examples
@@ -88,16 +87,14 @@ def choose(
     bound : float
         Points of quality that may be lost against base.
     """
-    pruner = model.pruner
-    assert isinstance(pruner, Threshold)
+    pruner, first = model.pruner, _dials(model, 0)
+    held = torch.stack([_dials(model, rung) for rung in range(len(pruner.budgets))])
     order = sorted(range(len(pruner.budgets)), key=lambda rung: -pruner.budgets[rung])
-    path = torch.cat([torch.zeros_like(pruner.table[:1]), pruner.table.detach()[order]])
+    path = torch.cat([torch.zeros_like(held[:1]), held[order]])
     found: dict[float, tuple[Drop, Predictions]] = {}
-    pruner.rung = 0
-    before = pruner.thresholds.clone()
 
     def within(place: float) -> bool:
-        pruner.thresholds.copy_(between(path, place))
+        first.copy_(between(path, place))
         predictions = measure()
         drop = held_out.estimate_drop(task, predictions.logits)
         found[place] = drop, predictions
@@ -108,10 +105,9 @@ def choose(
     place, step = min(found, key=lambda rung: found[rung][0].points) if kept is None else kept, 0.5
     for _ in range(0 if kept is None or place == len(path) - 1 else BISECTIONS):
         place, step = (place + step if within(place + step) else place), step / 2
-    pruner.thresholds.copy_(before)
     drop, predictions = found[place]
     ratio = predictions.flops_ratio or 1.0
-    table = torch.cat([between(path, place)[None], pruner.table.detach()])
+    table = torch.cat([between(path, place)[None], held])
     _hold(model, [round(ratio, 4), *pruner.budgets], table)
     return Choice(
         bound,
@@ -135,7 +131,6 @@ def keep_reachable(model: PrunedModel, measure: Callable[[], float]) -> None:
         If none is left.
     """
     pruner = model.pruner
-    assert isinstance(pruner, Threshold)
     least = least_ratio(pruner, measure)
     budgets = [budget for budget in pruner.budgets if budget > least]
     if not budgets:
@@ -145,11 +140,17 @@ def keep_reachable(model: PrunedModel, measure: Callable[[], float]) -> None:
         )
     if len(budgets) < len(pruner.budgets):
         log.warning("Pruned as hard as can be, the FLOPs ratio is %.2f: lower budgets are left out.", least)
-    _hold(model, budgets, pruner.table.detach()[: len(budgets)])
+    _hold(model, budgets, torch.stack([_dials(model, rung) for rung in range(len(budgets))]))
+
+
+def _dials(model: PrunedModel, rung: int) -> Tensor:
+    """The thresholds ``[layers]`` of a rung, to change in place."""
+    dials = model.pruner.dials(rung)
+    assert dials is not None
+    return dials
 
 
 def _hold(model: PrunedModel, budgets: list[float], table: Tensor) -> None:
     """Hold thresholds ``[budgets, layers]`` for other budgets than before, and note them to be saved."""
-    assert isinstance(model.pruner, Threshold)
     model.pruner.hold(budgets, table)
     model.pruning.options["budgets"] = budgets

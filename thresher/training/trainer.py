@@ -24,7 +24,7 @@ from thresher.inference.predict import NotFinite
 from thresher.inference.progress import Stages, silent
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
-from thresher.pruners.threshold import Threshold
+from thresher.plan import Plan
 from thresher.tasks import Task
 from thresher.training.budget import FITS, OVER, BudgetController, check_reachable, fit_budget
 from thresher.training.checkpoints import (
@@ -100,15 +100,15 @@ def train(
         return sample.predict(model, encoder).flops_ratio or 1.0  # in full precision, as it will run
 
     def fit(**how: Any) -> None:
-        for model.pruner.rung, budget in enumerate(budgets):
+        for rung, budget in enumerate(budgets):
             advance = stage(f"thresholds for budget {budget:g}", FITS)
 
             def measure(advance: Any = advance) -> float:
                 advance(1)
                 return ratio()
 
-            fit_budget(model.pruner, measure, budget, **how)
-        model.pruner.rung = 0
+            with model.at(rung):
+                fit_budget(model.pruner, measure, budget, rung=rung, **how)
 
     stage("what can be pruned")
     if shortened := settings.max_drop is not None and model.pruner.ladder:
@@ -124,16 +124,14 @@ def train(
     if checkpoint is None:
         if budgets and not shortened:
             check_reachable(model.pruner, ratio, min(budgets))
-        if settings.saliency and soft_epochs and model.pruner.score_parameters():
+        if settings.saliency and soft_epochs and model.pruner.fits:
             texts = enough(examples.rows)
             advance = stage("scores", len(texts["input_ids"]))
             fit_scores(model, encoder, texts, settings.seed, settings.autocast, advance)
         if not soft_epochs:
             fit()
-        elif budgets and isinstance(model.pruner, Threshold):
-            # A layer whose threshold has not come near its scores when gates grow narrow gets no gradient
-            # any more, and never prunes: so thresholds start near there, at one value in all layers.
-            model.pruner.table.detach().fill_(1.0)
+        elif budgets:
+            model.pruner.start()
             fit(tolerance=0.02)
     if not epochs:
         model.eval()
@@ -204,7 +202,7 @@ def train(
         raise Interrupted(
             f"Stopped at step {trainer.state.global_step} of {steps}; a checkpoint is in {folder}."
         )
-    model.pruner.soft = False
+    model.default = Plan()
     model.eval()
     if budgets and (trainer.state.best_metric or 0) <= OVER:
         log.warning(
@@ -315,7 +313,7 @@ class PruningTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
         labels, base = inputs.pop("labels", None), inputs.pop("base", None)
-        teacher = None if self.pruned.pruner.learning else self.teacher
+        teacher = None if self.pruned.plan().soft else self.teacher
         with torch.autocast(
             model.device.type, self.settings.autocast, enabled=self.settings.autocast is not None
         ):
@@ -348,19 +346,18 @@ class PruningTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure on the held-out texts."""
-        pruner, controller, qualities, flops = self.pruned.pruner, self.controller, {}, {}
-        before = pruner.rung
-        for pruner.rung in controller.live:
+        controller, qualities, flops = self.controller, {}, {}
+        for rung in controller.live:
             autocast = self.settings.autocast
             try:
-                found = self.held_out.predict(
-                    self.pruned, self.encoder, autocast=autocast, advance=self.advance
-                )
+                with self.pruned.at(rung):
+                    found = self.held_out.predict(
+                        self.pruned, self.encoder, autocast=autocast, advance=self.advance
+                    )
             except NotFinite as error:
                 raise self._diverged("Answers to held-out texts became NaN or infinite") from error
-            qualities[pruner.rung] = self.held_out.main_quality(self.task, found.logits)
-            flops[pruner.rung] = found.flops_ratio or 1.0
-        pruner.rung = before
+            qualities[rung] = self.held_out.main_quality(self.task, found.logits)
+            flops[rung] = found.flops_ratio or 1.0
         if (bound := self.settings.max_drop) is not None:
             whole = self.held_out.base_level(self.task)
             controller.narrow({rung: whole - quality for rung, quality in qualities.items()}, bound)
@@ -380,8 +377,7 @@ class PruningTrainer(Trainer):
         if "loss" in logs:  # Trainer's own begins anew where a run is gone on with
             logs = logs | {"loss": sum(losses) / len(losses)}
             losses.clear()
-            plan = self.pruned.plan()
-            if any(pruner.prunes(layer, plan) for layer in range(pruner.layers)):
+            if pruner.adjustable:
                 logs |= self.controller.log()
         super().log(logs, *args, **kwargs)
 

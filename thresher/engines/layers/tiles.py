@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thresher import native
-from thresher.engines.int8 import float_bias, weights_in_int8
+from thresher.engines.layers.int8 import float_bias, weights_in_int8
 from thresher.families import GeluLinear
 
 ROW, PANEL = 64, 32  # bytes in a row of a tile, and outputs that are computed together
