@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoConfig, BertConfig, BertModel, Trainer, TrainingArguments
 
 from thresher import PrunedModel, UserError, prune, store
+from thresher.files import hub
 from thresher.folders import locate
 from thresher.plan import Plan, Soft
 from thresher.store import FILE, load_config
@@ -416,9 +417,9 @@ def unplugged(monkeypatch):
             asked.append(url)
             raise OSError("Name or service not known")
 
-    monkeypatch.setattr(locate, "get_session", Session)
+    monkeypatch.setattr("huggingface_hub.utils.get_session", Session)
     monkeypatch.setattr(locate, "is_offline_mode", lambda: False)
-    monkeypatch.setattr(locate, "_answers", {})
+    monkeypatch.setattr(hub, "_answers", {})
     return asked
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,21 +11,21 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from thresher import store
-from thresher.attention import attend
 from thresher.config import PruningConfig
-from thresher.conventions import Conventions, refuse_inputs, refuse_tracing, refusing_ids
-from thresher.distributed import take_part
-from thresher.engines import Engine, Heads, TorchEngine, make_engine
+from thresher.conventions import refuse_inputs, refuse_tracing
+from thresher.engines import Engine, TorchEngine, make_engine
 from thresher.errors import UserError
 from thresher.families import family_of
 from thresher.folders import trained as state
 from thresher.folders.locate import ASKING
 from thresher.folders.read import naming
 from thresher.heads import HEADS, head_for
+from thresher.loop import Parts, run
+from thresher.modes import Modes
 from thresher.packed import PackedBatch
-from thresher.plan import Plan, Turns, dense_block, is_dense
-from thresher.pruners import Decision, LayerView, all_options, make_pruner
-from thresher.trace import Step, Trace
+from thresher.plan import Plan
+from thresher.pruners import all_options, make_pruner
+from thresher.trace import Trace
 
 
 def prune(model: PreTrainedModel, config: PruningConfig | None = None) -> PrunedModel:
@@ -60,7 +57,7 @@ def prune(model: PreTrainedModel, config: PruningConfig | None = None) -> Pruned
     return PrunedModel(model, config or PruningConfig())
 
 
-class PrunedModel(Conventions):
+class PrunedModel(Modes):
     """Has the calling convention of the transformers model that it holds.
 
     Threads may call one model at once: what hangs on its mode, its budget or a `dense` block is read when a
@@ -82,8 +79,6 @@ class PrunedModel(Conventions):
         The transformers model inside.
     pruner : Pruner
     pruning : PruningConfig
-    default : Plan
-        What a call that says nothing else takes from here: the rung, and in training mode `soft`.
     """
 
     def __init__(self, model: PreTrainedModel, config: PruningConfig, metadata: dict[str, Any] | None = None):
@@ -108,13 +103,6 @@ class PrunedModel(Conventions):
         # Not self.train(): a wrapper may claim another mode than the model in it, which is left as it is.
         self.training = self.family.model.training
         self.pruner.train(self.training)
-        self.default = Plan()
-        self._turns = Turns()
-        self._rates: list[tuple[nn.Dropout, float]] = []  # of dropout, while there is none
-        self._undropped = 0  # blocks of `without_dropout` that are open
-        self.precision: str | None = None  # None: as the model came, to train or to run
-
-    # Modes -----------------------------------------------------------------------------------
 
     def for_inference(self, precision: str = "fp32", engine: str = "torch") -> Self:
         """Make ready to run, and only to run: weights are converted and layers replaced in place, so that the
@@ -138,72 +126,6 @@ class PrunedModel(Conventions):
         self.engine = make_engine(engine, self.family, precision)
         self.precision = precision
         return self.eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> Self:
-        """As of any Module; refused where `for_inference` has converted the weights. Calls that other threads
-        have begun end first, so that none runs in two modes."""
-        if mode and self.precision is not None:
-            raise UserError(
-                "This model was made ready for inference; load it again without a precision to train it."
-            )
-        self._turns.change(lambda: super(PrunedModel, self).train(mode))
-        return self
-
-    def evaluating(self) -> AbstractContextManager[None]:
-        """Be in evaluation mode inside the ``with`` block, and then in the mode of before. Meanwhile, other
-        threads that call `train` wait."""
-        return self._turns.evaluation(self)
-
-    @contextmanager
-    def dense(self) -> Iterator[PrunedModel]:
-        """Run without pruning inside the ``with`` block: the same weights, every token kept. Only calls of
-        the thread, or asyncio task, that is in the block run so."""
-        with dense_block(self):
-            yield self
-
-    @contextmanager
-    def without_dropout(self) -> Iterator[PrunedModel]:
-        """Train without dropout, of hidden states and of attention, inside the ``with`` block, in all
-        threads. Blocks may be nested."""
-        if not self._undropped:
-            self._rates = [(m, m.p) for m in self.model.modules() if isinstance(m, nn.Dropout)]
-        self._undropped += 1
-        try:
-            for module, _ in self._rates:
-                module.p = 0.0
-            yield self
-        finally:
-            self._undropped -= 1
-            for module, rate in () if self._undropped else self._rates:
-                module.p = rate
-
-    @property
-    def budgets(self) -> tuple[float, ...]:
-        """FLOPs ratios that the model was trained for; the first is in use until `set_budget`."""
-        return self.pruner.budgets
-
-    def set_budget(self, budget: float) -> None:
-        """Use the thresholds for one of `budgets` from the next call on, in all threads; a call that has
-        begun ends as it began. For one call alone, pass it ``budget``. A saved model starts at the first.
-
-        OpenVINO in int8 has fixed scales: calibrate it at the largest budget, where it meets most tokens.
-
-        Raises
-        ------
-        UserError
-            If the model holds none for it; the message says for which it does.
-        """
-        self.default = replace(self.default, rung=self.pruner.rung_of(budget))
-
-    @contextmanager
-    def at(self, rung: int) -> Iterator[PrunedModel]:
-        """Use the dials of this place in the ladder inside the ``with`` block, in all threads."""
-        before = self.default.rung
-        self.default = replace(self.default, rung=rung)
-        try:
-            yield self
-        finally:
-            self.default = replace(self.default, rung=before)
 
     def __getstate__(self) -> dict[str, Any]:
         if not isinstance(self.engine, TorchEngine):
@@ -276,17 +198,6 @@ class PrunedModel(Conventions):
         output.trace = trace
         return output
 
-    def plan(self, budget: float | None = None, dense: bool | None = None) -> Plan:
-        """How a call that begins now runs; parameters as of `forward`."""
-        default, training = self.default, self.training
-        return Plan(
-            dense=is_dense(self) if dense is None else dense,
-            rung=default.rung if budget is None else self.pruner.rung_of(budget),
-            soft=default.soft if training else None,
-            training=training,
-            dropout=training and not self._undropped,
-        )
-
     def run(
         self,
         packed: PackedBatch,
@@ -313,89 +224,8 @@ class PrunedModel(Conventions):
         Trace
         """
         with self._turns.call():
-            return self._run(packed, inputs, plan or self.plan(), states)
-
-    def _run(
-        self, packed: PackedBatch, inputs: dict[str, Tensor], plan: Plan, states: list[Tensor] | None
-    ) -> tuple[Any, Trace]:
-        family, exact = self.family, self.pruner.accumulates
-        family.check_length(int(packed.lengths.max()))
-        trace = Trace(family, packed, *self.pruning.ends)
-        heads: Heads | None
-        with refusing_ids():
-            hidden, heads = self.engine.embed(inputs, packed)
-        if states is not None:
-            states.append(hidden)
-        log_weight: Tensor | None = None  # soft stage: log of how alive each token is
-        for layer in range(family.layers):
-            assert heads is not None
-            context, decision = self._attend(layer, hidden, heads, packed, log_weight, plan)
-            survivors, log_gate = decision.survivors, decision.log_gate
-            entry, log_weight_in = packed, log_weight
-            if log_gate is not None:
-                log_weight_in = torch.zeros_like(log_gate) if log_weight is None else log_weight
-                log_weight = log_weight_in + log_gate
-            log_weight_out = log_weight
-            if survivors is not None:
-                packed = packed.at(survivors)
-                log_weight = None if log_weight is None else log_weight[decision.keep]
-            trace.steps.append(Step(entry, packed, decision.keep, log_weight_in, log_weight_out))
-            gate = log_gate.exp() if log_gate is not None and not exact else None
-            hidden, heads = self._checkpointed(layer, self.engine.stage)(
-                layer, hidden, context, packed, survivors, gate
-            )
-            if states is not None:
-                states.append(hidden)
-        weight = log_weight.exp() if log_weight is not None and exact else None
-        output = self.head(hidden[: packed.tokens], packed, weight)
-        if self.pruning.offset is not None and not plan.dense:
-            output.logits = output.logits + output.logits.new_tensor(self.pruning.offset)
-        if plan.training:
-            output.logits = take_part(output.logits, self.pruner, plan.soft is not None)
-        return output, trace
-
-    def _attend(
-        self,
-        layer: int,
-        hidden: Tensor,
-        heads: Heads,
-        packed: PackedBatch,
-        log_weight: Tensor | None,
-        plan: Plan,
-    ) -> tuple[Tensor, Decision]:
-        """Context rows ``[survivors, heads * head_dim]`` of one layer, and who survives it."""
-        shape, exact = self.family.shape(layer), self.pruner.accumulates
-        attended = attend(
-            *heads,
-            packed,
-            scale=shape.scale,
-            window=shape.window,
-            log_weight=log_weight if exact else None,
-            dropout=self.family.attention_dropout(layer) if plan.dropout else 0.0,
-        )
-        view = LayerView(layer, hidden[: packed.tokens], heads[1], packed, attended.importance)
-        decision = self._decide(view, log_weight, plan)
-        return attended.context(decision.survivors), decision
-
-    def _decide(self, layer: LayerView, log_weight: Tensor | None, plan: Plan) -> Decision:
-        """The pruner's answer with prefix and suffix put back, and in the soft stage without the tokens that
-        are as good as dropped."""
-        if plan.dense:
-            return Decision()
-        packed, pruning = layer.packed, self.pruning
-        if pruning.prefix_only_at_end and layer.index == self.family.layers - 1:
-            return Decision(keep=packed.ends(pruning.prefix, 0))
-        found = self.pruner(layer, plan)
-        keep, log_gate = found.keep, found.log_gate
-        if keep is None and log_gate is None:
-            return found
-        ends = packed.ends(*pruning.ends)
-        if log_gate is not None:
-            log_gate = log_gate.masked_fill(ends, 0.0)
-            if self.pruner.accumulates and plan.soft is not None and plan.soft.faint > 0:
-                alive = log_gate if log_weight is None else log_weight + log_gate
-                keep = alive.detach() >= math.log(plan.soft.faint)
-        return Decision(None if keep is None else keep | ends, log_gate)
+            parts = Parts(self.family, self.engine, self.pruner, self.head, self.pruning, self._checkpointed)
+            return run(parts, packed, inputs, plan or self.plan(), states)
 
     # Save and load ---------------------------------------------------------------------------
 

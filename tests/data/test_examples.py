@@ -120,7 +120,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
             raise ConnectionError("offline\nand so on")
         return datasets.Dataset.from_dict(rows, features=features)
 
-    monkeypatch.setattr("thresher.folders.locate.refusal", lambda *_: None)  # the hub answers
+    monkeypatch.setattr("thresher.files.hub.refusal", lambda *_: None)  # the hub answers
     monkeypatch.setattr(datasets, "load_dataset", load)
     return calls
 
@@ -145,7 +145,7 @@ def test_hub(hub: list[tuple]) -> None:
 
 def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by the library of data sets, which would try for 24 seconds."""
-    monkeypatch.setattr("thresher.folders.locate.refusal", lambda name, kind: f"no {kind} today")
+    monkeypatch.setattr("thresher.files.hub.refusal", lambda name, kind: f"no {kind} today")
     with pytest.raises(UserError, match=r"imdb: no such file, .* hub cannot be asked .*\(no dataset today\)"):
         load_examples("imdb", ["s"])
 

@@ -21,7 +21,7 @@ def open_source(source: str, split: str, names: Sequence[str] = ()) -> Table:
         return open_table(source, names)
     import datasets  # slow to import
 
-    from thresher.folders.locate import refusal
+    from thresher.files.hub import refusal
 
     cached = Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___")
     if not cached.exists() and (why := refusal(name, "dataset")) is not None:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
-import time
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_url, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-from huggingface_hub.utils import get_session, validate_repo_id
+from huggingface_hub.utils import validate_repo_id
 from transformers.utils.hub import is_offline_mode
 
-from thresher.errors import UserError, first_line
+from thresher.errors import UserError
+from thresher.files import hub as hubs
 from thresher.files.atomic import check_utf8
 
-SECONDS = 5.0  # to wait for the hub's first answer
-HOLDS = 60.0  # seconds that the answer is not asked for again
-_answers: dict[str, tuple[float, str | None]] = {}
 ASKING = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 """Options of `from_pretrained` that say how the hub is asked."""
 
@@ -55,7 +51,7 @@ def locate(path: str | os.PathLike[str], **hub: Any) -> str:
         raise UserError(f"There is no folder '{text}'.{near(text)}")
     why = "only the cache may be read"
     if not (hub.get("local_files_only") or is_offline_mode()):
-        if (refused := refusal(text)) is None:
+        if (refused := hubs.refusal(text)) is None:
             return text
         why = refused
     try:
@@ -77,27 +73,6 @@ def _is_path(text: str) -> bool:
     except HFValidationError:
         return True
     return False
-
-
-def refusal(name: str, kind: str = "model") -> str | None:
-    """Why the hub cannot be asked for a model or a data set, or None where it answers.
-
-    One request: huggingface_hub would try six times in 23 seconds, and would say so each time. An answer
-    holds for the parts of a model that are read next.
-    """
-    asked, answer = _answers.get(name, (-math.inf, None))
-    if time.monotonic() - asked > HOLDS:
-        answer = _ask(name, kind)
-        _answers[name] = time.monotonic(), answer
-    return answer
-
-
-def _ask(name: str, kind: str) -> str | None:
-    try:
-        get_session().head(hf_hub_url(name, "config.json", repo_type=kind), timeout=SECONDS)
-    except Exception as error:  # the kind depends on the version of huggingface_hub, which changed its client
-        return first_line(error)
-    return None
 
 
 def near(text: str) -> str:

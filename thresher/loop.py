@@ -1,0 +1,143 @@
+"""The one layer loop: a packed batch that shrinks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thresher.attention import attend
+from thresher.config import PruningConfig
+from thresher.conventions import refusing_ids
+from thresher.distributed import take_part
+from thresher.engines import Engine, Heads
+from thresher.families import Family
+from thresher.heads import Head
+from thresher.packed import PackedBatch
+from thresher.plan import Plan
+from thresher.pruners import Decision, LayerView, Pruner
+from thresher.trace import Step, Trace
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a model is made of.
+
+    Attributes
+    ----------
+    family : Family
+    engine : Engine
+    pruner : Pruner
+    head : Head
+    pruning : PruningConfig
+    checkpointed : callable
+        From a layer's index and a function to the function that runs in its place: the same, or one whose
+        activations are computed a second time on the way back.
+    """
+
+    family: Family
+    engine: Engine
+    pruner: Pruner
+    head: Head
+    pruning: PruningConfig
+    checkpointed: Callable[[int, Any], Any]
+
+
+def run(
+    parts: Parts,
+    packed: PackedBatch,
+    inputs: dict[str, Tensor],
+    plan: Plan,
+    states: list[Tensor] | None = None,
+) -> tuple[Any, Trace]:
+    """Run a packed batch: parameters and returns as of `PrunedModel.run`.
+
+    Training, evaluation and the dense model differ in what the pruner answers, and in nothing else.
+    """
+    family, pruner = parts.family, parts.pruner
+    family.check_length(int(packed.lengths.max()))
+    trace = Trace(family, packed, *parts.pruning.ends)
+    heads: Heads | None
+    with refusing_ids():
+        hidden, heads = parts.engine.embed(inputs, packed)
+    if states is not None:
+        states.append(hidden)
+    log_weight: Tensor | None = None  # soft stage: log of how alive each token is
+    for layer in range(family.layers):
+        assert heads is not None
+        context, decision = _attend(parts, layer, hidden, heads, packed, log_weight, plan)
+        survivors, log_gate = decision.survivors, decision.log_gate
+        entry, log_weight_in = packed, log_weight
+        if log_gate is not None:
+            log_weight_in = torch.zeros_like(log_gate) if log_weight is None else log_weight
+            log_weight = log_weight_in + log_gate
+        log_weight_out = log_weight
+        if survivors is not None:
+            packed = packed.at(survivors)
+            log_weight = None if log_weight is None else log_weight[decision.keep]
+        trace.steps.append(Step(entry, packed, decision.keep, log_weight_in, log_weight_out))
+        gate = log_gate.exp() if log_gate is not None and not pruner.accumulates else None
+        stage = parts.checkpointed(layer, parts.engine.stage)
+        hidden, heads = stage(layer, hidden, context, packed, survivors, gate)
+        if states is not None:
+            states.append(hidden)
+    weight = log_weight.exp() if log_weight is not None and pruner.accumulates else None
+    output = parts.head(hidden[: packed.tokens], packed, weight)
+    if parts.pruning.offset is not None and not plan.dense:
+        output.logits = output.logits + output.logits.new_tensor(parts.pruning.offset)
+    if plan.training:
+        output.logits = take_part(output.logits, pruner, plan.soft is not None)
+    return output, trace
+
+
+def _attend(
+    parts: Parts,
+    layer: int,
+    hidden: Tensor,
+    heads: Heads,
+    packed: PackedBatch,
+    log_weight: Tensor | None,
+    plan: Plan,
+) -> tuple[Tensor, Decision]:
+    """Context rows ``[survivors, heads * head_dim]`` of one layer, and who survives it.
+
+    What attention holds to make them is freed on return.
+    """
+    shape = parts.family.shape(layer)
+    attended = attend(
+        *heads,
+        packed,
+        scale=shape.scale,
+        window=shape.window,
+        log_weight=log_weight if parts.pruner.accumulates else None,
+        dropout=parts.family.attention_dropout(layer) if plan.dropout else 0.0,
+    )
+    tokens, (_, keys, _) = packed.tokens, heads
+    view = LayerView(layer, hidden[:tokens], keys[:tokens], packed, attended.importance)
+    decision = _decide(parts, view, log_weight, plan)
+    return attended.context(decision.survivors), decision
+
+
+def _decide(parts: Parts, layer: LayerView, log_weight: Tensor | None, plan: Plan) -> Decision:
+    """The pruner's answer with prefix and suffix put back, and in the soft stage without the tokens that are
+    as good as dropped."""
+    if plan.dense:
+        return Decision()
+    packed, pruning = layer.packed, parts.pruning
+    if pruning.prefix_only_at_end and layer.index == parts.family.layers - 1:
+        return Decision(keep=packed.ends(pruning.prefix, 0))
+    found = parts.pruner(layer, plan)
+    keep, log_gate = found.keep, found.log_gate
+    if keep is None and log_gate is None:
+        return found
+    ends = packed.ends(*pruning.ends)
+    if log_gate is not None:
+        log_gate = log_gate.masked_fill(ends, 0.0)
+        if parts.pruner.accumulates and plan.soft is not None and plan.soft.faint > 0:
+            alive = log_gate if log_weight is None else log_weight + log_gate
+            keep = alive.detach() >= math.log(plan.soft.faint)
+    return Decision(None if keep is None else keep | ends, log_gate)
