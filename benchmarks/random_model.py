@@ -20,7 +20,7 @@ from thresher.data import load_examples
 from thresher.demo.run import encoder_folder
 from thresher.inference.predict import predict
 from thresher.inputs.text import TextEncoder, load_tokenizer
-from thresher.training.budget import fit_budget
+from thresher.training.fit import fit_budget
 
 TEXTS = 64  # that thresholds are fitted on
 

@@ -21,7 +21,7 @@ from thresher.model import PrunedModel
 from thresher.reports import write_json
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training.base import load_base
-from thresher.training.calibrate import calibrate, doubt
+from thresher.training.calibrate import calibrate
 
 
 def measure(start: Path, folder: Path, files: Data, max_change: float) -> dict[str, Any]:
@@ -31,17 +31,16 @@ def measure(start: Path, folder: Path, files: Data, max_change: float) -> dict[s
     texts = load_examples(files.eval, files.text, files.label)
     rows = encoder.encode_examples(texts)
     found = predict(model, encoder, rows)
-    free = predict(
-        PrunedModel(load_base(str(start))[0], PruningConfig("none", prefix_only_at_end=True)), encoder, rows
-    )
+    baseline = PrunedModel(load_base(str(start))[0], PruningConfig("none", prefix_only_at_end=True))
+    free = predict(baseline, encoder, rows)
     labels = task.encode_all(texts, files.eval)
     return {
         "texts": len(rows),
-        "change": 1 - task.agreement(found.logits, free.logits)["agreement"] / 100,
-        "standard_error": doubt(task, max_change, len(rows)),
+        "change": 1 - task.agreement(found.logits, free.logits) / 100,
+        "standard_error": task.doubt(max_change, len(rows)),
         "quality": {"base": task.quality(free.logits, labels), "pruned": task.quality(found.logits, labels)},
         "flops_ratio": found.flops_ratio,
-        "last_layer": predict(free, encoder, rows).flops_ratio,
+        "last_layer": free.flops_ratio,
     }
 
 

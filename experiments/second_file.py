@@ -31,7 +31,8 @@ def measure(folder: Path, start: Path, file: str, task: Task) -> dict[str, Any]:
             "pruned": examples.quality(labels, found.logits),
             "lost": drop.points,
             "interval": drop.interval,
-        } | labels.agreement(found.logits, examples.base)
+            "agreement": labels.agreement(found.logits, examples.base),
+        }
     return {"texts": len(examples), "points": points}
 
 

@@ -143,7 +143,7 @@ def test_an_engine_that_fails_is_skipped_whatever_it_says(world, monkeypatch):
 def test_our_engine_that_is_not_installed_is_skipped_too(world, monkeypatch):
     from thresher import engines
 
-    monkeypatch.setattr(engines, "find_spec", lambda package: None)
+    monkeypatch.setattr("thresher.engines.base.find_spec", lambda package: None)
     monkeypatch.setattr(bench, "contenders", lambda *_: contenders(["fp32"], ["openvino"])[-2:])
     report = bench.bench(
         str(world / "pruned"), str(world / "eval.tsv"), ["text"], engines=["openvino"], texts=8, memory=False

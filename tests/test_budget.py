@@ -12,7 +12,8 @@ from thresher import UserError
 from thresher.plan import Plan
 from thresher.pruners.threshold import Threshold
 from thresher.pruners.topk import TopK
-from thresher.training.budget import BudgetController, check_reachable, fit_budget
+from thresher.training.budget import BudgetController
+from thresher.training.fit import check_reachable, fit_budget
 
 
 def controller(budget: float | None = 0.5, soft_share: float = 0.5) -> BudgetController:

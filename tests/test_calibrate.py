@@ -21,10 +21,10 @@ from thresher.inference.evaluate import evaluate
 from thresher.inference.predict import predict
 from thresher.inputs.text import TextEncoder
 from thresher.show.tables import calibration_table
-from thresher.tasks import Task
+from thresher.tasks import TASKS
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training import calibrate as module
-from thresher.training.calibrate import LEVELS, Doubtful, Point, Probe, calibrate, doubt, pooled, steps
+from thresher.training.calibrate import LEVELS, Doubtful, Point, Probe, calibrate, pooled, steps
 from thresher.training.path import between
 
 
@@ -88,7 +88,7 @@ def measured(world, kind, texts):
     )
     encoder = TextEncoder(AutoTokenizer.from_pretrained(world / "base"), 32)
     rows = encoder.encode_columns(load_examples(str(world / "data.tsv"), ["text"]).select(range(texts)))
-    task = Task(kind, tuple(map(str, range(labels))))
+    task = TASKS[kind](tuple(map(str, range(labels))))
     return PrunedModel(dense, PruningConfig("threshold")), encoder, task, rows
 
 
@@ -125,7 +125,7 @@ def test_few_texts_tell_what_changes_of_all(world, kind):
     assert wanted > 0
     assert few.change(torch.zeros(4)) == pytest.approx(0, abs=1e-9)
     if kind == "regression":
-        assert len(few.base) == few.decisions == 600
+        assert len(few.base) == 600
         assert few.change(mild) == pytest.approx(wanted)
     else:
         assert len(few.base) == (540 if kind == "multi-label" else 200)
@@ -150,14 +150,14 @@ def test_pooled_drifts_tell_the_same_as_counts_and_more_surely():
 @pytest.mark.parametrize("kind", ["single-label", "multi-label", "regression"])
 def test_doubt_is_the_spread_over_samples(kind):
     """Of texts whose decisions, where they have several, change together."""
-    task, texts, draw = Task(kind, ("a", "b", "c")), 400, np.random.default_rng(0)
+    task, texts, draw = TASKS[kind](("a", "b", "c")), 400, np.random.default_rng(0)
     if kind == "regression":
         truth = draw.normal(size=(2000, texts))
         noisy = truth + 0.2 * draw.normal(size=truth.shape)
         changes = [1 - np.corrcoef(a, b)[0, 1] for a, b in zip(truth, noisy, strict=True)]
     else:
         changes = (draw.random((2000, texts)) < 0.03).mean(1)
-    assert doubt(task, float(np.mean(changes)), texts) == pytest.approx(np.std(changes), rel=0.1)
+    assert task.doubt(float(np.mean(changes)), texts) == pytest.approx(np.std(changes), rel=0.1)
 
 
 def job(world, out, **more) -> Job:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from thresher.training.hidden import Teacher, hidden_loss
+from thresher.objectives.distil_hidden import hidden_distance
+from thresher.training.teacher import Teacher
 
 from .cases import LENGTHS, build, every_family, every_pair, rows, tolerance
 from .tiny import random_inputs
@@ -53,7 +54,7 @@ def test_loss_by_loops(family, pruner):
     inputs = random_inputs(pruned.model, LENGTHS)
     output = pruned(**inputs, output_hidden_states=True)
     wanted = teacher.states(inputs)
-    found = hidden_loss(output.trace, output.hidden_states, wanted)
+    found = hidden_distance(output.trace, output.hidden_states, wanted)
     assert float(found.detach()) == pytest.approx(
         by_loops(pruned, inputs, output.trace, output.hidden_states, wanted), rel=1e-4
     )

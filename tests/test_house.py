@@ -10,7 +10,7 @@ import pytest
 
 from thresher.families import FAMILIES
 from thresher.pruners import PRUNERS
-from thresher.tasks import METRICS
+from thresher.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "thresher"
@@ -91,7 +91,7 @@ def test_methods_are_known_by_their_list_alone():
     ("where", "names"),
     [
         ("families", set(chain(*(family.model_types for family in FAMILIES)))),
-        ("tasks", set(METRICS)),
+        ("tasks", set(TASKS)),
         ("pruners", set(PRUNERS)),
     ],
 )

@@ -26,6 +26,7 @@ from tests import toy
 from thresher import PrunedModel, UserError
 from thresher.cli import app
 from thresher.files.lock import sole_writer
+from thresher.tasks.single_label import SingleLabel
 from thresher.training import Data, Job, TrainingSettings, recipes, trainer
 from thresher.training.checkpoints import check_complete, last_checkpoint
 from thresher.training.examples import base_outputs
@@ -109,7 +110,7 @@ def test_ladders_end_where_the_uninterrupted_run_ends(wanted, files, tmp_path, m
     asked = (*wanted, "--soft-epochs", "0.5", "--hard-epochs", "0.5", "--no-saliency")
     code, said = at_once(command(files, tmp_path / "whole", *asked))
     assert code == 0, said
-    original, steps = trainer.distillation_loss, []
+    original, steps = SingleLabel.distance, []
 
     def interrupted(*args):
         steps.append(1)
@@ -118,7 +119,7 @@ def test_ladders_end_where_the_uninterrupted_run_ends(wanted, files, tmp_path, m
         return original(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "distillation_loss", interrupted)
+        patch.setattr(SingleLabel, "distance", interrupted)
         code, said = at_once(command(files, out := tmp_path / "stopped", *asked))
     assert code == 130, said
     code, said = at_once(command(files, out, *asked, "--resume"))
@@ -142,10 +143,10 @@ def test_what_was_stopped_behind_its_last_step_is_not_trained_again(files, tmp_p
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    for name, where in (("choose", recipes), ("distillation_loss", trainer)):
+    for name, where in (("choose", recipes), ("distance", SingleLabel)):
         with monkeypatch.context() as patch:
             patch.setattr(where, name, stop)
-            again = ("--resume",) if where is trainer else ()
+            again = ("--resume",) if where is SingleLabel else ()
             if again:
                 (tmp_path / "first").rename(tmp_path / "stopped")  # checkpoints are found where they are
             out = tmp_path / ("stopped" if again else "first")
@@ -157,13 +158,13 @@ def test_what_was_stopped_behind_its_last_step_is_not_trained_again(files, tmp_p
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_checkpoint(files, tmp_path, monkeypatch):
-    original, steps = trainer.distillation_loss, []
+    original, steps = SingleLabel.distance, []
 
     def poisoned(*args):
         steps.append(1)
         return original(*args) * (math.nan if len(steps) == 30 else 1.0)
 
-    monkeypatch.setattr(trainer, "distillation_loss", poisoned)
+    monkeypatch.setattr(SingleLabel, "distance", poisoned)
     code, said = at_once(command(files, tmp_path / "out"))
     assert code == 1, said
     assert "loss became nan at step 29" in said

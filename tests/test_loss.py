@@ -10,11 +10,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from thresher.tasks import Task
-from thresher.training.hidden import Teacher, hidden_loss
+from thresher.objectives.distil_hidden import hidden_distance
+from thresher.tasks import TASKS
+from thresher.tasks.single_label import SingleLabel
 from thresher.training.lengths import LengthWeights
 from thresher.training.settings import TrainingSettings
-from thresher.training.trainer import PruningTrainer, distillation_loss
+from thresher.training.teacher import Teacher
+from thresher.training.trainer import PruningTrainer
+from thresher.training.work import objectives_of
 
 from .cases import LENGTHS, build, soften
 from .tiny import random_inputs
@@ -48,29 +51,30 @@ def squares(row, base):
     [("single-label", divergence), ("multi-label", entropy_of_labels), ("regression", squares)],
 )
 def test_distance_from_base(kind, formula):
-    task = Task(kind, ("a",) if kind == "regression" else ("a", "b", "c"))
+    task = TASKS[kind](("a",) if kind == "regression" else ("a", "b", "c"))
     logits, base = ([row[:1] for row in rows] if kind == "regression" else rows for rows in (LOGITS, BASE))
     by_hand = sum(formula(*pair) for pair in zip(logits, base, strict=True)) / 2
-    assert float(distillation_loss(task, torch.tensor(logits), torch.tensor(base))) == pytest.approx(by_hand)
+    assert float(task.distance(torch.tensor(logits), torch.tensor(base))) == pytest.approx(by_hand)
 
 
 def loss_of(pruned, given, **changes):
     """Of one batch."""
+    settings = changes.pop("settings", TrainingSettings(precision="fp32", distill=0.0, distill_hidden=0.0))
+    stage = "hard" if pruned.plan().soft is None else "soft"
     trainer = SimpleNamespace(
-        pruned=pruned,
+        work=SimpleNamespace(settings=settings),
+        objectives=objectives_of(SingleLabel(("a", "b", "c")), settings, "labels" in given),
         teacher=None,
-        task=Task("single-label", ("a", "b", "c")),
         lengths=LengthWeights(np.array(LENGTHS), None),
-        settings=TrainingSettings(precision="fp32"),
-        controller=SimpleNamespace(penalty=lambda *_: 0.0, losses=[]),
+        controller=SimpleNamespace(penalty=lambda *_: 0.0, losses=[], stage=stage),
     )
     vars(trainer).update(changes)
     return float(PruningTrainer.compute_loss(trainer, pruned, dict(given)).detach())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-@pytest.mark.parametrize(("labelled", "taught"), [(True, True), (True, False), (False, True)])
-def test_labels_and_base_share_the_loss(share, labelled, taught):
+@pytest.mark.parametrize("labelled", [True, False])
+def test_labels_and_base_share_the_loss(share, labelled):
     """And what a text's FLOPs count for follows from its length."""
     pruned = soften(build("bert", dtype=torch.float32), 0.3)
     inputs = random_inputs(pruned.model, LENGTHS)
@@ -83,15 +87,13 @@ def test_labels_and_base_share_the_loss(share, labelled, taught):
         return 5.0
 
     lengths = LengthWeights(np.array(LENGTHS), np.array([max(LENGTHS)]))
-    given = inputs | ({"labels": labels} if labelled else {}) | ({"base": base} if taught else {})
-    settings, controller = (
-        TrainingSettings(distill=share, precision="fp32"),
-        SimpleNamespace(penalty=penalty, losses=[]),
-    )
+    given = inputs | ({"labels": labels} if labelled else {}) | {"base": base}
+    settings = TrainingSettings(distill=share, distill_hidden=0.0, precision="fp32")
+    controller = SimpleNamespace(penalty=penalty, losses=[], stage="soft")
     loss = loss_of(pruned, given, lengths=lengths, settings=settings, controller=controller)
-    task = Task("single-label", ("a", "b", "c"))
-    far, wrong = float(distillation_loss(task, logits, base)), float(F.cross_entropy(logits, labels))
-    share = 1.0 if not labelled else share if taught else 0.0
+    task = SingleLabel(("a", "b", "c"))
+    far, wrong = float(task.distance(logits, base)), float(F.cross_entropy(logits, labels))
+    share = share if labelled else 1.0
     assert loss == pytest.approx(share * far + (1 - share) * wrong + 5.0, rel=1e-5)
     assert seen == [lengths(np.array(LENGTHS)).tolist()]
     assert len(set(seen[0])) > 1
@@ -101,7 +103,7 @@ def test_hidden_states_are_learned_in_the_hard_stage_alone():
     pruned = build("bert", dtype=torch.float32).train()
     inputs = random_inputs(pruned.model, LENGTHS)
     given = inputs | {"labels": torch.tensor([0, 1, 2, 0, 1, 2])}
-    settings = TrainingSettings(distill_hidden=0.3, precision="fp32")
+    settings = TrainingSettings(distill=0.0, distill_hidden=0.3, precision="fp32")
     base = build("bert", "none", dtype=torch.float32)
     with torch.no_grad():
         for parameter in base.model.parameters():
@@ -109,7 +111,7 @@ def test_hidden_states_are_learned_in_the_hard_stage_alone():
     teacher = SimpleNamespace(states=Teacher(base).states)
     with pruned.without_dropout():
         output = pruned(**inputs, output_hidden_states=True)
-        far = float(hidden_loss(output.trace, output.hidden_states, teacher.states(inputs)).detach())
+        far = float(hidden_distance(output.trace, output.hidden_states, teacher.states(inputs)).detach())
         alone = loss_of(pruned, given)
         assert far > 0
         both = loss_of(pruned, given, teacher=teacher, settings=settings)

@@ -8,12 +8,12 @@ import torch
 
 from tests.cases import build
 from thresher.inference.predict import Predictions
-from thresher.tasks import Task
+from thresher.tasks.single_label import SingleLabel
 from thresher.training.examples import Examples
 from thresher.training.max_drop import choose
 
 TEXTS = 400
-TASK = Task("single-label", ("no", "yes"))
+TASK = SingleLabel(("no", "yes"))
 
 
 def answers(wrong: int) -> np.ndarray:

@@ -26,6 +26,9 @@ from thresher.inference.predict import predict
 from thresher.inference.stream import predict_file
 from thresher.model import prune
 from thresher.tasks import Task
+from thresher.tasks.multi_label import MultiLabel
+from thresher.tasks.regression import Regression
+from thresher.tasks.single_label import SingleLabel
 
 Make = Callable[[str, "str | bytes"], Path]
 
@@ -221,7 +224,7 @@ def test_multi_label_of_none(tagger: str, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "a.tsv").write_text("text\n" + "good\n" * many + "bad\n")
     answers = {"prediction": [], "score": {"bug": 0.1}}
     seen = iter([answers] * many + [{"prediction": ["bug"], "score": {"bug": 0.9}}])
-    monkeypatch.setattr(stream, "_columns", lambda *_: next(seen))
+    monkeypatch.setattr(MultiLabel, "columns", lambda *_: next(seen))
     predict_file(tagger, tmp_path / "a.tsv", tmp_path / "o.parquet", [])
     assert [row["prediction"] for row in read(tmp_path / "o.parquet")] == [[]] * many + [["bug"]]
 
@@ -230,20 +233,20 @@ def test_multi_label_of_none(tagger: str, tmp_path: Path, monkeypatch: pytest.Mo
     ("task", "logits", "expected"),
     [
         (
-            Task("multi-label", ("a", "b")),
+            MultiLabel(("a", "b")),
             [0.0, 1.0],
             {"prediction": ["b"], "score": {"a": 0.5, "b": 0.731059}},
         ),
-        (Task("multi-label", ("a", "b")), [-900.0, 900.0], {"prediction": ["b"], "score": {"a": 0, "b": 1}}),
-        (Task("multi-label", ("a",)), [1.0], {"prediction": ["a"], "score": 0.731059}),
-        (Task("multi-label", ("a",)), [-1.0], {"prediction": [], "score": 0.268941}),
-        (Task("regression", ("s",)), [2.5], {"prediction": 2.5}),
-        (Task("single-label", ("a", "b")), [0.0, 0.0], {"prediction": "a", "score": 0.5}),
+        (MultiLabel(("a", "b")), [-900.0, 900.0], {"prediction": ["b"], "score": {"a": 0, "b": 1}}),
+        (MultiLabel(("a",)), [1.0], {"prediction": ["a"], "score": 0.731059}),
+        (MultiLabel(("a",)), [-1.0], {"prediction": [], "score": 0.268941}),
+        (Regression(("s",)), [2.5], {"prediction": 2.5}),
+        (SingleLabel(("a", "b")), [0.0, 0.0], {"prediction": "a", "score": 0.5}),
     ],
 )
 def test_columns(task: Task, logits: list[float], expected: dict[str, Any]) -> None:
     with np.errstate(all="raise", under="ignore"):
-        found = stream._columns(task, np.array(logits, np.float32))
+        found = task.columns(np.array(logits, np.float32))
     assert found["prediction"] == expected["prediction"]
     assert found.get("score") == pytest.approx(expected.get("score"), abs=1e-6)
     json.dumps(found)

@@ -15,7 +15,7 @@ from tests import toy
 from tests.test_cli import call
 from thresher import PrunedModel
 from thresher.data import iter_rows, load_examples
-from thresher.tasks import Task
+from thresher.tasks import infer
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
@@ -86,6 +86,6 @@ def test_commands_and_programs_run_as_they_stand(home, monkeypatch):
 def test_the_multi_label_file_is_read_as_it_says(tmp_path):
     (file := tmp_path / "data.csv").write_text(blocks("csv")[0])
     examples = load_examples(str(file), ["text"], "label", blank_labels=True)
-    task = Task.infer(examples["label"][:], "multi-label")
+    task = infer(examples["label"][:], "multi-label")
     assert task.names == ("account", "bug")
     assert task.encode_all(examples, "data.csv") == [[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]]

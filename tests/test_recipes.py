@@ -19,7 +19,7 @@ from thresher.inference.evaluate import evaluate
 from thresher.inference.predict import predict
 from thresher.plan import is_dense
 from thresher.show.tables import evaluation_table, training_table
-from thresher.training import Data, Job, TrainingSettings, texts, trainer
+from thresher.training import Data, Job, TrainingSettings, fit, texts, trainer
 from thresher.training.budget import BudgetController
 from thresher.training.examples import Examples
 from thresher.training.recipes import finetune, prune
@@ -151,7 +151,7 @@ def test_other_tasks(tmp_path, kind):
 @pytest.mark.parametrize("stage", ["soft", "hard"])
 def test_each_stage_comes_to_the_budget_by_itself(files, base, tmp_path, monkeypatch, stage):
     """From thresholds that are far from it, with none fitted to it before or behind."""
-    monkeypatch.setattr(trainer, "fit_budget", lambda pruner, *_, **__: pruner.thresholds.fill_(0.3))
+    monkeypatch.setattr(fit, "fit_budget", lambda pruner, *_, **__: pruner.thresholds.fill_(0.3))
     changes = {"soft_epochs": 0.0, "hard_epochs": 0.0} | {f"{stage}_epochs": 3.0}
     report = prune(job(files, tmp_path / "out", base, budget=0.5, **changes), PruningConfig())
     ratios = [entry["flops_ratio"] for entry in report["history"] if "flops_ratio" in entry]
@@ -163,7 +163,7 @@ def test_the_best_checkpoint_is_taken(files, base, tmp_path, monkeypatch):
     seen, evaluate = [], trainer.PruningTrainer.evaluate
 
     def watched(self, *args, **kwargs):
-        seen.append(self.pruned.state_dict()["model.classifier.weight"].clone())
+        seen.append(self.work.model.state_dict()["model.classifier.weight"].clone())
         return evaluate(self, *args, **kwargs)
 
     monkeypatch.setattr(trainer.PruningTrainer, "evaluate", watched)
@@ -268,7 +268,7 @@ def test_thresholds_start_near_their_budgets(files, base, tmp_path, monkeypatch)
     monkeypatch.setattr(
         trainer.PruningTrainer,
         "go_on",
-        lambda self, _: starts.append(self.pruned.pruner.table.detach().clone()),
+        lambda self, _: starts.append(self.work.model.pruner.table.detach().clone()),
     )
     for budget in ([0.7, 0.45], 0.45, None):
         out = tmp_path / str(budget)
@@ -290,12 +290,12 @@ def test_a_model_with_an_untrained_head_is_sent_to_finetune(files, tmp_path):
 
 
 def test_a_ladder_is_trained_at_once_and_every_rung_keeps_its_budget(files, base, tmp_path, monkeypatch):
-    out, fit, fits = tmp_path / "out", trainer.fit_budget, []
+    out, original, fits = tmp_path / "out", fit.fit_budget, []
 
     def watched(pruner, measure, budget, **how):
-        fits.append((budget, fit(pruner, measure, budget, **how), pruner.thresholds.tolist()))
+        fits.append((budget, original(pruner, measure, budget, **how), pruner.dials(how["rung"]).tolist()))
 
-    monkeypatch.setattr(trainer, "fit_budget", watched)
+    monkeypatch.setattr(fit, "fit_budget", watched)
     changes = {"soft_epochs": 2.0, "hard_epochs": 2.0, "budget": [0.7, 0.45]}
     report = prune(job(files, out, base, **changes), PruningConfig())
     assert [rung["budget"] for rung in report["ladder"]] == [0.7, 0.45]

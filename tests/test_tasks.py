@@ -11,13 +11,16 @@ from sklearn.metrics import f1_score
 from transformers import PreTrainedConfig
 
 from thresher.errors import UserError
-from thresher.tasks.task import METRICS, Kind, Task
+from thresher.tasks import TASKS, Task, infer, task_of
+from thresher.tasks.multi_label import MultiLabel
+from thresher.tasks.regression import Regression
+from thresher.tasks.single_label import SingleLabel
 
-CLASSES = Task("single-label", ("a", "b", "c"))
-TAGS = Task("multi-label", ("a", "b", "c"))
-YES = Task("multi-label", ("LABEL_0",))  # one output
-SCORE = Task("regression", ("score",))
-UNNAMED = Task("single-label", ("LABEL_0", "LABEL_1", "LABEL_2"))
+CLASSES = SingleLabel(("a", "b", "c"))
+TAGS = MultiLabel(("a", "b", "c"))
+YES = MultiLabel(("LABEL_0",))  # one output
+SCORE = Regression(("score",))
+UNNAMED = SingleLabel(("LABEL_0", "LABEL_1", "LABEL_2"))
 
 
 @pytest.mark.parametrize(
@@ -50,31 +53,29 @@ UNNAMED = Task("single-label", ("LABEL_0", "LABEL_1", "LABEL_2"))
         ([["a"], ["a"], []], "multi-label", ("a",)),  # one yes or no
     ],
 )
-def test_infer(labels: list, kind: Kind, names: tuple[str, ...]) -> None:
-    assert Task.infer(iter(labels)) == Task(kind, names)
+def test_infer(labels: list, kind: str, names: tuple[str, ...]) -> None:
+    assert infer(iter(labels)) == TASKS[kind](names)
 
 
 def test_infer_forced() -> None:
-    assert Task.infer(["a, b", "", "c"], "multi-label").names == ("a", "b", "c")
-    assert Task.infer(['["x, y"]', "['z', \"it's\"]", "(odd)"], "multi-label").names == (
+    assert infer(["a, b", "", "c"], "multi-label").names == ("a", "b", "c")
+    assert infer(['["x, y"]', "['z', \"it's\"]", "(odd)"], "multi-label").names == (
         "(odd)",
         "it's",
         "x, y",
         "z",
     )
-    assert Task.infer(
-        ["array(['a', 'b'], dtype=object)", "{'c'}", "[np.str_('d')]"], "multi-label"
-    ).names == (
+    assert infer(["array(['a', 'b'], dtype=object)", "{'c'}", "[np.str_('d')]"], "multi-label").names == (
         "a",
         "b",
         "c",
         "d",
     )
-    assert Task.infer([[1, 0], [0, 1]], "single-label").names == ("0", "1")
-    assert Task.infer([3, 4], "multi-label").names == ("3", "4")
-    assert Task.infer([1, 2], "regression", score_name="stars") == Task("regression", ("stars",))
-    assert Task.infer([0.5, 1.0], "single-label").names == ("0.5", "1")
-    mapped = Task.infer(["0", "1", "x"], label_map={"0.0": "neg", "1": "pos", "x": "pos"})
+    assert infer([[1, 0], [0, 1]], "single-label").names == ("0", "1")
+    assert infer([3, 4], "multi-label").names == ("3", "4")
+    assert infer([1, 2], "regression", score_name="stars") == Regression(("stars",))
+    assert infer([0.5, 1.0], "single-label").names == ("0.5", "1")
+    mapped = infer(["0", "1", "x"], label_map={"0.0": "neg", "1": "pos", "x": "pos"})
     assert mapped.names == ("neg", "pos")
     assert mapped.encode("0.0", "f:1") == 0
 
@@ -109,7 +110,7 @@ def test_infer_forced() -> None:
 )
 def test_infer_refuses(labels: list, kind: str | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Task.infer(labels, kind)
+        infer(labels, kind)
 
 
 def test_encode() -> None:
@@ -125,11 +126,11 @@ def test_encode() -> None:
 def test_encode_ids(label: object) -> None:
     assert UNNAMED.encode(label, "f:1") == 2
     assert CLASSES.encode(label, "f:1") == 2
-    assert Task("single-label", ("0", "LABEL_2", "2")).encode(label, "f:1") in (1, 2)
+    assert SingleLabel(("0", "LABEL_2", "2")).encode(label, "f:1") in (1, 2)
 
 
 def test_encode_bools() -> None:
-    assert Task.infer([True, False]).encode(True, "f:1") == 1
+    assert infer([True, False]).encode(True, "f:1") == 1
     assert UNNAMED.encode(True, "f:1") == 1
 
 
@@ -138,8 +139,8 @@ def test_encode_bools() -> None:
     "other", [["1.0", "0.0"], ["1", "0"], [1, 0], [1.0, 0.0], ["true", "FALSE"], [True, False]]
 )
 def test_spellings_agree_both_ways(one: list, other: list) -> None:
-    assert [Task.infer(one).encode(label, "f:1") for label in other] == [1, 0]
-    assert [Task.infer(other).encode(label, "f:1") for label in one] == [1, 0]
+    assert [infer(one).encode(label, "f:1") for label in other] == [1, 0]
+    assert [infer(other).encode(label, "f:1") for label in one] == [1, 0]
 
 
 class Table(dict):
@@ -149,7 +150,7 @@ class Table(dict):
         super().__init__(label=list(labels), line=list(range(2, 2 + len(labels))))
 
 
-SENTIMENT = Task("single-label", ("neg", "pos"))
+SENTIMENT = SingleLabel(("neg", "pos"))
 
 
 @pytest.mark.parametrize(
@@ -197,24 +198,24 @@ def test_a_label_map_says_what_labels_mean(caplog) -> None:
 
 
 def test_a_label_map_goes_with_ids_and_leaves_vectors_alone(caplog) -> None:
-    three = Task("single-label", ("neg", "neu", "pos")).reading({"2": "neg", "0": "pos"})
+    three = SingleLabel(("neg", "neu", "pos")).reading({"2": "neg", "0": "pos"})
     assert three.encode_all(Table("2", "0", "1"), "f") == [0, 2, 1]
-    vectors = Task("multi-label", ("neg", "pos")).reading({"0": "neg", "1": "pos"})
+    vectors = MultiLabel(("neg", "pos")).reading({"0": "neg", "1": "pos"})
     assert vectors.encode_all(Table([1, 0], [0, 1]), "f") == [[1, 0], [0, 1]]
     caplog.clear()
     SENTIMENT.reading({"psoitive": "pos"}).encode_all(Table("neg", "pos"), "dev.tsv")
     assert "In dev.tsv, no label is 'psoitive'" in caplog.text
-    inferred = Task.infer(["bug, acct", "account", "other"], "multi-label", label_map={"acct": "account"})
+    inferred = infer(["bug, acct", "account", "other"], "multi-label", label_map={"acct": "account"})
     assert inferred.names == ("account", "bug", "other")
     assert inferred.encode("bug, acct", "f:1") == [1.0, 1.0, 0.0]
 
 
 def test_vectors_stand_for_classes_in_their_order() -> None:
     vectors = [[int(bit) for bit in f"{i:03b}"] for i in range(8)]
-    for task in (TAGS, Task("multi-label", UNNAMED.names), Task("multi-label", ("0", "1", "2"))):
+    for task in (TAGS, MultiLabel(UNNAMED.names), MultiLabel(("0", "1", "2"))):
         for column in (vectors, np.array(vectors, float).tolist(), [str(v) for v in vectors]):
             assert task.encode_all(Table(*column), "f") == vectors  # eight targets, not one
-    assert Task("multi-label", ("a", "b")).encode_all(Table([1, 0], [1, 1]), "f") == [[1.0, 0.0], [1.0, 1.0]]
+    assert MultiLabel(("a", "b")).encode_all(Table([1, 0], [1, 1]), "f") == [[1.0, 0.0], [1.0, 1.0]]
     blank = Table([1, 0, 0], [], [0, 1, 1])
     assert TAGS.encode_all(blank, "f") == [[1, 0, 0], [0, 0, 0], [0, 1, 1]]
     assert TAGS.encode_all(Table("1,0,0", "", "0,1,1"), "f") == [[1, 0, 0], [0, 0, 0], [0, 1, 1]]
@@ -223,14 +224,14 @@ def test_vectors_stand_for_classes_in_their_order() -> None:
         ["1,0,0", "0,1,1", ""],
         [["1", "0", "0"], ["0", "1", "1"], []],
     ):
-        task = Task.infer(hot, "multi-label")
+        task = infer(hot, "multi-label")
         assert task.names == ("0", "1", "2")
         assert task.encode_all(Table(*hot), "f") == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
     # What was found in all rows holds for a few of them.
-    ids = Task.infer([[0, 1], [0], [1]])
+    ids = infer([[0, 1], [0], [1]])
     assert ids.encode_all(Table([0, 1]), "f") == [[1, 1]]
     # Not of one length, or of another than there are classes: ids.
-    ids = Task("multi-label", tuple(f"LABEL_{i}" for i in range(4)))
+    ids = MultiLabel(tuple(f"LABEL_{i}" for i in range(4)))
     assert ids.encode_all(Table([1, 0], [1]), "f") == [[1, 1, 0, 0], [0, 1, 0, 0]]
     assert ids.encode_all(Table([1, 0], [0, 1]), "f") == [[1, 1, 0, 0]] * 2
 
@@ -245,7 +246,7 @@ def test_vectors_stand_for_classes_in_their_order() -> None:
 )
 def test_lists_that_are_neither_classes_nor_vectors(labels: list, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Task.infer(labels)
+        infer(labels)
 
 
 @pytest.mark.parametrize(
@@ -260,11 +261,11 @@ def test_lists_that_are_neither_classes_nor_vectors(labels: list, message: str) 
     ],
 )
 def test_classes_that_are_written_in_several_ways(labels: list, names: tuple) -> None:
-    assert Task.infer(labels).names == names
+    assert infer(labels).names == names
 
 
 def test_a_cell_that_is_a_class_is_that_class() -> None:
-    task = Task("multi-label", ("bug, ui", "bug", "ui", "[a]"))
+    task = MultiLabel(("bug, ui", "bug", "ui", "[a]"))
     assert task.encode_all(Table("bug, ui", "ui, bug", "[a]", '"bug, ui", bug'), "f") == [
         [1, 0, 0, 0],
         [0, 1, 1, 0],
@@ -275,12 +276,12 @@ def test_a_cell_that_is_a_class_is_that_class() -> None:
 
 def test_many_classes_are_read_in_time() -> None:
     """A count for each of them would take minutes."""
-    task = Task("single-label", tuple(f"class {chr(97 + i % 26)}{i}" for i in range(20_000)))
+    task = SingleLabel(tuple(f"class {chr(97 + i % 26)}{i}" for i in range(20_000)))
     assert task.encode_all(Table(*task.names), "f") == list(range(20_000))
 
 
 def test_ids_are_none_where_names_have_numbers() -> None:
-    stars = Task("single-label", ("1 star", "2 stars", "3 stars"))
+    stars = SingleLabel(("1 star", "2 stars", "3 stars"))
     with pytest.raises(UserError, match="unknown label 1"):  # not "2 stars"
         stars.encode_all(Table(1, 2), "f")
 
@@ -299,12 +300,12 @@ def test_ids_are_none_where_names_have_numbers() -> None:
 )
 def test_a_model_gives_the_order_of_its_names(names: tuple, theirs: tuple, found: tuple) -> None:
     config = SimpleNamespace(id2label=dict(enumerate(theirs)))
-    assert Task("multi-label", names).in_order_of(config).names == found
+    assert MultiLabel(names).in_order_of(config).names == found
 
 
 def test_a_model_gives_the_names_of_vectors() -> None:
     config = SimpleNamespace(id2label={0: "toxic", 1: "threat", 2: "insult"})
-    task = Task.infer([[1, 0, 0], [0, 1, 1]]).in_order_of(config)
+    task = infer([[1, 0, 0], [0, 1, 1]]).in_order_of(config)
     assert task.names == ("toxic", "threat", "insult")
     assert task.encode_all(Table([0, 1, 1]), "f") == [[0.0, 1.0, 1.0]]
 
@@ -328,11 +329,11 @@ def test_a_model_gives_the_names_of_vectors() -> None:
     ],
 )
 def test_odd_classes_are_not_made_without_a_word(labels: list, kind: str | None, said: str, caplog) -> None:
-    Task.infer(labels, kind)
+    infer(labels, kind)
     assert said in caplog.text if said else not caplog.text
 
 
-@pytest.mark.parametrize("task", [YES, Task("multi-label", ("toxic",))])
+@pytest.mark.parametrize("task", [YES, MultiLabel(("toxic",))])
 def test_one_output_may_be_a_yes_or_no(task: Task) -> None:
     for labels in (
         [1, 0],
@@ -363,14 +364,14 @@ def test_one_output_may_be_a_yes_or_no(task: Task) -> None:
         (TAGS, [1, 1], r"vector of 2 entries, but the model has 3 classes"),
         (TAGS, "[a, b]", "dev.tsv:17: .* begins as a list"),
         (TAGS, "b, 1", "'1' beside 'b'|'b' beside '1'"),
-        (Task("single-label", ("Bug", "bug")), "BUG", "unknown label 'BUG'"),
-        (Task("single-label", ("1 star", "2 stars")), "2", "unknown label '2'.*--label-map"),
-        (Task("single-label", ("2", "b")), "1", "unknown label '1'"),  # an id, where a name is a number?
+        (SingleLabel(("Bug", "bug")), "BUG", "unknown label 'BUG'"),
+        (SingleLabel(("1 star", "2 stars")), "2", "unknown label '2'.*--label-map"),
+        (SingleLabel(("2", "b")), "1", "unknown label '1'"),  # an id, where a name is a number?
         (TAGS, ["a", "d"], "dev.tsv:17: unknown label 'd'"),
         (UNNAMED, 3, "unknown label 3"),
         (UNNAMED, -1, "unknown label -1"),
         (UNNAMED, 0.5, "unknown label 0.5"),
-        (Task("single-label", tuple(map(str, range(30)))), "x", "'19' and 10 more"),
+        (SingleLabel(tuple(map(str, range(30)))), "x", "'19' and 10 more"),
         *[
             (SCORE, label, "dev.tsv:17: .* not a finite number")
             for label in ("x", "nan", "inf", "", None, [1], True)
@@ -383,9 +384,9 @@ def test_encode_refuses(task: Task, label: object, message: str) -> None:
         task.encode(label, "dev.tsv:17")
 
 
-@pytest.mark.parametrize("task", [CLASSES, TAGS, SCORE, Task("regression", ("stars",)), YES])
+@pytest.mark.parametrize("task", [CLASSES, TAGS, SCORE, Regression(("stars",)), YES])
 def test_config_round_trip(task: Task) -> None:
-    assert Task.of(PreTrainedConfig(**task.config_kwargs())) == task
+    assert task_of(PreTrainedConfig(**task.config_kwargs())) == task
 
 
 def test_of_config() -> None:
@@ -393,15 +394,15 @@ def test_of_config() -> None:
         id2label = names or {str(i): f"LABEL_{i}" for i in range(count)}
         return SimpleNamespace(num_labels=count, id2label=id2label, problem_type=problem)
 
-    assert Task.of(config(3)) == UNNAMED
-    assert Task.of(config(3, "multi_label_classification")).kind == "multi-label"
-    assert Task.of(config(2, None, **{"1": "b", "0": "a"})).names == ("a", "b")
+    assert task_of(config(3)) == UNNAMED
+    assert task_of(config(3, "multi_label_classification")).kind == "multi-label"
+    assert task_of(config(2, None, **{"1": "b", "0": "a"})).names == ("a", "b")
     for problem in (None, "regression", "single_label_classification"):
-        assert Task.of(config(1, problem)) == SCORE
-    assert Task.of(config(1, "multi_label_classification")) == YES
-    assert Task.of(config(1, None, **{"0": "relevance"})).names == ("relevance",)
+        assert task_of(config(1, problem)) == SCORE
+    assert task_of(config(1, "multi_label_classification")) == YES
+    assert task_of(config(1, None, **{"0": "relevance"})).names == ("relevance",)
     with pytest.raises(UserError, match="predicts 3 scores; only regression with one"):
-        Task.of(config(3, "regression"))
+        task_of(config(3, "regression"))
 
 
 @pytest.mark.filterwarnings("error")
@@ -442,7 +443,7 @@ def test_margins_are_negative_where_decisions_differ(task) -> None:
     margins = task.margins(logits, other)
     assert margins.shape == ((50, 1) if task is CLASSES else logits.shape)
     assert (task.margins(other, other) > 0).all()
-    assert 100 * (margins > 0).mean() == pytest.approx(task.agreement(logits, other)["agreement"])
+    assert 100 * (margins > 0).mean() == pytest.approx(task.agreement(logits, other))
     if task is CLASSES:  # the least that its own label must lose to another
         top = np.sort(other, axis=1)
         assert task.margins(other, other)[:, 0] == pytest.approx(top[:, -1] - top[:, -2])
@@ -463,10 +464,12 @@ def by_hand(metric: str, logits: np.ndarray, labels: np.ndarray) -> float:
     return 100 * (said == labels).all(1).mean()  # accuracy, exact_match
 
 
-@pytest.mark.parametrize(("kind", "metric"), [(kind, name) for kind in METRICS for name in METRICS[kind]])
+@pytest.mark.parametrize(
+    ("kind", "metric"), [(kind, name) for kind, task in TASKS.items() for name in task.metrics]
+)
 def test_the_main_figure_alone(kind, metric) -> None:
     draw = np.random.default_rng(0)
-    task = Task(kind, ("a", "b", "c")).measured_by(metric)
+    task = TASKS[kind](("a", "b", "c")).measured_by(metric)
     logits = draw.normal(size=(60, 1 if kind == "regression" else 3))
     if kind == "regression":
         logits, labels = logits.round(1), draw.normal(size=60).round(1)  # some are equal
@@ -475,15 +478,15 @@ def test_the_main_figure_alone(kind, metric) -> None:
     assert task.main_quality(logits, labels) == pytest.approx(by_hand(metric, logits, labels))
     found = task.quality(logits, labels)
     assert next(iter(found.items())) == (metric, task.main_quality(logits, labels))
-    assert sorted(found) == sorted(METRICS[kind])
-    assert task.measured_by(None) == Task(kind, ("a", "b", "c"))
+    assert sorted(found) == sorted(TASKS[kind].metrics)
+    assert task.measured_by(None) == TASKS[kind](("a", "b", "c"))
     times = draw.integers(1, 4, size=60)
     more, again = np.repeat(logits, times, axis=0), np.repeat(labels, times, axis=0)
     # A covariance of weighed numbers has another number of degrees of freedom, a correlation has not.
     assert task.main_quality(logits, labels, times) == pytest.approx(task.main_quality(more, again))
     other = draw.normal(size=logits.shape)
-    alike = task.agreement(more, np.repeat(other, times, axis=0))["agreement"]
-    assert task.agreement(logits, other, times)["agreement"] == pytest.approx(alike)
+    alike = task.agreement(more, np.repeat(other, times, axis=0))
+    assert task.agreement(logits, other, times) == pytest.approx(alike)
     if metric == "micro_f1":
         assert task.main_quality(-np.ones((4, 3)), np.zeros((4, 3))) == 0
 
@@ -521,9 +524,9 @@ def test_metrics_that_there_are() -> None:
 def test_agreement() -> None:
     logits = np.array([[2.0, 1.0, -1.0], [0.0, 3.0, -1.0]])
     other = np.array([[1.0, 2.0, -1.0], [1.0, 3.0, -1.0]])
-    assert CLASSES.agreement(logits, other) == {"agreement": 50.0}
-    assert TAGS.agreement(logits, other) == {"agreement": pytest.approx(500 / 6)}
+    assert CLASSES.agreement(logits, other) == 50.0
+    assert TAGS.agreement(logits, other) == pytest.approx(500 / 6)
     scores = np.array([[1.0], [2.0], [3.0]])
-    assert SCORE.agreement(scores, 5 - scores) == {"agreement": pytest.approx(-100.0)}
-    assert SCORE.agreement(np.ones((2, 1)), np.ones((2, 1))) == {"agreement": 100.0}
-    assert SCORE.agreement(np.ones((2, 1)), np.array([[1.0], [2.0]])) == {"agreement": 0.0}
+    assert SCORE.agreement(scores, 5 - scores) == pytest.approx(-100.0)
+    assert SCORE.agreement(np.ones((2, 1)), np.ones((2, 1))) == 100.0
+    assert SCORE.agreement(np.ones((2, 1)), np.array([[1.0], [2.0]])) == 0.0

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from tests import tiny
 from thresher import PruningConfig, native, prune
 from thresher.bench import profile
-from thresher.engines import tiles
+from thresher.engines.layers import tiles
 from thresher.engines.layers.int8 import quantise
 from thresher.engines.layers.tiles import TileLinear
 from thresher.families import GeluLinear

@@ -80,8 +80,7 @@ def evaluate(
     stage("reading texts")
     text = resolve_columns(source, text_columns(model, text), "test")
     warn_if_other_number(model, text)
-    blank = task.kind == "multi-label"
-    examples = load_examples(source, text, label, split="test", blank_labels=blank)
+    examples = load_examples(source, text, label, split="test", blank_labels=task.blank_is_none)
     # Before the long part:
     labels = None if label is None else task.reading(label_map).encode_all(examples, source)
     stage("tokenizing")
@@ -94,7 +93,7 @@ def evaluate(
 
     def quality_of(found: Predictions) -> dict[str, float]:
         if labels is None:
-            return task.agreement(found.logits, dense.logits)
+            return {"agreement": task.agreement(found.logits, dense.logits)}
         return task.quality(found.logits, labels)
 
     quality = {

@@ -15,7 +15,7 @@ from thresher.folders.read import naming, one_save
 from thresher.inference.predict import predict
 from thresher.inputs.text import TextEncoder, load_tokenizer
 from thresher.model import PrunedModel
-from thresher.tasks import Task
+from thresher.tasks import Task, task_of
 
 log = logging.getLogger(__name__)
 CALIBRATION = 256  # texts
@@ -33,7 +33,7 @@ def open_model(
     with naming(folder):
         asked = model.metadata.get("max_length") if max_length is None else max_length
         limit = model.family.length_limit(asked)
-        task = Task.of(model.config).measured_by(model.metadata.get("metric"))
+        task = task_of(model.config).measured_by(model.metadata.get("metric"))
         return model, TextEncoder(load_tokenizer(folder, model.family), limit), task
 
 

@@ -248,7 +248,7 @@ class Answerer:
             warn_if_bare(self.model, found)
             if not np.isfinite(found.logits).any():
                 check_finite(self.model, found.logits)
-        return [_columns(self.task, logits) for logits in found.logits]
+        return [self.task.columns(logits) for logits in found.logits]
 
     def _encoded(self, chunk: Chunk) -> dict[str, list[list[int]]]:
         return self.encoder.encode(*zip(*chunk.texts, strict=True))
@@ -291,20 +291,3 @@ def _chunks(rows: Iterator[WithTexts], output: Path) -> Iterator[Chunk]:
     if not is_stream(output):
         advice = f"The rows before it are in {output}; mend the file, and --resume goes on after them"
     raise Fault(f"{str(fault).rstrip('.')}. {advice}.") from fault
-
-
-def _columns(task: Task, logits: np.ndarray) -> dict[str, Any]:
-    """One text's outputs ``[labels]`` as columns: ``prediction``, and ``score`` for classes, of multi-label
-    tasks every label's (of a single one, the number itself). Both are None where an output is no number."""
-    if not np.isfinite(logits).all():
-        return {"prediction": None} | ({} if task.kind == "regression" else {"score": None})
-    if task.kind == "multi-label":
-        logits = logits.astype(np.float64)
-        sure = np.exp(-np.logaddexp(0, -logits)).tolist()
-        names = [name for name, logit in zip(task.names, logits, strict=True) if logit > 0]
-        return {
-            "prediction": names,
-            "score": dict(zip(task.names, sure, strict=True)) if sure[1:] else sure[0],
-        }
-    ((name, value),) = task.answer(logits).items()
-    return {"prediction": value} if task.kind == "regression" else {"prediction": name, "score": value}

@@ -16,7 +16,7 @@ from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.show.stretches import Marks, Stretches, by_offsets, by_tokens, one_word
 from thresher.show.wording import number, printable
-from thresher.tasks import Task
+from thresher.tasks import task_of
 
 BAR = 30  # characters of a full bar
 RAMP = ((112, 112, 112), (24, 134, 150), (204, 120, 0))  # grey, teal, amber: legible on black and on white
@@ -116,7 +116,7 @@ def survival(
         last_layer,
         model.family.layers,
         texts,
-        Task.of(model.config).answer(output.logits[0].float().cpu().numpy()),
+        task_of(model.config).answer(output.logits[0].float().cpu().numpy()),
         float(output.trace.flops.sum() / output.trace.dense_flops.sum()),
         model.pruning.prefix_only_at_end,
     )

@@ -1,5 +1,6 @@
-"""What labels mean, and what answers to them are worth."""
+"""What labels mean, and what answers to them are worth. One task is one file."""
 
-from thresher.tasks.task import METRICS, Task
+from thresher.tasks.base import Task
+from thresher.tasks.infer import TASKS, blank_is_none, infer, task_of
 
-__all__ = ["METRICS", "Task"]
+__all__ = ["TASKS", "Task", "blank_is_none", "infer", "task_of"]

@@ -16,7 +16,7 @@ from thresher.folders.trained import trained_weights
 from thresher.folders.weights import build, look, weight_files
 from thresher.inputs.text import special_ends
 from thresher.store import BLOCK, load_config
-from thresher.tasks import Task
+from thresher.tasks import Task, task_of
 
 
 def load_base(path: str) -> tuple[Any, Task]:
@@ -39,7 +39,7 @@ def load_base(path: str) -> tuple[Any, Task]:
             f"{path} has no trained head ({', '.join(missing[:2])} are missing). "
             "Run `thresher finetune` first, and prune what it writes."
         )
-    return model, Task.of(config)
+    return model, task_of(config)
 
 
 @one_save

@@ -26,13 +26,12 @@ from thresher.model import PrunedModel
 from thresher.reports import kept_report, versions, write_json
 from thresher.show.figures import kept_figure
 from thresher.store import load_config
-from thresher.tasks import Task
+from thresher.tasks import Task, task_of
 from thresher.training.base import device, load_base, pruning_of
 from thresher.training.job import Job, alone, check_folder, finished, forget
 from thresher.training.path import between
 from thresher.training.saliency import fit_scores
 from thresher.training.settings import TrainingSettings
-from thresher.training.trainer import distillation_loss
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +93,10 @@ class Probe:
         """Measure thresholds ``[layers]``."""
         _set(self.model, thresholds)
         self.found = predict(self.model, self.encoder, self.rows)
-        logits, base = torch.from_numpy(self.found.logits), torch.from_numpy(self.base)
-        least = distillation_loss(self.task, base, base)  # not 0 where every label is a yes or no
-        unit = base.var() + 1e-12 if self.task.kind == "regression" else 1.0
         return Point(
             self.found.flops_ratio or 1.0,
-            float((distillation_loss(self.task, logits, base) - least) / unit),
-            1 - self.task.agreement(self.found.logits, self.base)["agreement"] / 100,
+            self.task.divergence(self.found.logits, self.base),
+            1 - self.task.agreement(self.found.logits, self.base) / 100,
         )
 
 
@@ -132,13 +128,14 @@ class Doubtful(Probe):
         max_change: float,
     ):
         super().__init__(model, encoder, task, rows)
-        self.decisions = self.base.size if task.kind == "multi-label" else self.texts
-        self.doubt = doubt(task, max_change, self.texts)
+        self.doubt = task.doubt(max_change, self.texts)
         self.offset: list[float] | None = None
-        if task.kind == "regression":
+        if not task.decides:
             return  # every score counts
         self.doubt *= POOLED
-        order = task.margins(self.base, self.base).min(1).argsort()
+        margins = task.margins(self.base, self.base)
+        self.decisions = margins.size
+        order = margins.min(1).argsort()
         near = order[: max(LEAST, round(NEAR * max_change * self.decisions))]
         self.rows = {key: [values[i] for i in near] for key, values in rows.items()}
         self.base = self.base[near]
@@ -150,7 +147,7 @@ class Doubtful(Probe):
         is not chance alone whether a text on the edge has changed.
         """
         point = self(thresholds)
-        if self.task.kind == "regression":
+        if not self.task.decides:
             return point.change
         assert self.found is not None
         offset = (self.base - self.found.logits).mean(0)
@@ -169,14 +166,6 @@ def pooled(margin: np.ndarray, drift: np.ndarray) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(drift, window)
     place = np.clip(np.arange(len(drift)) - window // 2, 0, len(windows) - 1)
     return (windows[place] > margin[:, None]).mean(1)
-
-
-def doubt(task: Task, change: float, texts: int) -> float:
-    """Standard error of a change measured on so many texts, if it is `change` in truth. The decisions of one
-    text, where it has many, may all change together."""
-    if task.kind == "regression":
-        return 2 * change / texts**0.5  # of a correlation 1 - change: about (1 - r * r) / sqrt(n)
-    return (change * (1 - change) / texts) ** 0.5
 
 
 def steps(probe: Callable[[Tensor], Point], layers: int) -> Iterator[tuple[Tensor, Point]]:
@@ -249,7 +238,7 @@ def calibrate(
         raise UserError(f"max-change is {max_change}; it is a share: above 0, below 1. 1% is 0.01.")
     check_folder(job)
     family_for(config := load_config(job.model))
-    task = Task.of(config)
+    task = task_of(config)
     stage("reading texts")
     text = resolve_columns(job.data.train, job.data.text)
     examples = load_examples(job.data.train, text)
@@ -323,7 +312,7 @@ def calibrate(
     _set(pruned, between(path, place))
     pruned.pruning.offset = fit.offset
     pruned.metadata["max_length"] = encoder.max_length
-    least = 0.0 if task.kind == "regression" else 1 / check.texts
+    least = 1 / check.texts if task.decides else 0.0
     report = {
         "command": "calibrate",
         "model": job.model,
@@ -335,7 +324,7 @@ def calibrate(
         "seed": job.settings.seed,
         "max_change": max_change,
         "change": point.change,
-        "standard_error": doubt(task, max(point.change, least), check.texts),
+        "standard_error": task.doubt(max(point.change, least), check.texts),
         "stepped_back": back,
         "pruning": pruning.to_dict(),
         **kept_report(check.found, pruned),
@@ -360,7 +349,7 @@ def _set(model: PrunedModel, thresholds: Tensor) -> None:
 def _enough(job: Job, task: Task, max_change: float, rows: int) -> int:
     """How many texts must choose, and as many check, to tell whether the bound is kept; refused where there
     cannot be so many."""
-    enough = math.ceil((2.5 * doubt(task, max_change, 1) / max_change) ** 2)
+    enough = math.ceil((2.5 * task.doubt(max_change, 1) / max_change) ** 2)
     if (rows - 1) // 2 < enough:
         raise _too_few(job, rows, enough)
     return enough

@@ -114,7 +114,7 @@ class Examples:
         if self.labels is not None:
             return task.quality(logits, self.labels)
         assert self.base is not None
-        return task.agreement(logits, self.base)
+        return {"agreement": task.agreement(logits, self.base)}
 
     def base_quality(self, task: Task) -> dict[str, float]:
         """Quality of base's outputs; all of them agree where there are no labels."""
@@ -126,7 +126,7 @@ class Examples:
         if self.labels is not None:
             return task.main_quality(logits, self.labels, self.weights)
         assert self.base is not None
-        return task.agreement(logits, self.base, self.weights)["agreement"]
+        return task.agreement(logits, self.base, self.weights)
 
     def base_level(self, task: Task) -> float:
         """The main figure of base's outputs, as `main_quality`."""
@@ -158,12 +158,19 @@ class Examples:
         return Drop(self.drop(task, logits), error, (float(low), float(high)))
 
 
+def join(first: Examples, second: Examples, most: int) -> Examples:
+    """The texts alone of the first, filled up with those of the second to so many."""
+    few = range(min(len(second), max(0, most - len(first))))
+    rows = datasets.concatenate_datasets([first.rows, second.rows.select(few)])
+    return Examples(rows.select(range(min(len(rows), most))))
+
+
 class Collator:
     """Encoded rows to a padded batch."""
 
     def __init__(self, encoder: TextEncoder, task: Task):
         self.encoder = encoder
-        self.label_type = torch.long if task.kind == "single-label" else torch.float32
+        self.label_type = task.label_dtype
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         extra = {}

@@ -18,8 +18,8 @@ from thresher.errors import UserError
 from thresher.inference.predict import Predictions
 from thresher.model import PrunedModel
 from thresher.tasks import Task
-from thresher.training.budget import least_ratio
 from thresher.training.examples import Drop, Examples
+from thresher.training.fit import least_ratio
 from thresher.training.path import between
 
 log = logging.getLogger(__name__)

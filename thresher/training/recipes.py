@@ -26,7 +26,8 @@ from thresher.pruners import PRUNERS
 from thresher.reports import kept_report, versions, write_json
 from thresher.show.figures import kept_figure, training_figure
 from thresher.store import load_config
-from thresher.tasks import Task
+from thresher.tasks import Task, blank_is_none, infer, task_of
+from thresher.training.acts import train
 from thresher.training.base import device, load_base, load_dense, pruning_of
 from thresher.training.checkpoints import last_checkpoint
 from thresher.training.examples import Examples, base_outputs
@@ -34,7 +35,7 @@ from thresher.training.job import Job, alone, begin, check_folder, finished, for
 from thresher.training.max_drop import Choice, choose
 from thresher.training.settings import TrainingSettings
 from thresher.training.texts import HELD_OUT, Texts, load_texts, split
-from thresher.training.trainer import train
+from thresher.training.work import Work, objectives_of
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +67,9 @@ def finetune(job: Job, kind: str | None = None, stage: Stages = silent) -> dict[
     set_seed(job.settings.seed)
     stage("reading texts")
     job = _with_columns(job)
-    texts = load_texts(job, blank_labels=kind == "multi-label")
+    texts = load_texts(job, blank_labels=blank_is_none(kind))
     labels, places = texts.train["label"][:], [f"{job.data.train}:{line}" for line in texts.train["line"][:]]
-    task = Task.infer(labels, kind, job.data.label or "score", places, job.data.label_map)
+    task = infer(labels, kind, job.data.label or "score", places, job.data.label_map)
     task = task.measured_by(job.settings.metric).in_order_of(config)
     stage("loading the model")
     model, missing = load_dense(job.model, new_head=True, **task.config_kwargs())
@@ -108,10 +109,10 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> dict[str,
     pruning = _with_budgets(pruning, job.settings.budgets)
     set_seed(job.settings.seed)
     family_for(config := load_config(job.model))
-    task = Task.of(config).measured_by(job.settings.metric).reading(job.data.label_map)
+    task = task_of(config).measured_by(job.settings.metric).reading(job.data.label_map)
     stage("reading texts")
     job = _with_columns(job)
-    texts = load_texts(job, blank_labels=task.kind == "multi-label")
+    texts = load_texts(job, blank_labels=task.blank_is_none)
     stage("loading the model")
     model, _ = load_base(job.model)
     tokenizer = load_tokenizer(job.model, family_of(model))
@@ -153,7 +154,7 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> dict[str,
     report = run.report("prune", start, quality) | {"pruning": pruning.to_dict()}
     report |= kept_report(found, pruned) | {"ladder": ladder, "history": history}
     assert run.eval.base is not None
-    report |= task.agreement(found.logits, run.eval.base)
+    report |= {"agreement": task.agreement(found.logits, run.eval.base)}
     drop = run.eval.estimate_drop(task, found.logits)
     report |= {"drop": drop.points, "drop_interval": drop.interval}
     if choice is not None:
@@ -249,7 +250,8 @@ class _Run:
         parts = {"held out": self.held_out}
         if self.eval is not self.held_out:
             parts["eval"] = self.eval
-        if self.job.settings.distill or self.examples.labels is None:
+        terms = objectives_of(self.task, self.job.settings, self.examples.labels is not None)
+        if any("base outputs" in term.needs for term in terms):
             parts["train"] = self.examples
         for name, part in parts.items():
             advance = self.stage(f"base's outputs, {name}", len(part))
@@ -271,17 +273,19 @@ class _Run:
             )
 
     def train(self) -> list[dict[str, Any]]:
-        return train(
+        job = self.job
+        work = Work(
             self.model,
             self.encoder,
             self.task,
             self.examples,
             self.chosen_on,
-            self.job.settings,
-            self.job.checkpoints,
+            job.settings,
+            job.checkpoints,
             self.wanted,
             self.stage,
         )
+        return train(work)
 
     def quality(self, name: str) -> tuple[dict[str, float], Predictions]:
         """Quality of the model, as it stands, on eval; `name` says how that is."""

@@ -1,0 +1,223 @@
+"""The contract of a task: what labels mean, and what answers to them are worth."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thresher.errors import UserError
+from thresher.tasks import labels as raw
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """What a model predicts, and how that is scored.
+
+    Attributes
+    ----------
+    kind : str
+        Its name, in reports and on the command line.
+    problem : str
+        What transformers calls it.
+    metrics : tuple of str
+        Names of its figures; the first is the main one unless another is asked for.
+    label_dtype : torch.dtype
+        Of a batch of encoded labels.
+    blank_is_none : bool
+        Whether a text without a label is one of none of the classes, rather than a mistake.
+    decides : bool
+        Whether an answer is a decision, or one of several: see `margins`.
+    names : tuple of str
+        Label names in the order of their ids; of a score the one name.
+    metric : str
+        The main figure in `quality`, in which losses are measured.
+    aliases : mapping of str to str
+        The class that a label of the data stands for, by the label's normal form (`labels.key`).
+    vectors : bool, optional
+        Whether lists are vectors of 0 and 1 with an entry a class, where that is known.
+
+    Raises
+    ------
+    UserError
+        If there is no such metric for this task.
+    """
+
+    kind: ClassVar[str]
+    problem: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+    label_dtype: ClassVar[torch.dtype] = torch.float32
+    blank_is_none: ClassVar[bool] = False
+    decides: ClassVar[bool] = True
+
+    names: tuple[str, ...]
+    metric: str = ""
+    aliases: Mapping[str, str] = field(default_factory=dict, compare=False)
+    vectors: bool | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metric", self.metric or self.metrics[0])
+        if self.metric not in self.metrics:
+            raise UserError(
+                f"There is no metric '{self.metric}' for {self.kind} tasks; choose from: "
+                f"{', '.join(self.metrics)}."
+            )
+
+    # Labels ----------------------------------------------------------------------------------
+
+    def measured_by(self, metric: str | None) -> Self:
+        """The same task with another main figure; None: with the default."""
+        return replace(self, metric=metric or "")
+
+    def reading(self, label_map: Mapping[str, str] | None) -> Self:
+        """The same task, with labels of the data that stand for others: ``{"0": "neg", "1": "pos"}``.
+
+        Raises
+        ------
+        UserError
+            If one label is to stand for two classes, or for a class that is not there.
+        """
+        return replace(self, aliases=read_aliases(label_map))
+
+    def in_order_of(self, config: Any) -> Self:
+        """The same task with its names as a model has them, if they mean the same, so that a head keeps its
+        meaning: the same names, or where labels are vectors as many."""
+        return self
+
+    def config_kwargs(self) -> dict[str, Any]:
+        """The keyword arguments that make `from_pretrained` build a model for this task."""
+        return {
+            "num_labels": len(self.names),
+            "id2label": dict(enumerate(self.names)),
+            "label2id": {name: i for i, name in enumerate(self.names)},
+            "problem_type": self.problem,
+        }
+
+    def encode(self, label: Any, where: str) -> Any:
+        """Turn a raw label into what `loss` and `quality` take: an id, a list of 0.0 or 1.0 for each name, or
+        a number.
+
+        3, 3.0 and "3" all mean the label "3", or id 3 where no name is a number. `where` is the label's file
+        and line, for the error message. Whether a list of 0 and 1 is a vector with an entry a class, a whole
+        column tells better: see `encode_all`.
+
+        Raises
+        ------
+        UserError
+            Unknown label; of a score, not a finite number.
+        """
+        return self._encode([raw.plain(label)], [where], "")[0]
+
+    def encode_all(self, examples: Any, source: str) -> list[Any]:
+        """Encode the column "label" of a data set that was read from the file `source`.
+
+        Labels that are called otherwise than the model's classes are read by case, as bools or by id where
+        that can mean one thing alone, and a warning says so.
+
+        Raises
+        ------
+        UserError
+            As `encode`; or some labels are names and others ids.
+        """
+        places = [f"{source}:{line}" for line in examples["line"][:]]
+        return self._encode([raw.plain(label) for label in examples["label"][:]], places, source)
+
+    @classmethod
+    @abstractmethod
+    def inferred(
+        cls, labels: list[Any], places: Sequence[str], aliases: Mapping[str, str], score_name: str
+    ) -> tuple[Self, int]:
+        """The task that plain labels, each from its place, stand for, and how many different ones there are.
+        Parameters as of `thresher.tasks.infer`."""
+
+    @abstractmethod
+    def _encode(self, labels: list[Any], places: Sequence[str], source: str) -> list[Any]:
+        """Encode plain labels, each from its place."""
+
+    # Training --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss of logits ``[batch, names]`` on encoded labels.
+
+        By the task: transformers' own goes by the problem type in the config, which may say another, or
+        nothing, where there is one output.
+        """
+
+    @abstractmethod
+    def distance(self, logits: Tensor, base: Tensor) -> Tensor:
+        """How far logits ``[batch, names]`` are from those of the base model: least where they are equal."""
+
+    def divergence(self, logits: np.ndarray, base: np.ndarray) -> float:
+        """`distance` of two arrays ``[n, names]``, less what it is where they are equal."""
+        found, wanted = torch.from_numpy(logits), torch.from_numpy(base)
+        return float(self.distance(found, wanted) - self.distance(wanted, wanted))
+
+    # Figures ---------------------------------------------------------------------------------
+
+    def quality(self, logits: np.ndarray, labels: Sequence[Any]) -> dict[str, float]:
+        """Score logits ``[n, names]`` against what `encode` gave for each text.
+
+        Returns
+        -------
+        dict of str to float
+            The main figure, and then the others of `metrics`, in percent; correlations times 100.
+        """
+        names = sorted(self.metrics, key=lambda name: name != self.metric)
+        return {name: self.measured_by(name).main_quality(logits, labels) for name in names}
+
+    @abstractmethod
+    def main_quality(
+        self, logits: np.ndarray, labels: Sequence[Any], weights: np.ndarray | None = None
+    ) -> float:
+        """The main figure of `quality` alone; texts may count by `weights` ``[n]``."""
+
+    def grain(self, labels: Sequence[Any]) -> float:
+        """Points of the main figure that one text may cost, about."""
+        return 100 / len(labels)
+
+    @abstractmethod
+    def agreement(self, logits: np.ndarray, base: np.ndarray, weights: np.ndarray | None = None) -> float:
+        """Percent in which the answers ``[n, names]`` of two models to the same texts agree; texts may count
+        by `weights`."""
+
+    @abstractmethod
+    def doubt(self, change: float, texts: int) -> float:
+        """Standard error of 1 less the agreement, as a share, measured on so many texts, if it is `change` in
+        truth."""
+
+    def margins(self, logits: np.ndarray, base: np.ndarray) -> np.ndarray:
+        """How far logits ``[n, names]`` are from another decision than that of the base model, negative where
+        they have made it: ``[n, decisions]``. Only where the task `decides`."""
+        raise NotImplementedError
+
+    # Answers ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def answer(self, logits: np.ndarray) -> dict[str, float]:
+        """What one text's outputs ``[names]`` mean: label names with their probabilities, or the score."""
+
+    @abstractmethod
+    def columns(self, logits: np.ndarray) -> dict[str, Any]:
+        """One text's outputs ``[names]`` as columns of a file: ``prediction``, and of classes ``score``. They
+        are None where an output is no finite number."""
+
+
+def read_aliases(label_map: Mapping[str, str] | None) -> dict[str, str]:
+    """A label map by the normal forms of its labels.
+
+    Raises
+    ------
+    UserError
+        If one label is to stand for two classes.
+    """
+    aliases: dict[str, str] = {}
+    for label, name in (label_map or {}).items():
+        if aliases.setdefault(raw.key(label), name) != name:
+            raise UserError(f"`label_map` says twice, and not alike, what {label!r} is; say it once")
+    return aliases

@@ -1,0 +1,100 @@
+"""Which task raw labels, or a model's config, stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from thresher.errors import UserError
+from thresher.tasks import labels as raw
+from thresher.tasks.base import Task, read_aliases
+from thresher.tasks.multi_label import MultiLabel
+from thresher.tasks.regression import Regression
+from thresher.tasks.single_label import SingleLabel
+
+TASKS: dict[str, type[Task]] = {task.kind: task for task in (SingleLabel, MultiLabel, Regression)}
+
+
+def infer(
+    labels: Iterable[Any],
+    kind: str | None = None,
+    score_name: str = "score",
+    places: Sequence[str] | None = None,
+    label_map: Mapping[str, str] | None = None,
+) -> Task:
+    """Find the task that raw training labels stand for; sort names by value if all are integers.
+
+    Parameters
+    ----------
+    labels : iterable
+        Strings, numbers, bools, or lists of them. Lists of one length that hold nothing but 0 and 1 are
+        vectors with an entry a class; their classes are called 0, 1, 2 and so on.
+    kind : str, optional
+        One of `TASKS`. By default lists are multi-label, numbers that are not all whole are regression, and
+        all else is single-label. If "multi-label", strings hold names with commas between.
+    score_name : str
+        Name of the score in regression.
+    places : sequence of str, optional
+        File and line of each label, for messages.
+    label_map : mapping of str to str, optional
+        The classes that labels stand for, where they are not called so.
+
+    Raises
+    ------
+    UserError
+        Unknown kind; no labels; fewer than two different ones; labels that do not fit the kind.
+    """
+    aliases = read_aliases(label_map)
+    labels = [raw.plain(label) for label in labels]
+    places = places or [f"label {i}" for i in range(1, len(labels) + 1)]
+    if not labels:
+        raise UserError("there are no labels; give at least one labelled row")
+    kind = _guess(labels) if kind is None else kind
+    if kind not in TASKS:
+        raise UserError(f"unknown kind of task {kind!r}; choose from: {', '.join(TASKS)}")
+    task, different = TASKS[kind].inferred(labels, places, aliases, score_name)
+    if different < 2:
+        raise UserError(
+            f"every label is {labels[0]!r}: there is nothing to learn; give rows with other labels"
+        )
+    return task
+
+
+def task_of(config: Any) -> Task:
+    """Read the task from a transformers config. One output is regression, unless its problem type says that
+    it is a yes or no.
+
+    Raises
+    ------
+    UserError
+        Regression with several outputs.
+    """
+    count, problem = config.num_labels, getattr(config, "problem_type", None)
+    by_id = {int(key): str(name) for key, name in config.id2label.items()}
+    names = tuple(by_id.get(i, f"LABEL_{i}") for i in range(count))
+    if problem == MultiLabel.problem:
+        return MultiLabel(names)
+    if count == 1:
+        return Regression(("score",) if names == ("LABEL_0",) else names)
+    if problem == Regression.problem:
+        raise UserError(f"the model predicts {count} scores; only regression with one is supported")
+    return SingleLabel(names)
+
+
+def blank_is_none(kind: str | None) -> bool:
+    """Whether a text without a label is one of none of the classes, in a task of this kind."""
+    return kind in TASKS and TASKS[kind].blank_is_none
+
+
+def _guess(labels: list[Any]) -> str:
+    """Lists are multi-label, as values or in cells; numbers that are not all whole are scores."""
+    cells = [label for label in labels if isinstance(label, str) and label.strip()]
+    parsed = [raw.parse_list(cell) for cell in cells]
+    written = any(found and any(isinstance(item, str) for item in found) for found in parsed)
+    if any(isinstance(label, (list, tuple)) for label in labels) or written:
+        return MultiLabel.kind
+    if cells and all(found is not None for found in parsed):
+        return MultiLabel.kind
+    numbers = [raw.number(label) for label in labels]
+    scores = all(n is not None for n in numbers) and not all(n.is_integer() for n in numbers if n is not None)
+    return Regression.kind if scores else SingleLabel.kind
