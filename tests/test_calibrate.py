@@ -24,8 +24,10 @@ from thresher.show.tables import calibration_table
 from thresher.tasks import TASKS
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training import calibrate as module
-from thresher.training.calibrate import LEVELS, Doubtful, Point, Probe, calibrate, pooled, steps
+from thresher.training.calibrate import calibrate
+from thresher.training.greedy import LEVELS, steps
 from thresher.training.path import between
+from thresher.training.probe import Doubtful, Point, Probe, pooled
 
 
 @pytest.fixture(scope="module")
