@@ -60,7 +60,7 @@ def build(
     """A tiny pruned model in eval mode, which prunes about half."""
     settings = {"prefix": prefix, "suffix": suffix, "prefix_only_at_end": prefix_only_at_end}
     pruned = prune(FAMILIES[family](dtype=dtype, **overrides), config(pruner, options, **settings))
-    if pruner == "threshold":
+    if pruned.pruner.ladder:
         pruned.pruner.thresholds.copy_(torch.tensor(thresholds))
     return pruned
 
@@ -113,18 +113,46 @@ class TopKRule:
         return keep
 
 
+class RandomRule(TopKRule):
+    """As many as top-k, by lots that hang on a token's place and on the length of its text alone."""
+
+    def __call__(self, layer, importance, alive, lengths):
+        lots = torch.zeros_like(importance)
+        for row, length in enumerate(lengths.tolist()):
+            first = int(self.mask[row].int().argmax())
+            for place in range(length):
+                lots[row, first + place] = self.lot(place, length)
+        return super().__call__(layer, lots, alive, lengths)
+
+    @staticmethod
+    def lot(place, length):
+        lot = place + 1009 * length
+        for _ in range(3):
+            lot = (lot + 1) * 1103515245 % (2**31 - 1)
+            lot ^= lot >> 15
+        return lot
+
+
 class KeepAll:
     margin = inf
+    drops = False
 
     def __call__(self, layer, importance, alive, lengths):
         return alive
 
 
-RULES = {"threshold": ThresholdRule, "topk": TopKRule, "none": KeepAll}
+RULES = {"threshold": ThresholdRule, "topk": TopKRule, "random": RandomRule, "none": KeepAll}
+UNRULED: dict[str, str] = {}
+"""Pruners without a rule of their own here, and why."""
+
+
+def drops(pruner: str) -> bool:
+    """Whether a pruner drops anything, by its rule."""
+    return getattr(RULES.get(pruner), "drops", True)
 
 
 def replay(trace, inputs):
-    """A rule that lets live whom the trace says lived: for pruners without an independent word on theirs."""
+    """A rule that lets live whom the trace says lived: for the pruners of `UNRULED`."""
     first = inputs["attention_mask"].int().argmax(1).tolist()
 
     def rule(layer, importance, alive, lengths):
@@ -151,6 +179,7 @@ def clear_case(
         inputs = random_inputs(pruned.model, lengths, seed=seed, **padding)
         with torch.no_grad():
             rule = RULES[pruner]() if pruner in RULES else replay(pruned(**inputs).trace, inputs)
+            rule.mask = inputs["attention_mask"]
             reference = masked_reference(pruned.model, inputs, rule, prefix=prefix, suffix=suffix)
         if getattr(rule, "margin", inf) > margin:
             return inputs, reference, seed

@@ -10,9 +10,12 @@ from thresher.pruners import PRUNERS
 
 from .cases import (
     LENGTHS,
+    RULES,
+    UNRULED,
     build,
     clear_case,
     config,
+    drops,
     every_adjustable,
     every_family,
     every_pair,
@@ -51,6 +54,12 @@ def spy(pruned):
 
 def kept_shares(reference):
     return (reference.kept.sum(1) / sum(LENGTHS)).tolist()
+
+
+def test_every_pruner_has_its_rule_written_a_second_time():
+    """Or a reason why it has none."""
+    assert set(PRUNERS) == set(RULES) | set(UNRULED)
+    assert all(UNRULED.values())
 
 
 # 1. Nothing dropped = the transformers model ---------------------------------------------------------------
@@ -153,7 +162,7 @@ def test_dropping_equals_the_masked_reference(family, pruner, prefix, side):
         assert output.trace.positions(row) == [positions(alive, inputs, row) for alive in reference.alive]
 
     shares = kept_shares(reference)
-    if pruner == "none":
+    if not drops(pruner):
         assert shares == [1, 1, 1, 1]
     else:  # so that the test says something: the drops are spread over the layers
         assert 0.15 < shares[-1] < 0.8

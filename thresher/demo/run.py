@@ -96,7 +96,7 @@ def _run(
     show("2. Pruning it to under half of its FLOPs")
     settings = replace(common, soft_epochs=1.0, hard_epochs=1.0, budget=0.45)
     with working() as stage:
-        prune(Job(str(base), data, pruned, settings, MAX_LENGTH).go_on(), PruningConfig("threshold"), stage)
+        prune(Job(str(base), data, pruned, settings, MAX_LENGTH).go_on(), PruningConfig(), stage)
     show("3. Measuring")
     with working() as stage:
         report = evaluate(str(pruned), str(files["held_out"]), ["text"], "label", stage=stage)

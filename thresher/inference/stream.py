@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -133,11 +133,7 @@ def predict_file(
         stage("loading the model")
         model, encoder, task = open_model(folder, max_length, budget)
         stage("reading texts")
-        table = open_table(source, names := text_columns(model, text))
-        columns = one_or_two(resolve(names, table.columns, table.where))
-        warn_if_other_number(model, columns)
-        rows = _with_texts(table.rows(columns, others=True), columns, source)
-        rows = chain([next(rows)], rows)  # a fault in the first row shows before the output is touched
+        columns, rows = _rows(source, model, text)
         chunks = _chunks(rows, output)
         journal.begin(lambda: _run(model, encoder, columns, precision, engine))
         if isinstance(journal, Journal) and journal.finished:
@@ -145,21 +141,40 @@ def predict_file(
             journal.compare(chunk.digest for chunk in chunks)
         else:
             answerer = Answerer(model, encoder, task, precision, engine)
-            with writer:
-                try:
-                    _write(chunks, journal, writer, answerer, stage("rows"))
-                except BaseException as error:
-                    if not isinstance(error, Fault):  # of which the rows before are shown
-                        writer.discard()
-                    raise
+            with writer, _discarded(writer):
+                _write(chunks, journal, writer, answerer, stage("rows"))
             journal.finish()
             encoder.warn(encoder.truncated, encoder.seen)
+    _check_missing(journal, output)
+    return journal.rows
+
+
+def _check_missing(journal: Unkept, output: Path) -> None:
     if journal.missing:
         raise NotFinite(
             f"{journal.missing} of {journal.rows} rows have no prediction, because the model's answers to "
             f"them are no finite numbers. All rows are in {output}. Try another precision, such as fp32."
         )
-    return journal.rows
+
+
+def _rows(source: Path, model: PrunedModel, text: list[str]) -> tuple[list[str], Iterator[WithTexts]]:
+    """The text columns, and all rows. A fault in the first row shows at once."""
+    table = open_table(source, names := text_columns(model, text))
+    columns = one_or_two(resolve(names, table.columns, table.where))
+    warn_if_other_number(model, columns)
+    rows = _with_texts(table.rows(columns, others=True), columns, source)
+    return columns, chain([next(rows)], rows)
+
+
+@contextmanager
+def _discarded(writer: RowWriter) -> Iterator[None]:
+    """Show nothing of an output that is not whole, unless a fault in the input ended it."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Fault):
+            writer.discard()
+        raise
 
 
 def _check_output(output: Path, source: Path, resumes_stream: bool) -> None:

@@ -24,6 +24,11 @@ PRUNERS: dict[str, type[Pruner]] = {
 }
 
 
+def unpruned() -> PruningConfig:
+    """The settings of a model that keeps every token."""
+    return PruningConfig("none")
+
+
 def make_pruner(config: PruningConfig, layers: int, dim: int) -> Pruner:
     """Build the pruner that `config` names, for a model of `layers` layers and hidden states of width `dim`.
 
@@ -77,4 +82,5 @@ __all__ = [
     "Sample",
     "all_options",
     "make_pruner",
+    "unpruned",
 ]

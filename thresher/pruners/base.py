@@ -100,6 +100,8 @@ class Pruner(nn.Module):
 
     Attributes
     ----------
+    drops : bool
+        Whether it ever drops a token.
     adjustable : bool
         Whether it has `dials`, by which a budget can be fitted and held.
     learns : bool
@@ -116,6 +118,7 @@ class Pruner(nn.Module):
         layer's output is multiplied by that layer's gate.
     """
 
+    drops: ClassVar[bool] = True
     adjustable: ClassVar[bool] = False
     learns: bool = False
     ladder: ClassVar[bool] = False

@@ -15,6 +15,7 @@ from thresher.folders.read import one_save
 from thresher.folders.trained import trained_weights
 from thresher.folders.weights import build, look, weight_files
 from thresher.inputs.text import special_ends
+from thresher.pruners import PRUNERS
 from thresher.store import BLOCK, load_config
 from thresher.tasks import Task, task_of
 
@@ -77,11 +78,15 @@ def load_dense(path: str, new_head: bool = False, **settings: Any) -> tuple[Any,
 def pruning_of(model: Any, tokenizer: Any, pruning: PruningConfig) -> PruningConfig:
     """What holds whatever the method: tokens that a [CLS] head will never read go after the last attention,
     and a last token that says nothing ([SEP]) stays until then, unless the suffix is given."""
-    free = pruning.prefix_only_at_end or (family_of(model).pools_prefix and pruning.pruner != "none")
+    free = pruning.prefix_only_at_end or (family_of(model).pools_prefix and _drops(pruning))
     suffix = pruning.suffix
     if suffix is None:
         suffix = int(special_ends(tokenizer)[1] > 0)
     return replace(pruning, prefix_only_at_end=free, suffix=suffix)
+
+
+def _drops(pruning: PruningConfig) -> bool:
+    return pruning.pruner not in PRUNERS or PRUNERS[pruning.pruner].drops
 
 
 def device() -> str:

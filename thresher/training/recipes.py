@@ -22,7 +22,7 @@ from thresher.inference.progress import Stages, silent
 from thresher.inference.speed import speeds
 from thresher.inputs.text import TextEncoder, load_tokenizer
 from thresher.model import PrunedModel
-from thresher.pruners import PRUNERS
+from thresher.pruners import PRUNERS, unpruned
 from thresher.reports import kept_report, versions, write_json
 from thresher.show.figures import kept_figure, training_figure
 from thresher.store import load_config
@@ -76,7 +76,7 @@ def finetune(job: Job, kind: str | None = None, stage: Stages = silent) -> dict[
     inside = f"{model.base_model_prefix}."
     if bad := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
         raise UserError(f"{job.model} lacks weights of the encoder itself: {bad[0]} and {len(bad) - 1} more.")
-    dense = PrunedModel(model, PruningConfig("none"))
+    dense = PrunedModel(model, unpruned())
     run = _Run(job, dense, task, texts, load_tokenizer(job.model, dense.family), stage)
     if (ended := run.begin({"kind": kind})) is not None:
         return ended
