@@ -93,14 +93,11 @@ def predict_file(
         Names of the text columns, found by `resolve`; empty for those the model was trained on.
     precision, engine : str
         As of `PrunedModel.for_inference`.
-    max_length : int, optional
-        Most tokens of a text. Default: as in training.
-    budget : float, optional
-        Of a model that holds several, the one to run at. Default: the first.
-    force : bool
-        Write over an existing output.
-    resume : bool
-        Go on after the rows that an interrupted run of the same model, settings and input has answered.
+    max_length, budget : optional
+        As of `open_model`.
+    force, resume : bool
+        Write over an existing output; or go on after the rows that an interrupted run of the same model,
+        settings and input has answered.
     stage : Stages
         Told what begins, and the rows done.
 
