@@ -71,7 +71,8 @@ class PrunedModel(Modes):
     model : PreTrainedModel
     config : PruningConfig
     metadata : dict, optional
-        What else belongs in the folder: base's name and quality, metric, text columns, maximum length.
+        What else belongs in the folder: the base model's name and quality, metric, text columns, maximum
+        length.
 
     Attributes
     ----------

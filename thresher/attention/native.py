@@ -90,7 +90,7 @@ class _Differentiable(torch.autograd.Function):
         context_grad = context_grad.to(query.dtype).contiguous()
         if importance_grad is not None:
             importance_grad = importance_grad.contiguous() if ctx.wanted else None
-        # Rows behind the tokens were not read.
+        # Rows after the tokens were not read.
         grads = [query.new_empty(query.shape) for _ in range(3)]
         for grad in grads:
             grad[tokens:] = 0

@@ -20,7 +20,7 @@ def reach(packed: PackedBatch, window: int | None) -> tuple[Tensor, Tensor]:
     Returns
     -------
     low, high : int64 tensors [tokens]
-        The first token reached, and the one behind the last.
+        The first token reached, and the one after the last.
     """
     if window is None:
         start, end = packed.cu_seqlens[:-1].long(), packed.cu_seqlens[1:].long()

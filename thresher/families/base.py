@@ -31,7 +31,7 @@ def _is_heard(module: nn.Module) -> bool:
 
 
 class GeluLinear(nn.Linear):
-    """A linear layer with GELU behind it, which engines compute in one go: what `Family.fuse` makes of two
+    """A linear layer with GELU after it, which engines compute in one go: what `Family.fuse` makes of two
     modules."""
 
     @classmethod
@@ -163,7 +163,7 @@ class Family(ABC):
         return True
 
     def fuse(self) -> None:  # noqa: B027 - most have nothing to join
-        """For inference: join plain linear layers that read the same input, or with the GELU behind them.
+        """For inference: join plain linear layers that read the same input, or with the GELU after them.
         The transformers model may not run by itself any more."""
 
     # What all of them share -----------------------------------------------------------------

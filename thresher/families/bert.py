@@ -26,7 +26,7 @@ class Bert(Family):
         if self.counts_ids and self.encoder.embeddings.padding_idx is None:
             raise UserError(
                 "The model's config has no pad_token_id; set it and load the model again, because positions "
-                f"of a {self.config.model_type} start behind it."
+                f"of a {self.config.model_type} start after it."
             )
 
     @property
@@ -74,7 +74,7 @@ class Bert(Family):
     def position_ids(self, input_ids: Tensor, positions: Tensor) -> Tensor:
         """int64 [tokens]: rows of the position table.
 
-        RoBERTa and its kin count a text's ids from behind the padding id. A padding id inside a text, which
+        RoBERTa and its kin count a text's ids from after the padding id. A padding id inside a text, which
         "<pad>" in its words becomes, is not counted and has the row of the padding id.
         """
         if not self.counts_ids:

@@ -19,7 +19,7 @@ class TopK(Pruner):
     dense_layers : int, optional
         First layers that drop nothing. Default: max(3, 15 % of the layers), as SpAtten has it.
     slope : float
-        Share of the original tokens that every layer behind them drops: the kept share falls
+        Share of the original tokens that every layer after them drops: the kept share falls
         linearly. Default: half of the tokens are left after the last layer.
     """
 

@@ -1,4 +1,4 @@
-"""What there is to learn from: encoded texts, labels, and base's outputs."""
+"""What there is to learn from: encoded texts, labels, and the base model's outputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RESAMPLES = 500  # of the bootstrap
 
 @dataclass
 class Drop:
-    """What some outputs lose against base's.
+    """What some outputs lose against those of the base model.
 
     Attributes
     ----------
@@ -110,14 +110,14 @@ class Examples:
         return table
 
     def quality(self, task: Task, logits: np.ndarray) -> dict[str, float]:
-        """Of logits ``[n, labels]``, against the labels, or where there are none against base's outputs."""
+        """Quality of logits ``[n, labels]`` against the labels, or without labels against the base model."""
         if self.labels is not None:
             return task.quality(logits, self.labels)
         assert self.base is not None
         return {"agreement": task.agreement(logits, self.base)}
 
     def base_quality(self, task: Task) -> dict[str, float]:
-        """Quality of base's outputs; all of them agree where there are no labels."""
+        """Quality of the base model's outputs, which all agree where there are no labels."""
         assert self.base is not None
         return self.quality(task, self.base)
 
@@ -129,12 +129,12 @@ class Examples:
         return task.agreement(logits, self.base, self.weights)
 
     def base_level(self, task: Task) -> float:
-        """The main figure of base's outputs, as `main_quality`."""
+        """The main figure of the base model's outputs, as of `main_quality`."""
         assert self.base is not None
         return self.main_quality(task, self.base)
 
     def drop(self, task: Task, logits: np.ndarray) -> float:
-        """Points of the main quality by which `logits` are worse than base's outputs."""
+        """Points of the main figure by which `logits` are worse than the base model's outputs."""
         return self.base_level(task) - self.main_quality(task, logits)
 
     def grain(self, task: Task) -> float:

@@ -1,4 +1,4 @@
-"""The cheapest point of a trained ladder whose quality stays within a bound of base's.
+"""The cheapest point of a trained ladder whose quality stays near that of the base model.
 
 The rungs' thresholds make a path, from none over the mildest rung to the hardest, with straight lines between
 them. Rungs are measured on held-out texts, the hardest first; from the first that keeps clear of the bound we
@@ -81,11 +81,11 @@ def choose(
         With learned thresholds for a ladder of budgets.
     task : Task
     held_out : Examples
-        That were not trained on, with base's outputs.
+        Texts that were not trained on, with the base model's outputs.
     measure : callable
         Gives the model's predictions for them, as it stands.
     bound : float
-        Points of quality that may be lost against base.
+        Points of quality that may be lost against the base model.
     """
     pruner, first = model.pruner, _dials(model, 0)
     held = torch.stack([_dials(model, rung) for rung in range(len(pruner.budgets))])

@@ -12,7 +12,7 @@ from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.tasks import Task
 
-NEAR = 15  # times as many texts as may change are measured, to choose: those of which base is least sure
+NEAR = 15  # times as many texts as may change are measured, to choose: those of which the base model is least sure
 LEAST = 200  # texts, of those
 WINDOW = 51  # decisions of like margin whose drifts are pooled
 POOLED = 0.8  # of a plain count's standard error is left where drifts are pooled
@@ -26,9 +26,9 @@ class Point:
     ----------
     flops_ratio : float
     divergence : float
-        Mean over the texts of how far outputs are from base's, as in distillation: smooth, 0 where equal.
+        Mean over the texts of how far outputs are from those of the base model: smooth, 0 where equal.
     change : float
-        Share of decisions that are not base's; for a score, 1 less Pearson's r.
+        Share of decisions that are not the base model's; for a score, 1 less Pearson's r.
     """
 
     flops_ratio: float
@@ -37,7 +37,7 @@ class Point:
 
 
 class Probe:
-    """Some texts and base's outputs for them: measures what thresholds do.
+    """Some texts and the base model's outputs for them: measures what thresholds do.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Probe:
 
 
 class Doubtful(Probe):
-    """The texts on which base is least sure: decisions change there and hardly anywhere else.
+    """The texts on which the base model is least sure: decisions change there and hardly anywhere else.
 
     Parameters
     ----------
@@ -82,7 +82,8 @@ class Doubtful(Probe):
     doubt : float
         Standard error of `change` near the bound.
     offset : list of float, or None
-        What brings the mean logits of these texts back to base's, for the thresholds measured last: evidence
+        What brings the mean logits of these texts back to the base model's, for the thresholds that were
+        measured last: evidence
         that is dropped is not missing on all sides alike. None for scores, whose r does not see it.
     """
 

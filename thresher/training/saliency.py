@@ -1,8 +1,8 @@
-"""Scores before training: what a model's own gradient says of its tokens, foretold from hidden states.
+"""Scores before training: what a model's own gradient says of its tokens, predicted from hidden states.
 
-How far the outputs move with a token's hidden state behind a layer tells better than the attention that it
-receives whether it can go; but nobody knows it before the model has run to its end. A learned score can
-foretell it, and for that it needs neither labels nor training: it is a linear regression.
+How far the outputs move with a token's hidden state after a layer tells better than attention whether the token
+can go. But nobody knows the gradient before the model has run to its end. A learned score predicts the gradient
+by a linear regression, which needs neither labels nor training.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ class PackedLinear(nn.Module):
             values = F.linear(values, _plain(self.weight), self.bias)
             return F.gelu(values) if self.gelu else values
         values = values.to(self.weight.dtype)  # under autocast
-        behind: tuple[Any, ...] = ("gelu", [], "none") if self.gelu else ("none", [], "")
-        return torch.ops.mkldnn._linear_pointwise(values, self.weight, self.bias, *behind)
+        after: tuple[Any, ...] = ("gelu", [], "none") if self.gelu else ("none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(values, self.weight, self.bias, *after)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)

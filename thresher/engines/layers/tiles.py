@@ -40,7 +40,7 @@ class TileLinear(nn.Module):
 
     # No buffers: none of these follows the model to another dtype.
     tiles: Tensor  # [outputs / 16, chunks of inputs, 16, 16, inputs in a group]
-    sizes: Tensor  # float32 [outputs], with zeros behind them to fill the last panel
+    sizes: Tensor  # float32 [outputs], with zeros after them to fill the last panel
     bias: Tensor  # as sizes
     moved: Tensor | None = None  # the weight, where it is no longer in tiles
 
@@ -53,9 +53,9 @@ class TileLinear(nn.Module):
         else:
             weight = linear.weight.detach().to(torch.bfloat16)
             sizes = linear.weight.new_ones(self.out_features, dtype=torch.float32)
-        behind = (0, -self.out_features % PANEL)
+        after = (0, -self.out_features % PANEL)
         self.tiles = in_tiles(weight)
-        self.sizes, self.bias = F.pad(sizes, behind), F.pad(float_bias(linear), behind)
+        self.sizes, self.bias = F.pad(sizes, after), F.pad(float_bias(linear), after)
 
     def forward(self, values: Tensor) -> Tensor:
         off = self.moved is not None or values.device.type != "cpu" or not here()
