@@ -12,7 +12,8 @@ from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.tasks import Task
 
-NEAR = 15  # times as many texts as may change are measured, to choose: those of which the base model is least sure
+# Times as many texts as may change are measured, to choose: those of which the base model is least sure.
+NEAR = 15
 LEAST = 200  # texts, of those
 WINDOW = 51  # decisions of like margin whose drifts are pooled
 POOLED = 0.8  # of a plain count's standard error is left where drifts are pooled

@@ -1,8 +1,8 @@
 """Scores before training: what a model's own gradient says of its tokens, predicted from hidden states.
 
-How far the outputs move with a token's hidden state after a layer tells better than attention whether the token
-can go. But nobody knows the gradient before the model has run to its end. A learned score predicts the gradient
-by a linear regression, which needs neither labels nor training.
+How far the outputs move with a token's hidden state after a layer tells better than attention whether the
+token can go. But nobody knows the gradient before the model has run to its end. A learned score predicts the
+gradient by a linear regression, which needs neither labels nor training.
 """
 
 from __future__ import annotations
