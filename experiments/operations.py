@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tasks import arguments, data, script
 from thresher.data import load_examples
@@ -31,13 +32,15 @@ BITS = {"fp32": 32, "bf16": 16, "int8": 8}  # of linear layers
 
 def operations(model: PrunedModel, found: Predictions) -> tuple[float, float]:
     """FLOPs of linear layers and of attention for all texts, of a model that attends to everything."""
-    config = model.config
-    d, f = config.hidden_size, config.intermediate_size
-    entry = np.concatenate([found.lengths[None], found.kept[:-1]]).astype(float)
-    linear = 2 * (3 * d * d * entry + (d * d + 2 * d * f) * found.kept).sum()
-    attention = 2 * d * (entry * (entry + found.kept)).sum()
+    linear = attention = 0.0
+    before, none = torch.from_numpy(found.lengths).double(), torch.zeros(1)
+    for index, kept in enumerate(torch.from_numpy(found.kept).double()):
+        shape = model.family.shape(index)
+        linear += float(shape.flops(before, kept, none, none).sum())
+        attention += float(shape.flops(none, none, before * before, before * kept).sum())
+        before = kept
     assert np.isclose(linear + attention, found.flops.sum())
-    return float(linear), float(attention)
+    return linear, attention
 
 
 def measure(folder: str, precision: str, files: Any, timed: int) -> dict[str, Any]:
