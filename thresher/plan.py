@@ -111,8 +111,8 @@ class Turns:
         """Have the mode stay as it is in the ``with`` block."""
         me = threading.get_ident()
         with self._ended:
-            # Who comes after a change that waits lets it pass, or it would never have its turn; but for the
-            # calls of an evaluation, which may be other threads', and for whose end the change waits.
+            # A call that comes after a waiting change lets the change pass, or the change would never have
+            # its turn. The calls of an evaluation go first, because the change waits for their end.
             self._ended.wait_for(lambda: not self._changes or self._evaluations or me in self._calls)
             self._calls[me] += 1
         try:
@@ -126,12 +126,12 @@ class Turns:
         with self._ended:
             self._alone()
             set_mode()
-            self._resume = False  # who asks last is obeyed
+            self._resume = False  # the last request counts
 
     @contextmanager
     def evaluation(self, model: nn.Module) -> Iterator[None]:
-        """Have the model in evaluation mode in the ``with`` block, and then as it was, unless somebody has
-        asked for a mode meanwhile. Blocks may be nested, and be in several threads."""
+        """Have the model in evaluation mode in the ``with`` block, and then as it was, unless another
+        mode was asked for meanwhile. Blocks may be nested, and be in several threads."""
         me = threading.get_ident()
         with self._ended:
             if any(module.training for module in model.modules()):

@@ -1,4 +1,4 @@
-"""The contract of attention: what is asked, and an answer that is computed as far as somebody reads it."""
+"""The contract of attention: what is asked, and an answer that is computed as far as it is read."""
 
 from __future__ import annotations
 

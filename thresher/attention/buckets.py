@@ -49,7 +49,7 @@ class Bucket:
         starts, lengths = packed.cu_seqlens[:-1].long()[rows, None], packed.lengths[rows, None]
         places = torch.arange(longest, device=lengths.device)
         self.valid = places < lengths  # [b, n]
-        # Padding repeats the last token: finite numbers that nobody reads.
+        # Padding repeats the last token: finite numbers that are not read.
         self.index = starts + torch.minimum(places, lengths - 1)
         self.ragged = not bool(self.valid.all())
         self.tokens = self.index[self.valid]

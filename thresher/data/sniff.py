@@ -140,7 +140,7 @@ def sniff(path: Path) -> Found:
 
 
 def _head(path: Path, packed: bool) -> bytes:
-    """The first bytes; of damaged gzip data, as many as there are."""
+    """The first bytes, or as many as damaged gzip data has."""
     head = b""
     with open_file(path, packed, "rb") as file:
         try:

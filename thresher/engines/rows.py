@@ -37,7 +37,7 @@ class Rows:
         return cls(tokens, -(-tokens // step) * step)
 
     def filled(self, values: Tensor) -> Tensor:
-        """``[tokens, ...]`` to ``[count, ...]``: the last row repeated, which nobody reads. Values that have
+        """``[tokens, ...]`` to ``[count, ...]``: the last row repeated, which is not read. Values that have
         so many rows already are returned as they are."""
         if (spare := self.count - len(values)) == 0:
             return values

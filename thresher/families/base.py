@@ -16,12 +16,12 @@ from thresher.packed import PackedBatch
 
 
 def is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
-    """True for a linear layer that is nothing else, and that nobody listens to."""
+    """True for a plain linear layer without hooks."""
     return type(module) is nn.Linear and not _is_heard(module)
 
 
 def is_gelu(module: nn.Module) -> bool:
-    """True for the exact GELU that nobody listens to."""
+    """True for the exact GELU without hooks."""
     exact = isinstance(module, nn.GELU) and module.approximate == "none"
     return (exact or type(module) is GELUActivation) and not _is_heard(module)
 
@@ -106,9 +106,10 @@ class Family(ABC):
         Parameters
         ----------
         inputs : dict of tensors [tokens]
-            By the names in `inputs`: all tokens of every text; the last may be repeats that nobody reads.
+            By the names in `inputs`: all tokens of every text. The last rows may be repeats that are not
+            read.
         positions : int64 tensor [tokens]
-            Of each token in its own text.
+            Position of each token in its own text.
 
         Returns
         -------

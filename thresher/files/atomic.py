@@ -57,7 +57,7 @@ def create_partial(path: Path, like: Path | None = None) -> Path:
     path : Path
         The file, with no link in its path; its folder is made if need be.
     like : Path, optional
-        Who may read and write this file, if it is there, may the new one. Default: `path`.
+        The file whose access rights the new one gets, if that file is there. Default: `path`.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def settle(partial: Path, path: Path, like: Path | None = None) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file or a folder: one that is removed in part has another name, so that nobody opens it."""
+    """Remove a file or a folder. What is removed in part has another name, so that it is not opened."""
     going = path.with_name(f"{GOING}{path.name}")
     shutil.rmtree(going, ignore_errors=True)
     if path.is_symlink() or not path.is_dir():
@@ -118,8 +118,11 @@ def is_device(path: Path) -> bool:
 
 
 def beside(path: Path) -> Path:
-    """A path next to which something hidden can lie that belongs to `path`: `path` itself, or one in the
-    folder `path`, where nobody writes beside it, as beside a mount, or where it is to go with that folder."""
+    """A path next to which something hidden can lie that belongs to `path`.
+
+    It is `path` itself; or a path in the folder `path`, where its parent cannot be written, as beside a
+    mount, or where the hidden thing goes with that folder.
+    """
     alone = path.is_mount() or path.name.startswith(PARTIAL) or not os.access(path.parent, os.W_OK)
     inside = path.is_dir() and alone
     return path / f"{path.name}~" if inside else path
@@ -135,13 +138,13 @@ def replacing(path: Path, like: Path | None = None) -> Iterator[Path]:
         The file; its folder is made if need be. A link is replaced, not followed: a folder of a stranger may
         hold one.
     like : Path, optional
-        Who may read and write this file, if it is there, may the new one. Default: as the old file.
+        The file whose access rights the new one gets, if that file is there. Default: `path`.
 
     Yields
     ------
     Path
         The file to write in the ``with`` block. It takes the place of `path` at the end of the block, unless
-        an exception ends it. What is no file, as ``/dev/stdout``, is written itself.
+        an exception ends it. A path that is no file, as ``/dev/stdout``, is written itself.
 
     Raises
     ------

@@ -19,7 +19,7 @@ try:
 except ImportError:  # not POSIX: the lock file tells who writes, but cannot refuse
     fcntl = None  # type: ignore[assignment]
 
-# Of file systems that know no locks, or none of what is open for reading only.
+# Errors of file systems without locks, or without locks on files that are open for reading only.
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
 PATIENCE = 0.1  # seconds that a holder has to write its name
 TRIES = 100  # after which a lock file that always seems to be another one is held as it is
@@ -27,7 +27,7 @@ TRIES = 100  # after which a lock file that always seems to be another one is he
 
 @contextmanager
 def sole_writer(path: Path) -> Iterator[None]:
-    """Hold a file or folder that is to be written, so that nobody else writes it in the ``with`` block.
+    """Hold a file or folder that is to be written, so that no other run writes it in the ``with`` block.
 
     Parameters
     ----------
@@ -113,14 +113,14 @@ def _held(lock: Path, path: Path) -> int:
             os.close(file)
             raise
         os.close(file)
-    with suppress(OSError):  # a full disk: it is held, if nobody is told by whom
+    with suppress(OSError):  # a full disk: the file is held, and only the holder's name is missing
         _sign(file)
     return file
 
 
 def _open(lock: Path) -> tuple[int, bool]:
     """The lock file, and whether our name can be written to it: another user's file can be held all the same.
-    A link is not followed, for nobody knows where it leads."""
+    A link is not followed, because it may lead anywhere."""
     flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         return os.open(lock, os.O_RDWR | os.O_CREAT | flags, 0o666), True

@@ -36,24 +36,24 @@ Identity = tuple[int, int]  # of a file, whatever its names
 
 @contextmanager
 def replacing_folder(path: Path, last: str = "config.json", keep: Keep = lambda name: True) -> Iterator[Path]:
-    """Write a folder whole or not at all: who opens `path` meets the old folder or the new one, never a mix.
-    Of several who do so at the same time, each writes a whole folder, and the last one's stays.
+    """Write a folder whole or not at all: readers of `path` meet the old folder or the new one, never a mix.
+    Where several writers do so at the same time, each writes a whole folder, and the last writer's stays.
 
     Parameters
     ----------
     path : Path
-        The folder; it may exist. Who may read and write its files may those that replace them.
+        The folder; it may exist. New files get the access rights of the files that they replace.
     last : str
-        The file without which nobody opens the folder. Where the system cannot exchange two folders at once,
-        this file is removed first and put back last.
+        The file without which the folder cannot be opened. Where the system cannot exchange two folders at
+        once, this file is removed first and put back last.
     keep : callable
         Told the name of a file or folder in the old folder, whether it belongs into the new one as well.
 
     Yields
     ------
     Path
-        The folder to fill in the ``with`` block; nobody else can read it. It takes the place of `path` at the
-        end of the block, unless an exception ends it.
+        The folder to fill in the ``with`` block; no other user can read it. It takes the place of `path` at
+        the end of the block, unless an exception ends it.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def _partial(path: Path) -> Iterator[tuple[Path, int]]:
         new.mkdir(parents=True)
         with locking(new, shared=True) as locked:
             if locked is False or not new.exists():
-                continue  # somebody took it for what a killed run has left
+                continue  # another run took the folder for what a killed run has left
             mode = stat.S_IMODE(new.stat().st_mode)
             new.chmod(mode & ~OF_OTHERS)
             try:
@@ -197,7 +197,7 @@ def _can_swap(folder: Path) -> bool:
 
 def _link(source: Path, target: Path, linked: set[Identity]) -> None:
     """Give a file, or all in a folder, another name, and note what has one."""
-    with suppress(FileNotFoundError):  # somebody has removed it
+    with suppress(FileNotFoundError):  # another run has removed it
         if _is_folder(source):
             target.mkdir()
             for entry in source.iterdir():

@@ -21,12 +21,12 @@ CALLED = re.compile(
     r"|torch (\w+Storage|Size|device|b?float\w+|u?int\d+|bool)|torch\.storage \w+Storage"
     r"|torch\.nn\.parameter Parameter"
 )
-"""What weights need. PyTorch's own list, of what runs no code, has more: a bytearray of any size."""
+"""Names that weights need. PyTorch's own list of names that run no code has more: a bytearray of any size."""
 STEPS = re.compile(
     "PROTO|GLOBAL|REDUCE|BUILD|STOP|MARK|NONE|NEW(TRUE|FALSE)|(LONG_)?BIN(GET|PUT)|BINPERSID|BININT[12]?|LONG1"
     "|BINFLOAT|BINUNICODE|SHORT_BINSTRING|EMPTY_(DICT|LIST|TUPLE)|TUPLE[123]?|APPENDS?|SETITEMS?"
 )
-"""Of pickles, what PyTorch writes and reads."""
+"""Opcodes that PyTorch writes and reads."""
 MOST_STEPS = 200_000  # a tensor takes about 40
 LARGEST_TUPLE = 256
 """With what is in it; a tensor takes about 20. Hashing takes time by the size, and stack by the depth."""

@@ -139,7 +139,7 @@ def check_quantised(path: str, content: dict[str, Any]) -> None:
 
 
 def foreign_weights(path: str) -> str:
-    """Whose weights lie in a folder that has none for PyTorch; empty if nobody's."""
+    """The library whose weights lie in a folder that has none for PyTorch; empty if there is none."""
     files = sorted([*Path(path).glob("*"), *Path(path).glob("onnx/*")]) if Path(path).is_dir() else []
     found = next((file for file in files if file.suffix in FOREIGN), None)
     return (

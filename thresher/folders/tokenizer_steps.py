@@ -113,7 +113,7 @@ def check_sentencepiece(model: bytes, path: str | Path) -> None:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """Numbers of the fields in a message of protobuf, and what they hold, of those that hold bytes."""
+    """Numbers and contents of the fields in a protobuf message that hold bytes."""
     place = 0
 
     def number() -> int:

@@ -187,7 +187,7 @@ def build(
     new_head : bool
         Draw a head of another shape anew, in place of refusing the shape.
     **options
-        Of transformers' ``from_pretrained``.
+        Keyword arguments of transformers' ``from_pretrained``.
 
     Raises
     ------

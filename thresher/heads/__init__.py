@@ -15,7 +15,7 @@ def head_for(name: str) -> type[Head]:
     Parameters
     ----------
     name : str
-        Of the class.
+        Name of the class.
 
     Raises
     ------

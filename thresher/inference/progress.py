@@ -28,5 +28,5 @@ class _Silent:
 
 
 def silent(name: str, total: int | None = None) -> Stage:
-    """A stage that tells nobody: where a long function was given none to tell."""
+    """A stage that shows nothing: the default of long functions."""
     return _Silent()

@@ -47,7 +47,7 @@ def hidden_distance(trace: Trace, states: tuple[Tensor, ...], wanted: tuple[Tens
     Parameters
     ----------
     trace : Trace
-        Of the hard stage.
+        Trace of a forward pass in the hard stage.
     states : tuple of tensors [tokens or survivors, dim]
         Embeddings, which are left out, and after each layer.
     wanted : tuple of tensors [tokens, dim]

@@ -24,11 +24,11 @@ class LayerView:
     Attributes
     ----------
     index : int
-        Of the layer, from 0.
+        Place of the layer, from 0.
     hidden : tensor [tokens, dim]
         The layer's input.
     keys : tensor [tokens, heads, head_dim]
-        Of the layer's attention.
+        Keys of the layer's attention.
     packed : PackedBatch
         Where the tokens lie.
     received : callable
@@ -44,7 +44,7 @@ class LayerView:
     @property
     def importance(self) -> Tensor:
         """float tensor [tokens]: attention received, in fair shares, which is mean 1 over each sequence's
-        alive tokens. A layer of which nobody asks it computes less."""
+        alive tokens. It is computed when it is first asked for."""
         return self.received()
 
 

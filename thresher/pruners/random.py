@@ -6,7 +6,7 @@ from thresher.plan import Plan
 from thresher.pruners.base import Decision, LayerView
 from thresher.pruners.topk import TopK
 
-# Of a multiplicative generator; products stay within 63 bits.
+# Constants of a multiplicative generator; products stay within 63 bits.
 MULTIPLIER, MODULUS = 1_103_515_245, 2**31 - 1
 
 

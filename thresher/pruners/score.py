@@ -76,7 +76,7 @@ def regressed(samples: Iterable[Sample], beside_importance: bool) -> dict[int, T
 
 
 def _ridge(product: Tensor) -> Tensor:
-    """The vector, from the products of all columns, of which the last is what it shall predict."""
+    """The vector, from the products of all columns; the last column is what the vector predicts."""
     square, wanted = product[:-1, :-1], product[:-1, -1]
     ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square)).to(square)
     return torch.linalg.solve(square + ridge, wanted).float()

@@ -28,13 +28,13 @@ class Task(ABC):
     metrics : tuple of str
         Names of its figures; the first is the main one unless another is asked for.
     label_dtype : torch.dtype
-        Of a batch of encoded labels.
+        Type of a batch of encoded labels.
     blank_is_none : bool
         Whether a text without a label is one of none of the classes, rather than a mistake.
     decides : bool
         Whether an answer is a decision, or one of several: see `margins`.
     names : tuple of str
-        Label names in the order of their ids; of a score the one name.
+        Label names in the order of their ids, or the one name of a score.
     metric : str
         The main figure in `quality`, in which losses are measured.
     aliases : mapping of str to str
@@ -109,7 +109,7 @@ class Task(ABC):
         Raises
         ------
         UserError
-            Unknown label; of a score, not a finite number.
+            For an unknown label, or a score that is not a finite number.
         """
         return self._encode([raw.plain(label)], [where], "")[0]
 

@@ -80,7 +80,7 @@ class Classes:
         Parameters
         ----------
         labels : sequence
-            Of one file: whether lists are vectors with an entry a class shows in all of them.
+            All labels of one file, because only all of them show whether lists are vectors.
         places : sequence of str
             File and line of each, for messages.
         source : str
@@ -144,13 +144,13 @@ class Classes:
             yes = self.many and all(len(some) == len(bit) < 2 for some, bit in zip(read, bits, strict=True))
             return [bit or [0] for bit in bits] if yes else None
         found = raw.as_vectors(read, places)
-        # Of another length, lists in which nothing is there twice may hold ids.
+        # Lists of another length may hold ids, where no list holds an entry twice.
         if found and len(found[0]) != len(self.names) and all(len(set(some)) == len(some) for some in read):
             return None
         return found
 
     def _of_vector(self, vector: Sequence[int], where: str) -> Any:
-        """Of one entry a class: the vector itself, or the one class that it marks."""
+        """A vector with an entry for each class: the vector itself, or the one class that it marks."""
         if len(vector) != len(self.names):
             raise UserError(
                 f"{where}: the label is a vector of {len(vector)} entries, but the model has "
@@ -220,7 +220,7 @@ class _Reading:
 
 
 def read_classes(label: Any, many: bool, where: str) -> Sequence[Any]:
-    """The classes in a raw label, each checked; of a single label the one, or its vector of 0 and 1."""
+    """The classes in a raw label, each checked. A single label is one class, or a vector of 0 and 1."""
     some: Sequence[Any] = [label]
     if many:
         some = raw.items(label, where)

@@ -33,7 +33,7 @@ class Drop:
     Attributes
     ----------
     points : float
-        Of the main quality.
+        Points of the main figure.
     error : float
         Its standard error, by bootstrap over texts, base and the other in pairs. Where no draw differs from
         another, what one text counts for (`Task.grain`): less cannot be told.

@@ -40,7 +40,7 @@ class Choice:
     error : float
         Standard error of the drop.
     interval : tuple of float
-        Of the drop: 95 %, by bootstrap over texts, base and pruned model in pairs. The same texts chose the
+        95 % interval of the drop, by bootstrap over texts, with both models in pairs. The same texts chose the
         point, so that it errs a little to the good side.
     kept : bool
         Whether the drop is within the bound.

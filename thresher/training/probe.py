@@ -43,7 +43,7 @@ class Probe:
     Parameters
     ----------
     model : PrunedModel
-        Of pruner ``threshold``, whose thresholds are moved.
+        With a threshold for each layer, which is moved.
     encoder : TextEncoder
     task : Task
     rows : dict of lists

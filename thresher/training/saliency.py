@@ -41,7 +41,7 @@ def fit_scores(
     rows : dict of lists
         Encoded texts; `enough` of them, if there are many.
     seed : int
-        Of the random directions.
+        Seed of the random directions.
     autocast : torch.dtype, optional
         Run under autocast to this dtype.
     advance : callable, optional

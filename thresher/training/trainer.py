@@ -33,7 +33,7 @@ class PruningTrainer(Trainer):
     advance : callable
         Told the number of held-out texts done.
     **kwargs
-        Of Trainer.
+        Keyword arguments of Trainer.
     """
 
     def __init__(
