@@ -65,7 +65,7 @@ def _parameters(kind: type[Pruner]) -> dict[str, inspect.Parameter]:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    """Whether a value is of a type such as ``str`` or ``float | None``; any finite value fits another type."""
+    """Whether a value is of a type such as ``str`` or ``float | None``. Other types take any finite value."""
     if isinstance(value, float) and not math.isfinite(value):
         return False
     kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)

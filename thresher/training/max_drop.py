@@ -40,8 +40,8 @@ class Choice:
     error : float
         Standard error of the drop.
     interval : tuple of float
-        95 % interval of the drop, by bootstrap over texts, with both models in pairs. The same texts chose the
-        point, so that it errs a little to the good side.
+        95 % interval of the drop, by bootstrap over texts, with both models in pairs. The same texts chose
+        the point, so that the interval errs a little to the good side.
     kept : bool
         Whether the drop is within the bound.
     clear : bool
