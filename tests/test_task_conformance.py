@@ -1,0 +1,117 @@
+"""Every task through one suite: what is in `TASKS` takes part at once."""
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import gradcheck
+from transformers import PreTrainedConfig
+
+from thresher.tasks import TASKS, infer, task_of
+
+NAMES = {"regression": ("score",)}  # others have three classes
+LABELS = {
+    "single-label": [0, 2, 1, 1, 0, 2],
+    "multi-label": [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]] * 2,
+    "regression": [0.5, -1.25, 3.0, 0.0, 2.0, 1.0],
+}
+every_task = pytest.mark.parametrize("kind", TASKS)
+
+
+def made(kind, seed=0):
+    """A task, logits for six texts, others, and labels."""
+    task = TASKS[kind](NAMES.get(kind, ("a", "b", "c")))
+    logits, others = np.random.default_rng(seed).normal(size=(2, 6, len(task.names)))
+    return task, logits, others, LABELS[kind]
+
+
+def in_float64(kind, logits, labels):
+    """The mean loss from its definition."""
+    if kind == "regression":
+        return ((logits[:, 0] - np.array(labels)) ** 2).mean()
+    if kind == "single-label":
+        sums = np.log(np.exp(logits).sum(1))
+        return (sums - logits[np.arange(len(labels)), labels]).mean()
+    return (np.log1p(np.exp(logits)) - np.array(labels) * logits).mean()
+
+
+@every_task
+def test_the_loss_is_its_definition_with_its_gradient(kind):
+    task, logits, _, labels = made(kind)
+    wanted = torch.tensor(labels, dtype=task.label_dtype)
+    wanted = wanted.double() if wanted.is_floating_point() else wanted
+    found = torch.tensor(logits, requires_grad=True)
+    assert float(task.loss(found, wanted).detach()) == pytest.approx(in_float64(kind, logits, labels))
+    assert gradcheck(lambda some: task.loss(some, wanted), found)
+
+
+@every_task
+def test_the_distance_is_least_where_outputs_are_equal(kind):
+    task, logits, others, _ = made(kind)
+    found, base = torch.tensor(logits, requires_grad=True), torch.tensor(others)
+    assert gradcheck(lambda some: task.distance(some, base), found)
+    same = base.clone().requires_grad_()
+    least = task.distance(same, base)
+    assert torch.autograd.grad(least, same)[0].abs().max() < 1e-12
+    assert float(task.distance(found, base).detach()) > float(least.detach())
+    assert task.divergence(others, others) == pytest.approx(0, abs=1e-12)
+    assert task.divergence(logits, others) > 0
+
+
+@every_task
+def test_figures(kind):
+    """In percent; the main one first; texts that count alike count as without weights."""
+    task, logits, others, labels = made(kind)
+    found = task.quality(logits, labels)
+    assert list(found) == list(task.metrics)
+    assert all(-100 <= value <= 100 for value in found.values())
+    for metric in task.metrics:
+        other = task.measured_by(metric)
+        assert next(iter(other.quality(logits, labels).items())) == (metric, found[metric])
+        assert other.main_quality(logits, labels, np.full(6, 2.5)) == pytest.approx(found[metric])
+        assert 0 < other.grain(labels) <= 100
+    assert task.agreement(logits, logits) == 100
+    assert task.agreement(logits, others, np.ones(6)) == pytest.approx(task.agreement(logits, others))
+    assert task.doubt(0.02, 400) < task.doubt(0.02, 100) < task.doubt(0.04, 100)
+
+
+@every_task
+def test_decisions_and_their_margins(kind):
+    task, logits, others, _ = made(kind)
+    if not task.decides:
+        with pytest.raises(NotImplementedError):
+            task.margins(logits, others)
+        return
+    margins = task.margins(logits, others)
+    assert len(margins) == 6
+    assert 100 * (margins > 0).mean() == pytest.approx(task.agreement(logits, others))
+
+
+@every_task
+def test_answers_are_of_its_names(kind):
+    task, logits, *_ = made(kind)
+    for row in logits:
+        assert set(task.answer(row)) <= set(task.names)
+        columns = task.columns(row)
+        assert columns.keys() <= {"prediction", "score"}
+        broken = task.columns(np.where(row == row[0], np.nan, row))
+        assert broken == dict.fromkeys(columns)
+
+
+@every_task
+def test_a_config_tells_the_task_again(kind):
+    task, *_ = made(kind)
+    assert task_of(PreTrainedConfig(**task.config_kwargs())) == task
+
+
+@every_task
+def test_labels_tell_the_task(kind):
+    raw = {"single-label": ["a", "c", "b"], "multi-label": [["a", "c"], [], ["b"]], "regression": [0.5, 1, 2]}
+    assert infer(raw[kind]) == made(kind)[0]
+    assert (
+        infer(raw[kind], kind).encode(raw[kind][0], "f:1")
+        == {
+            "single-label": 0,
+            "multi-label": [1.0, 0.0, 1.0],
+            "regression": 0.5,
+        }[kind]
+    )
