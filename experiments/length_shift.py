@@ -83,8 +83,7 @@ def main(argv: list[str] | None = None) -> None:
             settings = TrainingSettings(budget=given.budget, seed=seed, **training(method, 2 * task.epochs))
             if done(result := given.results / f"{name}.json", settings):
                 continue
-            job = Job(str(start), short, work / name, settings, task.max_length, extras=False)
-            job.outputs = start / "outputs-short"
+            job = Job(str(start), short, work / name, settings, task.max_length)
             with stages() as stage:
                 report = prune(job.go_on(), METHODS[method], stage)
             report["length_shift"] = {"task": given.task, "method": method, "seed": seed}

@@ -113,15 +113,11 @@ def main(argv: list[str] | None = None) -> None:
             settings = TrainingSettings(budget=budget, max_drop=given.max_drop, **trained)
             if done(result, settings):
                 continue
+            teacher = None
             if method == "shallow":
-                needed = ("held-out", "eval", "train")
-                if not all(list((start / "outputs").glob(f"base-{some}-*.npy")) for some in needed):
-                    raise SystemExit("A shallower model learns from base: run another method first.")
-                model = work / f"{name}-start"
+                teacher, model = str(start), work / f"{name}-start"
                 deep = shallower(start, min(given.budget), model)
-            # Outputs on what is held out, which is something else with --max-drop, are kept apart.
-            outputs = start / ("outputs" if given.max_drop is None else "outputs-drop")
-            job = Job(str(model), files, out, settings, task.max_length, outputs=outputs, extras=False)
+            job = Job(str(model), files, out, settings, task.max_length, teacher=teacher)
             with stages() as stage:
                 report = prune(job.go_on(), METHODS[method], stage)
             report["experiment"] = {"task": given.task, "method": method, "seed": seed, "budget": budget}

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -223,10 +222,8 @@ def base(name: str, seed: int, work: Path, encoder: str | None = None, part: str
     )
     with FileLock(f"{folder}.lock"):  # methods share it, and may run beside each other
         if not done(folder / "report.json", settings):
-            for stale in folder.glob("outputs*"):  # of the one before
-                shutil.rmtree(stale)
             model = encoder or str(encoder_folder())
-            job = Job(model, files, folder, settings, task.max_length, extras=False)
+            job = Job(model, files, folder, settings, task.max_length)
             with stages() as stage:
                 finetune(job.go_on(), stage=stage)
     return folder

@@ -6,7 +6,6 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,8 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests import toy
 from thresher import PrunedModel, PruningConfig, UserError
 from thresher.inference.evaluate import evaluate
-from thresher.inference.predict import predict
-from thresher.plan import is_dense
+from thresher.pruners import unpruned
 from thresher.show.tables import evaluation_table, training_table
 from thresher.training import Data, Job, TrainingSettings, fit, texts, trainer
 from thresher.training.budget import BudgetController
@@ -502,28 +500,28 @@ def test_the_last_token_stays_unless_a_suffix_is_given(files, base, tmp_path):
         assert PrunedModel.from_pretrained(tmp_path / name).pruning.ends == ends
 
 
-def test_outputs_are_kept_for_other_jobs_and_the_dense_row_is_optional(files, base, tmp_path):
-    asked = job(files, tmp_path / "one", base, soft_epochs=0.0, hard_epochs=0.2, budget=0.6)
-    asked.outputs, asked.extras = tmp_path / "outputs", False
-    report = prune(asked, PruningConfig())
-    assert list(report["quality"]) == ["base", "pruned"]
-    before = sorted(file.name for file in (tmp_path / "outputs").iterdir())
-    assert [name[:-13] for name in before] == ["base-eval", "base-held-out", "base-train"]  # and which texts
-    asked.out = tmp_path / "two"
+def test_another_model_can_be_learned_from(files, base, tmp_path):
+    """It stands in for the base model, also without labels, and is asked once."""
+    student = toy.save_model(tmp_path / "student")
+    asked = job(files, tmp_path / "out", student, soft_epochs=0.0, hard_epochs=4.0, distill_hidden=0.0)
+    asked.data.label, asked.teacher = None, str(base)
+    report = prune(asked, unpruned())
+    assert report["quality"]["base"] == {"agreement": 100.0}
+    assert report["quality"]["pruned"]["agreement"] > 85
+    held_out = toy.write_tsv(tmp_path / "other.tsv", 100, seed=5)
+    quality = {folder: evaluate_dense(folder, held_out) for folder in (base, tmp_path / "out")}
+    assert quality[tmp_path / "out"] > 85 < quality[base]
 
-    def not_base(model, *rest, **how):
-        assert not is_dense(model), "base was asked again"
-        return predict(model, *rest, **how)
 
-    with patch("thresher.training.examples.predict", not_base):
-        assert prune(asked, PruningConfig())["quality"] == report["quality"]
-    asked.data.held_out, asked.out = (
-        str(toy.write_tsv(tmp_path / "valid.tsv", 40, seed=3)),
-        tmp_path / "three",
-    )
-    prune(asked, PruningConfig())  # as many are held out, but others
-    after = {file.name for file in (tmp_path / "outputs").iterdir()} - set(before)
-    assert sorted(name[:-13] for name in after) == ["base-held-out", "base-train"]
+def evaluate_dense(folder, file):
+    """Accuracy of a transformers folder on a file."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    texts, labels = zip(*(line.split("\t") for line in file.read_text().splitlines()[1:]), strict=True)
+    batch = AutoTokenizer.from_pretrained(folder)(list(texts), padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        found = model(**batch).logits.argmax(1).tolist()
+    right = [model.config.id2label[id_] == label for id_, label in zip(found, labels, strict=True)]
+    return 100 * sum(right) / len(right)
 
 
 @pytest.mark.parametrize("named", [False, True])

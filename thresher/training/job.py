@@ -84,12 +84,9 @@ class Job:
     force, resume : bool
         Write over what is there; go on where an interrupted run of the same job stopped, or begin if none was
         begun. With both, what is there of another job is written over.
-    outputs : Path, optional
-        Folder for base's outputs, which are kept there for other jobs with the same base, texts, seed and
-        length; those of another model that is to be learned from may stand there. Default: they go with the
-        checkpoints.
-    extras : bool
-        Measure the pruned model's weights with nothing dropped as well, and the speed.
+    teacher : str, optional
+        Folder or hub name of another model with the same labels and tokenizer, which stands in for the base
+        model: its outputs are learned from, and quality is measured against them. None: `model` itself.
     """
 
     model: str
@@ -99,8 +96,7 @@ class Job:
     max_length: int | None = None
     force: bool = False
     resume: bool = False
-    outputs: Path | None = None
-    extras: bool = True
+    teacher: str | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -174,7 +170,7 @@ def begin(job: Job, **what: Any) -> dict[str, Any] | None:
         If what is to be gone on with was another job.
     """
     what = {"model": job.model, "data": asdict(job.data), "settings": asdict(job.settings)} | what
-    what = json.loads(json.dumps(what | {"max_length": job.max_length}))
+    what = json.loads(json.dumps(what | {"max_length": job.max_length, "teacher": job.teacher}))
     if job.resume and (before := _begun(job)) is not None:
         if (other := _other(before, what)) is None:
             return None

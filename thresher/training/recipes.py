@@ -138,10 +138,8 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> dict[str,
     choice = None
     if job.settings.max_drop is not None:
         choice = run.within(job.settings.max_drop)
-    dense = None
-    if job.extras:
-        with pruned.dense():
-            dense, _ = run.quality("dense")
+    with pruned.dense():
+        dense, _ = run.quality("dense")
     ladder: list[dict[str, Any]] = []
     for budget in reversed(pruned.budgets):  # to end with the one that is in use
         pruned.set_budget(budget)
@@ -150,7 +148,7 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> dict[str,
     if not ladder:
         best, found = run.quality("pruned")
     warn_if_bare(pruned, found)
-    quality = {"base": base} | ({"dense": dense} if dense else {}) | {"pruned": best}
+    quality = {"base": base, "dense": dense, "pruned": best}
     report = run.report("prune", start, quality) | {"pruning": pruning.to_dict()}
     report |= kept_report(found, pruned) | {"ladder": ladder, "history": history}
     assert run.eval.base is not None
@@ -246,7 +244,10 @@ class _Run:
         return begin(self.job, how=how, **content)
 
     def distil(self) -> None:
-        """Ask base once for its outputs, on all that is learned or measured against them."""
+        """Ask the base model once for its outputs, on all that is learned or measured against them."""
+        base = self.model
+        if self.job.teacher is not None:
+            base = PrunedModel(load_base(self.job.teacher)[0], unpruned()).to(device())
         parts = {"held out": self.held_out}
         if self.eval is not self.held_out:
             parts["eval"] = self.eval
@@ -255,10 +256,10 @@ class _Run:
             parts["train"] = self.examples
         for name, part in parts.items():
             advance = self.stage(f"base's outputs, {name}", len(part))
-            file = (self.job.outputs or self.job.checkpoints) / f"base-{name.replace(' ', '-')}.npy"
+            file = self.job.checkpoints / f"base-{name.replace(' ', '-')}.npy"
             # What is measured against is exact; what is only learned from need not be.
             autocast = self.job.settings.autocast if name == "train" else None
-            part.base = base_outputs(self.model, self.encoder, part.rows, file, autocast, advance)
+            part.base = base_outputs(base, self.encoder, part.rows, file, autocast, advance)
 
     def warn_if_seen(self, bound: float) -> None:
         """Texts that base was fine-tuned on make it look better than it is, and pruning worse."""
@@ -325,12 +326,9 @@ class _Run:
             "seconds": round(time.time() - start, 1),
             "resumed": self.job.resume,
         }
-        if self.job.extras:
-            self.stage("timing")
-            report["speed"] = speeds(
-                self.model, self.model.model, self.encoder, self.texts, texts=128, repeats=3
-            )
-        return report
+        self.stage("timing")
+        speed = speeds(self.model, self.model.model, self.encoder, self.texts, texts=128, repeats=3)
+        return report | {"speed": speed}
 
     def finish(
         self, report: dict[str, Any], model: Any, draw: Callable[[Path], None] = lambda folder: None
