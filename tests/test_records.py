@@ -74,7 +74,11 @@ def test_a_field_that_differs_is_named(here, there, named):
 @pytest.mark.parametrize(
     ("functions", "change", "named"),
     [
-        (FUNCTIONS, ("gelu int32 52", "gelu int32 48"), "RowWork.gelu: int32 48 4 in the library, int32 52 4 in"),
+        (
+            FUNCTIONS,
+            ("gelu int32 52", "gelu int32 48"),
+            "RowWork.gelu: int32 48 4 in the library, int32 52 4",
+        ),
         (set(FUNCTIONS) - {"score"}, ("", ""), "thresher_score"),
     ],
 )
