@@ -241,10 +241,13 @@ void score(Draw& draw) {
   Numbers hidden(tokens && dim ? (tokens - 1) * stride + dim : 0, half), vector(dim), importance(tokens);
   for (Numbers* input : {&hidden, &vector, &importance}) input->draw(draw, input == &hidden ? size : 1);
   const Numbers scores(tokens);
-  const ScoreWork work = {hidden.at(0), vector.floats.get(), importance.floats.get(), starts.get(),
-                          scores.floats.get(), batch, dim, stride, 8.0f, 1e-9f, draw.one_in(2), half};
+  ScoreWork work = {};
+  work.hidden = hidden.at(0), work.vector = vector.floats.get(), work.importance = importance.floats.get();
+  work.starts = starts.get(), work.scores = scores.floats.get();
+  work.batch = batch, work.dim = dim, work.stride = stride;
+  work.largest = 8.0f, work.least = 1e-9f, work.alone = draw.one_in(2), work.bf16 = half;
   const Call call(draw);
-  thresher_score(&work, call.threads, call.team);
+  must(!thresher_score(&work, call.threads, call.team), "learned scores found no memory");
   must(size > 1 || scores.written(), "scores were left unwritten");
 }
 
@@ -252,18 +255,21 @@ void rows(Draw& draw) {
   const int64_t rows = draw.of({0, 1, 3, 40}), width = draw.of({0, 1, 5, 15, 16, 17, 64, 100});
   const bool half = draw.one_in(2);
   const float size = size_of(draw);
-  Numbers from(rows * width, half), bias(width);
-  from.draw(draw, size);
+  Numbers source(rows * width, half), bias(width);
+  source.draw(draw, size);
   bias.draw(draw);
   const Array<int8_t> whole(rows * width);
   const Numbers sizes(rows);
-  RowWork work = {from.at(0), whole.get(), sizes.floats.get(), nullptr, rows, width, half, 0};
+  RowWork work = {};
+  work.source = source.at(0), work.target = whole.get(), work.sizes = sizes.floats.get();
+  work.rows = rows, work.width = width, work.bf16 = half;
   const Call call(draw);
-  thresher_quantise(&work, call.threads, call.team);
+  must(!thresher_quantise(&work, call.threads, call.team), "rows were not rounded");
   must(size > 1 || sizes.written(), "sizes of rows were left unwritten");
-  work.to = from.at(0), work.bias = bias.floats.get(), work.gelu = draw.one_in(2);
-  thresher_finish(&work, call.threads, call.team);
-  must(size > 1 || from.written(), "a finished row holds NaN");
+  work.source = nullptr, work.target = source.at(0);
+  work.bias = bias.floats.get(), work.gelu = draw.one_in(2);
+  must(!thresher_finish(&work, call.threads, call.team), "rows were not finished");
+  must(size > 1 || source.written(), "a finished row holds NaN");
 }
 
 void linear(Draw& draw) {
@@ -272,19 +278,23 @@ void linear(Draw& draw) {
   const bool int8 = draw.one_in(2), half = !int8 || draw.one_in(2);
   const float size = size_of(draw);
   const int64_t side = int8 ? 64 : 32, padded = (outputs + 31) / 32 * 32, chunks = (inputs + side - 1) / side;
-  Numbers from(rows && inputs ? (rows - 1) * stride + inputs : 0, half), sizes(padded), bias(padded);
-  for (Numbers* input : {&from, &sizes, &bias}) input->draw(draw, input == &from ? size : 1);
+  Numbers source(rows && inputs ? (rows - 1) * stride + inputs : 0, half), bias(padded);
+  Numbers sizes(padded ? padded : 1);  // no null pointer, which would say that weights are bfloat16
+  for (Numbers* input : {&source, &sizes, &bias}) input->draw(draw, input == &source ? size : 1);
   Numbers halves(int8 ? 0 : padded * chunks * side, true);
   halves.draw(draw);
   const Array<int8_t> bytes(int8 ? padded * chunks * side : 0);
   for (int64_t i = 0; i < bytes.count(); ++i) bytes[i] = static_cast<int8_t>(draw.under(255) - 127);
-  const Numbers to(rows * outputs, half);
-  const LinearWork work = {from.at(0), to.at(0), int8 ? static_cast<const void*>(bytes.get()) : halves.at(0),
-                           sizes.floats.get(), bias.floats.get(), rows, inputs, outputs, stride, int8, half,
-                           draw.one_in(2)};
+  const Numbers target(rows * outputs, half);
+  LinearWork work = {};
+  work.source = source.at(0), work.target = target.at(0), work.bias = bias.floats.get();
+  work.weights = int8 ? static_cast<const void*>(bytes.get()) : halves.at(0);
+  work.weight_sizes = int8 ? sizes.floats.get() : nullptr;
+  work.rows = rows, work.inputs = inputs, work.outputs = outputs, work.stride = stride;
+  work.bf16 = half, work.gelu = draw.one_in(2);
   const Call call(draw);
   must(!thresher_linear(&work, call.threads, call.team), "a linear layer found no memory");
-  must(size > 1 || to.written(), "a linear layer left a number unwritten");
+  must(size > 1 || target.written(), "a linear layer left a number unwritten");
 }
 
 void solve(unsigned seed, int problems, bool tiles) {

@@ -23,7 +23,7 @@ FLAGS = ["-std=c++17", "-O1", "-g", "-fPIC", "-fno-omit-frame-pointer", "-Wno-ps
 ADDRESS, THREAD = "address,undefined,float-divide-by-zero,float-cast-overflow", "thread"
 # The tests that call native code, but for those of long texts, of memory, and of other libraries.
 TESTS = ["test_native.py", "test_tiles.py", "test_int8.py", "test_score.py"]
-LEFT_OUT = "not (square_matrix or more_heads or long_text or torch_operation or onednns_reference)"
+LEFT_OUT = "not (square_matrix or more_heads or long_text or torch_compile or onednns_reference)"
 LIBRARY = "THRESHER_SANITIZED"  # names the library to pytest
 OPTIONS = {
     "ASAN_OPTIONS": "allocator_may_return_null=1",

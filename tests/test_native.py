@@ -13,7 +13,7 @@ from tests import tiny
 from tests.test_attention import SCALE, by_hand, ragged
 from thresher import PruningConfig, native, prune
 from thresher.attention import Asked, attend
-from thresher.attention.native import Native
+from thresher.attention.native import Native, one_pass
 from thresher.bench.memory import peak_above
 from thresher.engines.layers.int8 import finish_, quantise
 from thresher.errors import UserError
@@ -215,7 +215,7 @@ def test_depends_on_neither_batch_nor_threads(instructions, dtype):
     packed = ragged([70, 3, 129, 1, 40])
     qkv = inputs(packed, 3, 32, dtype)
     context, importance = run(qkv, packed)
-    with patch.object(native, "threads", lambda work: torch.get_num_threads()):
+    with patch.object(native, "threads", lambda *_: torch.get_num_threads()):
         threads = torch.get_num_threads()
         try:
             for count in (1, 2, 5):
@@ -371,15 +371,39 @@ def test_refuses_fewer_queries_than_positions():
         run([x[:4] for x in inputs(packed, 2, 32, torch.float32)], packed)
 
 
-@pytest.mark.parametrize("place", [0, 3, 4, 5])
-def test_refuses_what_it_would_misread(place):
+def one_call(packed, **changed):
+    """One call of the native code, without a window."""
+    names = ("query", "key", "value")
+    given = dict(zip(names, inputs(packed, 2, 8, torch.float32), strict=True)) | {
+        "log_weight": torch.zeros(packed.tokens),
+        "starts": packed.cu_seqlens,
+        "positions": packed.positions,
+        "rows": torch.arange(2),
+        "row_starts": torch.tensor([0, 1, 2], dtype=torch.int32),
+    }
+    given |= {name: change(given[name]) for name, change in changed.items()}
+    return one_pass(**given, scale=SCALE, window=None, wanted=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("query", lambda x: x.bfloat16()),
+        ("value", lambda x: x[:, :, :4]),
+        ("log_weight", lambda x: x[:3]),
+        *((name, lambda x: x.long()) for name in ("starts", "row_starts")),
+        *((name, lambda x: x.int()) for name in ("positions", "rows")),
+        *(
+            (name, lambda x: x.repeat_interleave(2)[::2])
+            for name in ("starts", "positions", "rows", "row_starts")
+        ),
+    ],
+)
+def test_refuses_what_it_would_misread(name, change):
     packed = ragged([5, 9])
-    log_weight = torch.zeros(packed.tokens)
-    arguments = [*inputs(packed, 2, 8, torch.float32), log_weight, packed.cu_seqlens, packed.positions]
-    wrong = {0: torch.bfloat16, 3: torch.float64, 4: torch.int64, 5: torch.int32}[place]
-    arguments[place] = arguments[place].to(wrong)
+    one_call(packed)
     with pytest.raises(ValueError, match="must be"):
-        torch.ops.thresher.attend(*arguments, SCALE, -1, True)
+        one_call(packed, **{name: change})
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert", "modernbert-mean"])
@@ -398,8 +422,26 @@ def test_a_pruned_model_runs_as_in_float64(family, instructions):
     torch.testing.assert_close(single.logits.double(), double.logits, atol=2e-5, rtol=1e-4)
 
 
-def test_is_a_torch_operation():
+def test_the_profile_sees_both_ways():
     packed = ragged([5, 9])
-    qkv = inputs(packed, 2, 8, torch.float32)
-    arguments = (*qkv, None, packed.cu_seqlens, packed.positions, SCALE, -1, True)
-    torch.library.opcheck(torch.ops.thresher.attend, arguments)
+    qkv = [x.clone().requires_grad_() for x in inputs(packed, 2, 8, torch.float32)]
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        run(qkv, packed)[0].sum().backward()
+    assert {"thresher::attend", "thresher::attend_backward"} <= {x.key for x in profiler.key_averages()}
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_under_torch_compile_it_is_the_same(learns):
+    packed = ragged([5, 9])
+    qkv = [x.clone().requires_grad_(learns) for x in inputs(packed, 2, 8, torch.float32)]
+
+    def some_rows(*qkv):
+        attended = attend(*qkv, packed, scale=SCALE)
+        return attended.context((attended.importance() > 1).nonzero().squeeze(1))
+
+    torch._dynamo.reset()
+    expected, found = some_rows(*qkv), torch.compile(some_rows, backend="eager")(*qkv)
+    assert torch.equal(found, expected)
+    if learns:
+        grads = (torch.autograd.grad(out.sum(), qkv) for out in (expected, found))
+        assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import pickle
 
 import pytest
@@ -69,7 +68,7 @@ def test_a_row_depends_on_neither_the_others_nor_the_threads(rows, outputs, int8
     for team in (native.team, None):
         monkeypatch.setattr(native, "team", team)
         for threads in (1, 2, 5):
-            monkeypatch.setattr(native, "threads", lambda *_, count=threads: ctypes.c_int32(count))
+            monkeypatch.setattr(native, "threads", lambda *_, count=threads: count)
             assert torch.equal(tiled(values), alone)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -15,69 +16,13 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from thresher.errors import UserError
+from thresher.native.layout import differences
+from thresher.native.records import FUNCTIONS
 
 # Instructions to use: amx, avx512, avx2 or portable; off to do without. Default: the best there are.
 SWITCH = "THRESHER_NATIVE"
 log = logging.getLogger(__name__)
 NOTHING = nullcontext()
-
-
-_pointer, _long = ctypes.c_void_p, ctypes.c_int64
-
-
-class Problem(ctypes.Structure):
-    """As in csrc/interface.h."""
-
-    _fields_ = (
-        *((name, _pointer) for name in ("query", "key", "value")),
-        *((name, _long * 2) for name in ("query_stride", "key_stride", "value_stride")),
-        *((name, _pointer) for name in ("starts", "positions", "log_weight", "rows", "row_starts")),
-        *((name, _pointer) for name in ("context", "received", "importance")),
-        *((name, _long) for name in ("batch", "tokens", "heads", "dim", "window")),
-        ("scale", ctypes.c_float),
-        ("bf16", ctypes.c_int32),
-    )
-
-
-class Gradients(ctypes.Structure):
-    """As in csrc/interface.h."""
-
-    _fields_ = (
-        ("problem", Problem),
-        *((name, _pointer) for name in ("context_grad", "importance_grad")),
-        *((name, _pointer) for name in ("query_grad", "key_grad", "value_grad", "log_weight_grad")),
-    )
-
-
-class RowWork(ctypes.Structure):
-    """As in csrc/interface.h."""
-
-    _fields_ = (
-        *((name, _pointer) for name in ("source", "target", "sizes", "bias")),
-        *((name, _long) for name in ("rows", "width")),
-        *((name, ctypes.c_int32) for name in ("bf16", "gelu")),
-    )
-
-
-class ScoreWork(ctypes.Structure):
-    """As in csrc/interface.h."""
-
-    _fields_ = (
-        *((name, _pointer) for name in ("hidden", "vector", "importance", "starts", "scores")),
-        *((name, _long) for name in ("batch", "dim", "stride")),
-        *((name, ctypes.c_float) for name in ("largest", "least")),
-        *((name, ctypes.c_int32) for name in ("alone", "bf16")),
-    )
-
-
-class LinearWork(ctypes.Structure):
-    """As in csrc/interface.h."""
-
-    _fields_ = (
-        *((name, _pointer) for name in ("source", "target", "weights", "weight_sizes", "bias")),
-        *((name, _long) for name in ("rows", "inputs", "outputs", "stride")),
-        *((name, ctypes.c_int32) for name in ("int8", "bf16", "gelu")),
-    )
 
 
 def use(name: str | None = None) -> str:
@@ -105,8 +50,7 @@ def use(name: str | None = None) -> str:
 
 def serves(values: Tensor) -> bool:
     """True if the library is there and can take such numbers: on a CPU, in float32 or bfloat16."""
-    dtypes = (torch.float32, torch.bfloat16)
-    return library is not None and values.device.type == "cpu" and values.dtype in dtypes
+    return library is not None and values.is_cpu and values.dtype in (torch.float32, torch.bfloat16)
 
 
 def wants_gradients(*inputs: Tensor) -> bool:
@@ -119,9 +63,38 @@ def in_profile(name: str) -> AbstractContextManager[Any]:
     return record_function(name) if torch.autograd._profiler_enabled() else NOTHING
 
 
-def threads(work: int, least: int = 1 << 18) -> ctypes.c_int32:
+def threads(work: int, least: int = 1 << 18) -> int:
     """How many threads to use for so many multiply-adds: few are done before a second thread is awake."""
-    return ctypes.c_int32(torch.get_num_threads() if work > least else 1)
+    return torch.get_num_threads() if work > least else 1
+
+
+def call(
+    name: str, record: Mapping[str, Any], work: int, least: int = 1 << 18, label: str | None = None
+) -> None:
+    """Have the library do something, by ``thresher_<name>``.
+
+    Parameters
+    ----------
+    name : str
+        A function of `records.FUNCTIONS`.
+    record : the record that the function takes
+    work, least : int
+        Multiply-adds, and the most of them that one thread does alone: see `threads`.
+    label : str, optional
+        What torch's profiler shows. Default: ``thresher::<name>``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the record is not as the function reads it: see `Layout.filled`.
+    MemoryError
+        If there is not enough memory.
+    """
+    function: Callable[..., int] = getattr(library, f"thresher_{name}")
+    memory = ctypes.byref(FUNCTIONS[name].filled(record))
+    with in_profile(label or f"thresher::{name}"):
+        if function(memory, threads(work, least), team):
+            raise MemoryError(f"The native code found no memory to {name}: smaller batches need less of it.")
 
 
 def _built() -> Path | None:
@@ -133,23 +106,18 @@ def _built() -> Path | None:
 def _open(file: Path) -> ctypes.CDLL | None:
     try:
         opened = ctypes.CDLL(str(file))
-        opened.thresher_use.restype = ctypes.c_char_p
-        structs = {
-            "problem": Problem,
-            "gradients": Gradients,
-            "row_work": RowWork,
-            "linear_work": LinearWork,
-            "score_work": ScoreWork,
-        }
-        same = all(
-            getattr(opened, f"thresher_{name}_size")() == ctypes.sizeof(struct)
-            for name, struct in structs.items()
-        )
-    except (OSError, AttributeError):
-        same = False
-    if not same:
-        log.warning("%s was built on another machine or of another version; install Thresher again.", file)
-    return opened if same else None
+        opened.thresher_use.restype = opened.thresher_records.restype = ctypes.c_char_p
+        for name in FUNCTIONS:
+            getattr(opened, f"thresher_{name}")
+        wrong = differences(opened.thresher_records().decode(), FUNCTIONS.values())
+    except (OSError, AttributeError, ValueError) as error:
+        wrong = [str(error)]
+    if not wrong:
+        return opened
+    log.warning("%s was built on another machine or of another version; install Thresher again.", file)
+    for line in wrong:
+        log.debug("%s", line)
+    return None
 
 
 _place = _built()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from thresher import native
+from thresher.native.records import ScoreWork
 from thresher.packed import PackedBatch
 from thresher.pruners.base import Sample
 
@@ -95,17 +95,19 @@ def _native(importance: Tensor, hidden: Tensor, vector: Tensor, packed: PackedBa
     """One pass by our own C++: as operations of torch it is a tenth of the time of short texts."""
     importance, vector = importance.contiguous(), vector.contiguous()
     scores = torch.empty_like(importance)
-    work = native.ScoreWork(
-        *(x.data_ptr() for x in (hidden, vector, importance, packed.cu_seqlens, scores)),
-        packed.batch,
-        hidden.shape[1],
-        hidden.stride(0),
-        LARGEST,
-        TINY,
-        alone,
-        hidden.dtype == torch.bfloat16,
+    work = ScoreWork(
+        hidden=hidden,
+        vector=vector,
+        importance=importance,
+        starts=packed.cu_seqlens,
+        scores=scores,
+        batch=packed.batch,
+        dim=hidden.shape[1],
+        stride=hidden.stride(0),
+        largest=LARGEST,
+        least=TINY,
+        alone=alone,
+        bf16=hidden.dtype == torch.bfloat16,
     )
-    assert native.library is not None
-    with native.in_profile("thresher::score"):
-        native.library.thresher_score(ctypes.byref(work), native.threads(hidden.numel()), native.team)
+    native.call("score", work, hidden.numel())
     return scores

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from thresher import native
 from thresher.errors import UserError
 from thresher.families import GeluLinear
+from thresher.native.records import RowWork
 
 
 class Int8Linear(nn.Module):
@@ -103,7 +103,17 @@ def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
         rows.new_empty(len(rows), dtype=torch.float32),
     )
     if native.serves(rows):
-        _run("quantise", rows.contiguous(), whole, sizes)
+        work = RowWork(
+            source=rows.contiguous(),
+            target=whole,
+            sizes=sizes,
+            bias=None,
+            rows=rows.shape[0],
+            width=rows.shape[1],
+            bf16=rows.dtype == torch.bfloat16,
+            gelu=False,
+        )
+        native.call("quantise", work, rows.numel())
         return whole, sizes
     rows = rows.float()
     sizes = rows.abs().amax(1) / 127
@@ -122,24 +132,17 @@ def finish_(product: Tensor, sizes: Tensor, bias: Tensor, gelu: bool) -> Tensor:
     gelu : bool
     """
     if native.serves(product):
-        _run("finish", product, product, sizes, bias, gelu)
+        work = RowWork(
+            source=None,
+            target=product,
+            sizes=sizes,
+            bias=bias,
+            rows=product.shape[0],
+            width=product.shape[1],
+            bf16=product.dtype == torch.bfloat16,
+            gelu=gelu,
+        )
+        native.call("finish", work, product.numel())
         return product
     out = torch.addcmul(bias, product.float(), sizes[:, None])
     return product.copy_(F.gelu(out) if gelu else out)
-
-
-def _run(
-    name: str, source: Tensor, target: Tensor, sizes: Tensor, bias: Tensor | None = None, gelu: bool = False
-) -> None:
-    work = native.RowWork(
-        source.data_ptr(),
-        target.data_ptr(),
-        sizes.data_ptr(),
-        None if bias is None else bias.data_ptr(),
-        *source.shape,
-        source.dtype == torch.bfloat16,
-        gelu,
-    )
-    operation: Callable[..., None] = getattr(native.library, f"thresher_{name}")
-    with native.in_profile(f"thresher::{name}"):
-        operation(ctypes.byref(work), native.threads(source.numel()), native.team)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from thresher import native
 from thresher.engines.layers.int8 import float_bias, weights_in_int8
 from thresher.families import GeluLinear
+from thresher.native.records import LinearWork
 
 ROW, PANEL = 64, 32  # bytes in a row of a tile, and outputs that are computed together
 OPERATION = "thresher::linear"  # and in the profile its rows, inputs and outputs
@@ -68,25 +68,21 @@ class TileLinear(nn.Module):
             rows = rows.contiguous()
         count = rows.shape[0]
         out = rows.new_empty(count, self.out_features)
-        work = native.LinearWork(
-            rows.data_ptr(),
-            out.data_ptr(),
-            self.tiles.data_ptr(),
-            self.sizes.data_ptr(),
-            self.bias.data_ptr(),
-            count,
-            self.in_features,
-            self.out_features,
-            rows.stride(0),
-            self.int8,
-            rows.dtype == torch.bfloat16,
-            self.gelu,
+        work = LinearWork(
+            source=rows,
+            target=out,
+            weights=self.tiles,
+            weight_sizes=self.sizes if self.int8 else None,
+            bias=self.bias,
+            rows=count,
+            inputs=self.in_features,
+            outputs=self.out_features,
+            stride=rows.stride(0),
+            bf16=rows.dtype == torch.bfloat16,
+            gelu=self.gelu,
         )
-        threads = native.threads(count * self.tiles.numel(), 1 << 21)
-        assert native.library is not None
-        with native.in_profile(f"{OPERATION} {count} {self.in_features} {self.out_features}"):
-            if native.library.thresher_linear(ctypes.byref(work), threads, native.team):
-                raise MemoryError("A linear layer found no memory.")
+        label = f"{OPERATION} {count} {self.in_features} {self.out_features}"
+        native.call("linear", work, count * self.tiles.numel(), least=1 << 21, label=label)
         return out if rows is values else out.view(*values.shape[:-1], self.out_features)
 
     def _weight(self) -> Tensor:

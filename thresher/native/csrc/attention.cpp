@@ -45,8 +45,6 @@ constexpr int64_t PIECES = 6;  // for each thread, or more: they end at about th
 
 extern "C" {
 
-int64_t thresher_problem_size() { return sizeof(Problem); }
-
 int32_t thresher_attend(const Problem* problem, int32_t threads, Team team) {
   const Run run = runs[thresher_machine][problem->bf16];
   const int64_t heads = problem->heads, batch = std::max<int64_t>(1, problem->batch);

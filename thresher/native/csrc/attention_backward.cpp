@@ -30,8 +30,6 @@ const Run runs[MACHINES][2] = {
 
 extern "C" {
 
-int64_t thresher_gradients_size() { return sizeof(Gradients); }
-
 int32_t thresher_attend_backward(const Gradients* gradients, int32_t threads, Team team) {
   const Problem& problem = gradients->problem;
   const Run run = runs[thresher_machine][problem.bf16];

@@ -28,9 +28,9 @@ const Run finish[MACHINES] = {
 constexpr int64_t PIECES = 4;  // for each thread: they end at about the same time
 constexpr int64_t ROWS = 128;  // of a linear layer's piece: in tiles they stay in a core's own cache
 
-void run(const Run* runs, const RowWork& work, int32_t threads, Team team) {
+int32_t run(const Run* runs, const RowWork& work, int32_t threads, Team team) {
   const int64_t pieces = std::min<int64_t>(work.rows, threads > 1 ? PIECES * threads : 1);
-  share_out(pieces, threads, team, [&](int64_t i) {
+  return !share_out(pieces, threads, team, [&](int64_t i) {
     runs[thresher_machine](work, i * work.rows / pieces, (i + 1) * work.rows / pieces);
   });
 }
@@ -39,12 +39,13 @@ void run(const Run* runs, const RowWork& work, int32_t threads, Team team) {
 
 extern "C" {
 
-int64_t thresher_row_work_size() { return sizeof(RowWork); }
-int64_t thresher_linear_work_size() { return sizeof(LinearWork); }
+int32_t thresher_quantise(const RowWork* work, int32_t threads, Team team) {
+  return run(quantise, *work, threads, team);
+}
 
-void thresher_quantise(const RowWork* work, int32_t threads, Team team) { run(quantise, *work, threads, team); }
-
-void thresher_finish(const RowWork* work, int32_t threads, Team team) { run(finish, *work, threads, team); }
+int32_t thresher_finish(const RowWork* work, int32_t threads, Team team) {
+  return run(finish, *work, threads, team);
+}
 
 int32_t thresher_linear(const LinearWork* work, int32_t threads, Team team) {
 #if defined(THRESHER_AMX)
@@ -52,7 +53,8 @@ int32_t thresher_linear(const LinearWork* work, int32_t threads, Team team) {
   const int64_t blocks = (work->rows + ROWS - 1) / ROWS, panels = (work->outputs + 31) / 32;
   // Few rows: outputs are shared out as well.
   const int64_t parts = threads > 1 ? std::min(panels, (2 * threads + blocks - 1) / std::max<int64_t>(1, blocks)) : 1;
-  const auto run = work->int8 ? (work->bf16 ? amx::run<true, bf16> : amx::run<true, float>) : amx::run<false, bf16>;
+  const auto of_int8 = work->bf16 ? amx::run<true, bf16> : amx::run<true, float>;
+  const auto run = work->weight_sizes ? of_int8 : amx::run<false, bf16>;
   return !share_out(blocks * parts, threads, team, [&](int64_t i) {
     const int64_t row = i / parts * ROWS, part = i % parts;
     run(*work, row, std::min(ROWS, work->rows - row), part * panels / parts * 32, (part + 1) * panels / parts * 32);

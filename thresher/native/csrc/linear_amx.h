@@ -76,7 +76,7 @@ static void finish_block(const LinearWork& w, const char* products, const float*
   const F bias = load(w.bias + output), next_bias = load(w.bias + output + 16);  // they go on behind the last output
   const F weight_sizes = INT8 ? load(w.weight_sizes + output) : F{};
   const F next_sizes = INT8 ? load(w.weight_sizes + output + 16) : F{};
-  T* to = static_cast<T*>(w.to) + row * w.outputs + output;
+  T* to = static_cast<T*>(w.target) + row * w.outputs + output;
   for (int64_t r = 0; r < count; ++r, products += 128, to += w.outputs) {
     const float size = INT8 ? sizes[r] : 0.0f;
     write(to, finished<INT8>(products, size, weight_sizes, bias, w.gelu),
@@ -96,7 +96,7 @@ static void run(const LinearWork& w, int64_t row, int64_t count, int64_t output,
   char* products = scratch.take<char>(4 * BYTES);
   std::memset(line, 0, chunks * 64);
   for (int64_t r = 0; r < strips * TILE; ++r) {
-    const T* from = static_cast<const T*>(w.from) + (row + r) * w.stride;
+    const T* from = static_cast<const T*>(w.source) + (row + r) * w.stride;
     if (r >= count)
       std::memset(line, 0, chunks * 64);
     else if constexpr (INT8)

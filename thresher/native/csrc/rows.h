@@ -72,19 +72,19 @@ static void finish_row(T* row, float size, const float* bias, bool gelu_too, int
 
 static void quantise(const RowWork& r, int64_t first, int64_t last) {
   for (int64_t i = first; i < last; ++i) {
-    int8_t* to = static_cast<int8_t*>(r.to) + i * r.width;
+    int8_t* to = static_cast<int8_t*>(r.target) + i * r.width;
     if (r.bf16)
-      quantise_row(static_cast<const bf16*>(r.from) + i * r.width, r.width, to, r.sizes + i);
+      quantise_row(static_cast<const bf16*>(r.source) + i * r.width, r.width, to, r.sizes + i);
     else
-      quantise_row(static_cast<const float*>(r.from) + i * r.width, r.width, to, r.sizes + i);
+      quantise_row(static_cast<const float*>(r.source) + i * r.width, r.width, to, r.sizes + i);
   }
 }
 
 static void finish(const RowWork& r, int64_t first, int64_t last) {
   for (int64_t i = first; i < last; ++i) {
     if (r.bf16)
-      finish_row(static_cast<bf16*>(r.to) + i * r.width, r.sizes[i], r.bias, r.gelu, r.width);
+      finish_row(static_cast<bf16*>(r.target) + i * r.width, r.sizes[i], r.bias, r.gelu, r.width);
     else
-      finish_row(static_cast<float*>(r.to) + i * r.width, r.sizes[i], r.bias, r.gelu, r.width);
+      finish_row(static_cast<float*>(r.target) + i * r.width, r.sizes[i], r.bias, r.gelu, r.width);
   }
 }

@@ -28,11 +28,9 @@ const Run runs[MACHINES][2] = {
 
 extern "C" {
 
-int64_t thresher_score_work_size() { return sizeof(ScoreWork); }
-
-void thresher_score(const ScoreWork* work, int32_t threads, Team team) {
+int32_t thresher_score(const ScoreWork* work, int32_t threads, Team team) {
   const Run run = runs[thresher_machine][work->bf16];
-  share_out(work->batch, threads, team, [&](int64_t i) { run(*work, i); });
+  return !share_out(work->batch, threads, team, [&](int64_t i) { run(*work, i); });
 }
 
 }  // extern "C"

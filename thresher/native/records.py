@@ -1,0 +1,127 @@
+"""What is handed to the native code: one record a call, each of them a struct of csrc/interface.h.
+
+A record is a typed dictionary: it is made by keyword alone, and every field is named. Tensors are given as
+they are, and None where the struct may hold null. A field has the name that it has in C++, where comments say
+what it means.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Annotated, TypedDict
+
+import torch
+from torch import Tensor
+
+from thresher.native.layout import Kind, Layout
+
+_numbers = (torch.float32, torch.bfloat16)
+Floats = Annotated[Tensor, Kind("float*", dtypes=(torch.float32,))]
+Offsets = Annotated[Tensor, Kind("int32*", dtypes=(torch.int32,))]
+Places = Annotated[Tensor, Kind("int64*", dtypes=(torch.int64,))]
+Numbers = Annotated[Tensor, Kind("void*", dtypes=_numbers)]
+Strided = Annotated[
+    Tensor, Kind("void*", dtypes=_numbers, contiguous=False)
+]  # another field holds the stride
+Weights = Annotated[Tensor, Kind("void*", dtypes=(torch.int8, torch.bfloat16))]
+Rounded = Annotated[Tensor, Kind("void*", dtypes=(torch.int8, *_numbers))]
+Count = Annotated[int, Kind("int64", ctypes.c_int64)]
+Flag = Annotated[bool, Kind("int32", ctypes.c_int32)]
+Real = Annotated[float, Kind("float", ctypes.c_float)]
+Stride = Annotated[Sequence[int], Kind("int64[2]", ctypes.c_int64 * 2)]
+
+
+class Problem(TypedDict):
+    """Attention of a packed batch."""
+
+    query: Strided
+    key: Strided
+    value: Strided
+    query_stride: Stride
+    key_stride: Stride
+    value_stride: Stride
+    starts: Offsets
+    positions: Places
+    log_weight: Floats | None
+    rows: Places | None
+    row_starts: Offsets | None
+    context: Numbers | None
+    received: Floats | None
+    importance: Floats | None
+    batch: Count
+    tokens: Count
+    heads: Count
+    dim: Count
+    window: Count
+    scale: Real
+    bf16: Flag
+
+
+class Gradients(TypedDict):
+    """The way back through attention."""
+
+    problem: Problem
+    context_grad: Numbers
+    importance_grad: Floats | None
+    query_grad: Numbers
+    key_grad: Numbers
+    value_grad: Numbers
+    log_weight_grad: Floats | None
+
+
+class ScoreWork(TypedDict):
+    """Learned scores of a packed batch."""
+
+    hidden: Strided
+    vector: Floats
+    importance: Floats
+    starts: Offsets
+    scores: Floats
+    batch: Count
+    dim: Count
+    stride: Count
+    largest: Real
+    least: Real
+    alone: Flag
+    bf16: Flag
+
+
+class RowWork(TypedDict):
+    """Rows before or after a product of int8."""
+
+    source: Numbers | None
+    target: Rounded
+    sizes: Floats
+    bias: Floats | None
+    rows: Count
+    width: Count
+    bf16: Flag
+    gelu: Flag
+
+
+class LinearWork(TypedDict):
+    """A linear layer in tiles."""
+
+    source: Strided
+    target: Numbers
+    weights: Weights
+    weight_sizes: Floats | None
+    bias: Floats
+    rows: Count
+    inputs: Count
+    outputs: Count
+    stride: Count
+    bf16: Flag
+    gelu: Flag
+
+
+FUNCTIONS = {
+    "attend": Layout(Problem),
+    "attend_backward": Layout(Gradients),
+    "score": Layout(ScoreWork),
+    "quantise": Layout(RowWork),
+    "finish": Layout(RowWork),
+    "linear": Layout(LinearWork),
+}
+"""What each function of the library takes. Its name there is ``thresher_<name>``."""
