@@ -4,7 +4,7 @@
 
 Base is fine-tuned on some of the training texts; thresholds are chosen and checked on others, which it has
 not seen, as where a model is in use; and the model is measured on the test file. One JSON per run goes to
---results; a run whose JSON is there is not run again. Leave the machine alone if the seconds shall count.
+--results; a run whose line is there is not run again. Leave the machine alone if the seconds shall count.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from results import get, put
 from tasks import TASKS, arguments, base, data, parts, portable, script
 from thresher.config import PruningConfig
 from thresher.data import load_examples
 from thresher.inference.load import open_model
 from thresher.inference.predict import predict
 from thresher.model import PrunedModel
-from thresher.reports import write_json
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training.base import load_base
 from thresher.training.calibrate import calibrate
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     task, work = TASKS[given.task], given.work
     for seed in given.seeds:
         name = f"calibration-{given.task}-{given.max_change:g}-seed{seed}"
-        if (result := given.results / f"{name}.json").exists():
+        if get(given.results, name) is not None:
             continue
         files = data(given.task, work)
         part, unseen = parts(given.task, work)
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
         report = calibrate(job, given.max_change)
         report["calibration"] = {"task": given.task, "seed": seed}
         report["test"] = measure(start, job.out, files, given.max_change)
-        write_json(portable(report), result)
+        put(given.results, name, portable(report))
         test = report["test"]
         print(
             f"{name}: {report['change']:.2%} of {report['data']['checked_on']} texts changed, "

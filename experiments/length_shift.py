@@ -4,7 +4,7 @@
 
 Base is fine-tuned on texts of all lengths; pruning is trained on those of at most the median length, and the
 model is measured on the test texts up to their median, up to their third quartile, and beyond. One JSON per
-run goes to --results; a run whose JSON is there is not run again.
+run goes to --results; a run whose line is there is not run again.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from quality_at_budget import METHODS, training
+from results import get, put
 from tasks import TASKS, arguments, base, beside_base, data, done, portable, script, write
 from thresher.data import load_examples
 from thresher.inputs.text import TextEncoder, load_tokenizer
-from thresher.reports import write_json
 from thresher.show.progress import stages
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training.recipes import prune
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
             name = f"length-shift-{given.task}-{method}-{given.budget:g}-seed{seed}"
             # As many steps as of all texts.
             settings = TrainingSettings(budget=given.budget, seed=seed, **training(method, 2 * task.epochs))
-            if done(result := given.results / f"{name}.json", settings):
+            if done(get(given.results, name), name, settings):
                 continue
             job = Job(str(start), short, work / name, settings, task.max_length)
             with stages() as stage:
@@ -89,9 +89,9 @@ def main(argv: list[str] | None = None) -> None:
             report["length_shift"] = {"task": given.task, "method": method, "seed": seed}
             report["length_shift"] |= {"budget": given.budget}
             report["groups"] = by_length(start, job.out, files)
-            write_json(portable(report), result)
+            put(given.results, name, portable(report))
             for group in report["groups"]:
-                print(result.stem, group["name"], round(group["drop"], 2), round(group["flops_ratio"], 3))
+                print(name, group["name"], round(group["drop"], 2), round(group["flops_ratio"], 3))
 
 
 if __name__ == "__main__":

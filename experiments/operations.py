@@ -5,19 +5,19 @@
 Measures folders that other experiments left (FOLDER@0.3: a ladder, at that budget), each in fp32, bf16 and
 int8, beside transformers in fp32 (padded, sorted by length). Bit operations weigh a multiply-add by the bits
 of both its sides: int8 is of linear layers alone, attention is then in bf16 or, without AMX, in fp32. Writes
-operations-TASK.json to --results; what it holds of a folder is not measured again: delete it there where the
+operations-TASK to --results; what it holds of a folder is not measured again: delete it there where the
 model was made anew. Leave the machine alone while it runs.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from results import get, put
 from tasks import arguments, data, script
 from thresher.data import load_examples
 from thresher.engines.torch import dtype_of
@@ -25,7 +25,7 @@ from thresher.inference.load import CALIBRATION, dense_model, make_ready, open_m
 from thresher.inference.predict import Predictions, predict
 from thresher.inference.speed import speeds
 from thresher.model import PrunedModel
-from thresher.reports import versions, write_json
+from thresher.reports import versions
 
 BITS = {"fp32": 32, "bf16": 16, "int8": 8}  # of linear layers
 
@@ -71,15 +71,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--texts", type=int, default=512, help="for the clock, most")
     given = parser.parse_args(argv)
-    result = given.results / f"operations-{given.task}.json"
-    report = json.loads(result.read_text()) if result.exists() else {"task": given.task, "models": {}}
+    run = f"operations-{given.task}"
+    report = get(given.results, run) or {"task": given.task, "models": {}}
     files = data(given.task, given.work)
     for folder in given.folders:
         rows = report["models"].setdefault(Path(folder).name, {})
         for precision in BITS:
             if precision not in rows:
                 rows[precision] = measure(folder, precision, files, given.texts)
-                write_json(report, result)
+                put(given.results, run, report)
     for name, rows in report["models"].items():
         for precision, row in rows.items():
             rates = row["speed"]

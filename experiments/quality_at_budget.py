@@ -3,7 +3,7 @@
     THRESHER_DATA=folder python experiments/quality_at_budget.py sst2 --methods ours paper topk --seeds 0 1 2
     THRESHER_DATA=folder python experiments/quality_at_budget.py sst2 --methods ours --max-drop 1
 
-One JSON per finished run goes to --results; a run whose JSON is there is not run again,
+A line for each finished run goes to --results; a run whose line is there is not run again,
 and an interrupted one goes on where it stopped. Fine-tuned bases and pruned models go to --work.
 """
 
@@ -17,10 +17,10 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from results import get, put
 from tasks import TASKS, arguments, base, data, done, parts, portable, script
 from thresher.config import PruningConfig
 from thresher.pruners import PRUNERS
-from thresher.reports import write_json
 from thresher.show.progress import stages
 from thresher.training import Job, TrainingSettings
 from thresher.training.recipes import prune
@@ -108,10 +108,10 @@ def main(argv: list[str] | None = None) -> None:
         start = base(given.task, seed, work, given.encoder, part)
         for method in given.methods:
             name = "-".join([given.task, method, wanted, *sorted(given.set), f"seed{seed}"])
-            result, out, model, deep = given.results / f"{name}.json", work / name, start, 1.0
+            out, model, deep = work / name, start, 1.0
             trained = training(method, task.epochs) | {"seed": seed} | changed
             settings = TrainingSettings(budget=budget, max_drop=given.max_drop, **trained)
-            if done(result, settings):
+            if done(get(given.results, name), name, settings):
                 continue
             teacher = None
             if method == "shallow":
@@ -124,8 +124,8 @@ def main(argv: list[str] | None = None) -> None:
             report["experiment"] |= {"max_drop": given.max_drop, "changed": changed}
             report["flops_ratio"] *= deep
             report["base_seconds"] = json.loads((start / "report.json").read_text())["seconds"]
-            write_json(portable(report), result)
-            print(result.stem, report["quality"], round(report["flops_ratio"], 4), flush=True)
+            put(given.results, name, portable(report))
+            print(name, report["quality"], round(report["flops_ratio"], 4), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 MRPC's dev has 408 pairs, on which one model's accuracy is known to within a point and a half; its test file
 has 1,725. Nothing is chosen on it. Measures every model that quality_at_budget.py left in --work, and writes
-second_file-TASK.json to --results; a model that has been measured is not measured again.
+second_file-TASK to --results; a model that has been measured is not measured again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from results import get, load, put
 from tasks import TASKS, Task, arguments, beside_base, data_folder, script
-from thresher.reports import write_json
 
 
 def measure(folder: Path, start: Path, file: str, task: Task) -> dict[str, Any]:
@@ -41,24 +41,26 @@ def main(argv: list[str] | None = None) -> None:
     task = TASKS[given.task]
     if task.second is None:
         raise SystemExit(f"{given.task} has no second file.")
-    result = given.results / f"second_file-{given.task}.json"
-    report = json.loads(result.read_text()) if result.exists() else {"task": given.task, "models": {}}
-    for run in sorted(given.results.glob(f"{given.task}-*.json")):
-        made, folder = json.loads(run.read_text()), given.work / run.stem
+    name = f"second_file-{given.task}"
+    report = get(given.results, name) or {"task": given.task, "models": {}}
+    for run, made in load(given.results).items():
+        if not run.startswith(f"{given.task}-"):
+            continue
+        folder = given.work / run
         what, written = made["experiment"], folder / "report.json"
         if what["max_drop"] is not None or not written.exists():
             continue
         if json.loads(written.read_text())["seconds"] != made["seconds"]:
             continue  # the folder is of another run
-        if report["models"].get(run.stem, {}).get("seconds") == made["seconds"]:
+        if report["models"].get(run, {}).get("seconds") == made["seconds"]:
             continue  # it has been measured
         start = given.work / f"{given.task}-{task.max_length}-base-{what['seed']}"
         found = measure(folder, start, str(data_folder() / task.second), task)
-        report["models"][run.stem] = {"seconds": made["seconds"]} | found
-        write_json(report, result)
+        report["models"][run] = {"seconds": made["seconds"]} | found
+        put(given.results, name, report)
         for budget, point in found["points"].items():
             lost = "{:.2f} lost ({:.2f} to {:.2f})".format(point["lost"], *point["interval"])
-            print(f"{run.stem} at {budget}: {lost}", flush=True)
+            print(f"{run} at {budget}: {lost}", flush=True)
 
 
 if __name__ == "__main__":

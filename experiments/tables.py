@@ -1,4 +1,4 @@
-"""Tables and the figure of experiments/README.md, from the JSON of finished runs.
+"""Tables and the figure of experiments/README.md, from the results of finished runs.
 
     python experiments/tables.py
 
@@ -10,7 +10,6 @@ README beside the folder of results, where a figure is written, too. Runs with s
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections import defaultdict
 from collections.abc import Iterable
@@ -23,18 +22,14 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from tasks import MAIN, RESULTS, TASKS
+from results import RESULTS, load
+from tasks import MAIN, TASKS
 
 MOST_LOST, MOST_COUNTED = 1.0, 5.0  # points; and the reduction beyond which more does not count in the mean
 FREE = 0.88  # FLOPs ratio of `last-layer`
 PRECISIONS = ("fp32", "bf16", "int8")  # that pruned models run in; transformers beside them in fp32
 MARKS = "<!-- from tables.py -->", "<!-- until here -->"
 Runs = dict[tuple[str, str, float], list[dict[str, Any]]]
-
-
-def load(results: Path) -> dict[str, dict[str, Any]]:
-    """The reports of all finished runs, by name."""
-    return {file.stem: json.loads(file.read_text()) for file in sorted(results.glob("*.json"))}
 
 
 def at_budgets(reports: dict[str, dict[str, Any]]) -> Runs:

@@ -31,6 +31,7 @@ import numpy as np
 from datasets import Dataset
 from filelock import FileLock
 
+from results import RESULTS
 from thresher.config import PruningConfig
 from thresher.data import RowWriter, load_examples
 from thresher.demo.run import encoder_folder
@@ -43,7 +44,6 @@ from thresher.training.base import load_base
 from thresher.training.examples import Examples, base_outputs
 from thresher.training.recipes import finetune
 
-RESULTS = Path(__file__).parent / "results"
 COMMIT = subprocess.run(  # of the code as it is when a run begins
     ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
     cwd=Path(__file__).parent,
@@ -98,7 +98,7 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--work", type=Path, default=Path("runs"), help="for bases and pruned models")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="for a JSON per finished run")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="for a line for each finished run")
     parser.add_argument("--encoder", default=None, help="default: the MiniLM of the extra `demo`")
     return parser
 
@@ -221,7 +221,8 @@ def base(name: str, seed: int, work: Path, encoder: str | None = None, part: str
         dropout=False,  # which halves the time on CPUs
     )
     with FileLock(f"{folder}.lock"):  # methods share it, and may run beside each other
-        if not done(folder / "report.json", settings):
+        report = folder / "report.json"
+        if not done(json.loads(report.read_text()) if report.exists() else None, str(report), settings):
             model = encoder or str(encoder_folder())
             job = Job(model, files, folder, settings, task.max_length)
             with stages() as stage:
@@ -242,16 +243,16 @@ def beside_base(
     return model, encoder, labels, Examples(rows, labels.encode_all(texts, file), outputs)
 
 
-def done(report: Path, settings: TrainingSettings) -> bool:
+def done(report: dict[str, Any] | None, name: str, settings: TrainingSettings) -> bool:
     """Whether a run has its report already; refuses one that was made with other settings."""
-    if not report.exists():
+    if report is None:
         return False
     if settings.soft_epochs + settings.hard_epochs == 0:
         return True  # nothing was trained
-    stored = json.loads(report.read_text())["settings"]
+    stored = report["settings"]
     if other := [name for name, value in asdict(settings).items() if stored.get(name) != value]:
         raise SystemExit(
-            f"{report} was made with another {other[0]}: {stored.get(other[0])}. Delete it to run again."
+            f"{name} was made with another {other[0]}: {stored.get(other[0])}. Delete it to run again."
         )
     return True
 

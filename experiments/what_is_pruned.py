@@ -2,13 +2,12 @@
 
     THRESHER_DATA=folder python experiments/what_is_pruned.py sst2 --budget 0.4 --seeds 0 1 2
 
-Wants the models that quality_at_budget.py left in --work. Writes what_is_pruned-TASK.json to --results
+Wants the models that quality_at_budget.py left in --work. Writes what_is_pruned-TASK to --results
 and, from it, a figure beside that folder.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
@@ -22,12 +21,12 @@ import numpy as np
 from matplotlib import pyplot
 from scipy.stats import spearmanr
 
+from results import get, put
 from tasks import arguments, data, script
 from thresher.batches import spread
 from thresher.data import load_examples
 from thresher.inference.load import open_model
 from thresher.inference.predict import predict
-from thresher.reports import write_json
 
 TEXTS = 1000
 TENTHS = 10
@@ -179,14 +178,14 @@ def main(argv: list[str] | None = None) -> None:
     models = [given.work / f"{given.task}-{given.method}-{given.budget:g}-seed{seed}" for seed in given.seeds]
     if absent := [str(model) for model in models if not (model / "config.json").exists()]:
         raise SystemExit(f"Run quality_at_budget.py first: there is no {', '.join(absent)}.")
-    result = given.results / f"what_is_pruned-{given.task}.json"
-    write_json(survey(given.task, models, given.work), result)
-    found = json.loads(result.read_text())
+    run = f"what_is_pruned-{given.task}"
+    put(given.results, run, survey(given.task, models, given.work))
+    found = get(given.results, run)
     figure(found, file := given.results.parent / f"what_is_pruned-{given.task}.png")
     for name, shares in found["alive_by_kind"].items():
         print(f"{name:16}", " ".join(f"{share:4.0%}" for share in shares))
     print("rank correlation between seeds:", [round(value, 3) for value in found["rank_correlation"]])
-    print(f"{result}\n{file}")
+    print(file)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from tests import toy
 
 SCRIPTS = Path(__file__).parent.parent / "experiments"
 TASK = "ag_news"  # of single texts, with columns text and label
+_spec = spec_from_file_location("results", SCRIPTS / "results.py")
+results = module_from_spec(_spec)
+_spec.loader.exec_module(results)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +81,7 @@ def test_methods_run_once_and_stand_in_the_tables(run, scripts, world, capsys):
     asked = ("quality_at_budget", "--methods", *methods, "--seeds", "0", "--budget", "0.5")
     printed = run(*asked, capsys=capsys)
     assert printed.count("\n") >= len(methods)
-    files = {file.stem: json.loads(file.read_text()) for file in (world / "results").glob("*.json")}
+    files = results.load(world / "results")
     assert sorted(files) == sorted(f"{TASK}-{method}-0.5-seed0" for method in methods)
     assert all(report["data"]["train"] == "train.tsv" for report in files.values())  # and no path
     ratios = {
@@ -106,7 +111,7 @@ def test_methods_run_once_and_stand_in_the_tables(run, scripts, world, capsys):
     for method in methods:
         assert f"| {method} | 0.5 | {ratios[method]:.3f} |" in table
     assert (world / "quality_at_budget.png").exists()
-    file = world / "results" / f"{TASK}-topk-0.5-seed0.json"
+    file = world / "results" / "quality_at_budget.jsonl"
     before = file.read_text()
     file.write_text(before.replace('"distill": 0.9', '"distill": 0.5'))
     with pytest.raises(SystemExit, match="another distill"):
@@ -252,7 +257,7 @@ def test_what_is_pruned_is_surveyed(run, world, capsys):
     run("quality_at_budget", "--methods", "ours", "--seeds", "0", "--budget", "0.5", capsys=capsys)
     printed = run("what_is_pruned", "--seeds", "0", "--budget", "0.5", capsys=capsys)
     assert "[CLS]" in printed
-    found = json.loads((world / "results" / f"what_is_pruned-{TASK}.json").read_text())
+    found = results.get(world / "results", f"what_is_pruned-{TASK}")
     alive = found["alive_by_kind"]
     assert alive["[CLS]"] == [1.0] * 4
     assert alive["[SEP]"] == [1.0, 1.0, 1.0, 0.0]
@@ -271,7 +276,7 @@ def test_calibration_on_texts_that_base_has_not_seen(run, world, capsys):
     train = (world / "data" / "ag_news_10k" / "train.tsv").read_text().splitlines()[1:]
     assert (len(seen), len(unseen)) == (320, 80)
     assert sorted(json.loads(row)["text"] for row in seen + unseen) == sorted(r.split("\t")[0] for r in train)
-    report = json.loads((world / "results" / f"calibration-{TASK}-0.3-seed0.json").read_text())
+    report = results.get(world / "results", f"calibration-{TASK}-0.3-seed0")
     assert (report["model"], report["data"]["texts"]) == (f"{TASK}-seen-base-0", f"{TASK}-unseen.jsonl")
     assert report["change"] <= 0.3
     test = report["test"]
@@ -284,7 +289,7 @@ def test_calibration_on_texts_that_base_has_not_seen(run, world, capsys):
 
 def test_lengths_shift(run, world, capsys):
     run("length_shift", "--methods", "ours", "--budget", "0.6", capsys=capsys)
-    report = json.loads((world / "results" / f"length-shift-{TASK}-ours-0.6-seed0.json").read_text())
+    report = results.get(world / "results", f"length-shift-{TASK}-ours-0.6-seed0")
     groups = report["groups"]
     assert sum(group["texts"] for group in groups) == 100
     assert groups[0]["tokens"][1] == groups[1]["tokens"][0] < groups[2]["tokens"][1]
@@ -304,9 +309,9 @@ def test_a_second_file_says_what_the_first_does_where_it_is_the_same(
     printed = run("second_file", capsys=capsys)
     assert f"{TASK}-ours-0.7-0.5-seed0 at 0.7" in printed
     assert run("second_file", capsys=capsys) == ""
-    models = json.loads((world / "results" / f"second_file-{TASK}.json").read_text())["models"]
+    models = results.get(world / "results", f"second_file-{TASK}")["models"]
     for name, key in ((f"{TASK}-ours-0.7-0.5-seed0", "0.7"), (f"{TASK}-topk-0.5-seed0", "None")):
-        report = json.loads((world / "results" / f"{name}.json").read_text())
+        report = results.get(world / "results", name)
         point = models[name]["points"][key]
         assert point["pruned"] == report["quality"]["pruned"]
         assert (point["lost"], point["interval"]) == (report["drop"], report["drop_interval"])
@@ -314,22 +319,39 @@ def test_a_second_file_says_what_the_first_does_where_it_is_the_same(
     assert "| as base | lost, second file | seeds |" in table
     row = next(line for line in table.splitlines() if line.startswith("| topk | 0.5 |"))
     assert row.split(" | ")[7] == f"{point['lost']:.2f}"
-    file = world / "results" / f"{TASK}-topk-0.5-seed0.json"
-    report = json.loads(file.read_text())
-    file.write_text(json.dumps(report | {"seconds": -1.0}))  # another run: what was measured is not its own
+    topk = f"{TASK}-topk-0.5-seed0"
+    report = results.get(world / "results", topk)
+    # Another run: what was measured is not its own.
+    results.put(world / "results", topk, report | {"seconds": -1.0})
     row = next(
         line for line in run("tables", capsys=capsys).splitlines() if line.startswith("| topk | 0.5 |")
     )
     assert row.split(" | ")[7] == ""
     assert run("second_file", capsys=capsys) == ""
-    file.write_text(json.dumps(report))
+    results.put(world / "results", topk, report)
+
+
+def test_runs_that_finish_together_lose_nothing(tmp_path):
+    """And a line is replaced where its run is run again."""
+    names = [f"sst2-ours-0.5-seed{seed}" for seed in range(20)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: results.put(tmp_path, name, {"name": name}), names))
+    results.put(tmp_path, names[3], {"name": "again"})
+    results.put(tmp_path, "operations-sst2", {"other": Path("a")})
+    found = results.load(tmp_path)
+    assert list(found) == sorted([*names, "operations-sst2"])
+    assert found[names[3]] == {"name": "again"}
+    assert found[names[4]] == {"name": names[4]}
+    assert results.get(tmp_path, "operations-sst2") == {"other": "a"}
+    assert results.get(tmp_path, "mrpc-ours-0.5-seed0") is None
+    assert len((tmp_path / "quality_at_budget.jsonl").read_text().splitlines()) == 20
 
 
 def test_operations_of_each_precision(run, world, capsys):
     run("quality_at_budget", "--methods", "ours", "--seeds", "0", "--budget", "0.7", "0.5", capsys=capsys)
     ladder = str(world / "work" / f"{TASK}-ours-0.7-0.5-seed0")
     run("operations", ladder, f"{ladder}@0.5", capsys=capsys)
-    models = json.loads((world / "results" / f"operations-{TASK}.json").read_text())["models"]
+    models = results.get(world / "results", f"operations-{TASK}")["models"]
     rows, cheaper = models[Path(ladder).name], models[f"{Path(ladder).name}@0.5"]
     for name, row in rows.items():
         assert cheaper[name]["flops"] / row["flops"] == pytest.approx(0.5 / 0.7, abs=0.1)
