@@ -20,17 +20,7 @@ namespace {
 
 using Run = void (*)(const Problem&, int64_t sequence, int64_t head, int64_t end);
 
-// For float and for bfloat16.
-const Run runs[MACHINES][2] = {
-    {portable::run_heads<float>, portable::run_heads<bf16>},
-#if defined(__x86_64__)
-    {avx2::run_heads<float>, avx2::run_heads<bf16>},
-    {avx512::run_heads<float>, avx512::run_heads<bf16>},
-#endif
-#if defined(THRESHER_AMX)
-    {avx512::run_heads<float>, amx::run_heads},
-#endif
-};
+const Run runs[2][MACHINES] = {THRESHER_EACH(run_heads<float>), THRESHER_EACH(run_heads<bf16>)};
 
 void average(const Problem& p) {
   std::memset(p.importance, 0, p.tokens * sizeof(float));
@@ -46,7 +36,10 @@ constexpr int64_t PIECES = 6;  // for each thread, or more: they end at about th
 extern "C" {
 
 int32_t thresher_attend(const Problem* problem, int32_t threads, Team team) {
-  const Run run = runs[thresher_machine][problem->bf16];
+  Run run = runs[problem->bf16][thresher_machine];
+#if defined(THRESHER_AMX)
+  if (thresher_machine == AMX && problem->bf16) run = amx::run_heads;
+#endif
   const int64_t heads = problem->heads, batch = std::max<int64_t>(1, problem->batch);
   const int64_t wanted = (PIECES * threads + batch - 1) / batch;
   const int64_t groups = std::min(heads, wanted);  // of heads, to a sequence

@@ -1,6 +1,8 @@
 // Which rows of context a problem wants, and which keys its queries reach.
 #pragma once
 
+#include <cmath>
+
 #include "interface.h"
 
 namespace {
@@ -38,6 +40,18 @@ class Window {
   int64_t start_, n_, window_;
   Reach reach_;
 };
+
+// What the queries of `count` rows from the i-th on reach, and what they weigh in the importance.
+void look(const Problem& p, const Rows& rows, int64_t i, int64_t count, Window& window, Reach* reach, float* vote) {
+  for (int64_t r = 0; r < count; ++r) reach[r] = window.of(rows[i + r]);
+  for (int64_t r = 0; p.log_weight && r < count; ++r) vote[r] = std::exp(p.log_weight[rows[i + r]]);
+}
+
+// The numbers of one head of a token.
+template <class T>
+const T* numbers_of(const void* base, const int64_t* stride, int64_t token, int64_t head) {
+  return static_cast<const T*>(base) + token * stride[0] + head * stride[1];
+}
 
 constexpr int64_t ROOM = 1 << 18;  // floats of packed heads that stay in a core's own cache
 

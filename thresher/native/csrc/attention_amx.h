@@ -91,111 +91,137 @@ static inline void multiply_values(const bf16* weights, int64_t stride, int64_t 
   THRESHER_STORE(1, context + 16, width * 4);
 }
 
+// Some heads of a sequence in tiles, which are named from the outermost on.
+struct Tiles {
+  int64_t blocks, chunks, strips;  // of 32 keys, of 32 dims, of 16 queries
+  bf16* keys;                      // [heads, 2 blocks, chunks]
+  bf16* values;                    // [heads, blocks, 2 chunks]
+  bf16* queries;                   // [heads, strips, chunks]
+};
+
+// `count` heads from `head` on of the sequence that begins at `start` and has n tokens.
+static void pack(const Problem& p, const Rows& rows, int64_t start, int64_t n, int64_t head, int64_t count,
+                 const Tiles& t) {
+  const int64_t chunks = t.chunks;
+  for (int64_t v = 0; v < 2 * t.blocks; ++v)
+    for (int64_t h = 0; h < count; ++h)
+      for (int64_t c = 0; c < chunks; ++c)
+        pack_keys(numbers_of<bf16>(p.key, p.key_stride, start + 16 * v, head + h) + 32 * c, p.key_stride[0], n - 16 * v,
+                  t.keys + ((h * 2 * t.blocks + v) * chunks + c) * PAIRS);
+  for (int64_t j = 0; p.context && j < 32 * t.blocks; j += 2)
+    for (int64_t h = 0; h < count; ++h)
+      for (int64_t c = 0; c < chunks; ++c) {
+        bf16* tiles = t.values + ((h * t.blocks + j / 32) * chunks + c) * 2 * PAIRS + j % 32 * 16;
+        const bf16* row = numbers_of<bf16>(p.value, p.value_stride, start + j, head + h) + 32 * c;
+        if (j < n) {
+          pack_values(row, j + 1 < n ? row + p.value_stride[0] : nullptr, tiles);
+        } else {
+          std::memset(tiles, 0, 64);
+          std::memset(tiles + PAIRS, 0, 64);
+        }
+      }
+  for (int64_t i = 0; i < t.strips * TILE; ++i)
+    for (int64_t h = 0; h < count; ++h)
+      for (int64_t c = 0; c < chunks; ++c) {
+        bf16* to = t.queries + ((h * t.strips + i / TILE) * chunks + c) * PAIRS + i % TILE * 32;
+        if (i < rows.count)
+          std::memcpy(to, numbers_of<bf16>(p.query, p.query_stride, rows[i], head + h) + 32 * c, 64);
+        else
+          std::memset(to, 0, 64);
+      }
+  THRESHER_STORED;
+}
+
+// Scores of the strip of queries that begins at the i-th row against the keys [first, last), and their softmax.
+static void weigh(avx512::Strip s, const Tiles& t, int64_t h, int64_t i, int64_t count, int64_t first, int64_t last) {
+  using avx512::soften;
+  static void (*const softens[])(const avx512::Strip&, int64_t, int64_t) = {soften<1>, soften<2>, soften<3>,
+                                                                            soften<4>, soften<5>, soften<6>};
+  const bf16* query = t.queries + (h * t.strips + i / TILE) * t.chunks * PAIRS;
+  const bf16* keys = t.keys + h * 2 * t.blocks * t.chunks * PAIRS;
+  int64_t j = first;
+  for (; j + 64 <= last; j += 64)
+    multiply_keys<4>(query, keys + j / 16 * t.chunks * PAIRS, t.chunks, s.scores + j, s.stride);
+  for (; j < last; j += 32)
+    multiply_keys<2>(query, keys + j / 16 * t.chunks * PAIRS, t.chunks, s.scores + j, s.stride);
+  THRESHER_STORED;
+  for (int64_t some; count; count -= some) {
+    some = std::min<int64_t>(6, count);
+    softens[some - 1](s, first, last);
+    s.scores += some * s.stride;
+    s.reach += some;
+    s.factor += some;
+    if (s.vote) s.vote += some;
+  }
+}
+
+// Context rows of a strip, from its scores after softmax, to rows of `to` that are `apart` numbers apart.
+static void sum_values(const avx512::Strip& s, const Tiles& t, int64_t h, int64_t count, int64_t first, int64_t last,
+                       bf16* weights, bf16* to, int64_t apart) {
+  const int64_t stride = s.stride + 16;
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t j = first; j < last; j += 32) {
+      const float* at = s.scores + r * s.stride + j;
+      const __m512bh both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(at + 16), _mm512_loadu_ps(at));
+      _mm512_storeu_si512(weights + r * stride + j, reinterpret_cast<const __m512i&>(both));
+    }
+  THRESHER_STORED;
+  for (int64_t c = 0; c < t.chunks; ++c)
+    multiply_values(weights + first, stride, (last - first) / 32,
+                    t.values + ((h * t.blocks + first / 32) * t.chunks + c) * 2 * PAIRS, t.chunks * 2 * PAIRS,
+                    s.context + 32 * c, s.width);
+  THRESHER_STORED;
+  for (int64_t r = 0; r < count; ++r, to += apart)
+    for (int64_t d = 0; d < s.dim; d += 16) {
+      const __m512 row = _mm512_mul_ps(_mm512_loadu_ps(s.context + r * s.dim + d), _mm512_set1_ps(s.factor[r]));
+      const __m256bh half = _mm512_cvtneps_pbh(row);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + d), reinterpret_cast<const __m256i&>(half));
+    }
+}
+
 static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t end) {
   const int64_t start = p.starts[sequence], n = p.starts[sequence + 1] - start, dim = p.dim;
   if (dim % 32) return avx512::run_heads<bf16>(p, sequence, head, end);
   const Rows rows(p, sequence);
-  const int64_t blocks = (n + 31) / 32, chunks = dim / 32, strips = (rows.count + TILE - 1) / TILE;
-  const int64_t numbers = 2 * blocks * 32 * dim + strips * TILE * dim;
+  Tiles t;
+  t.blocks = (n + 31) / 32, t.chunks = dim / 32, t.strips = (rows.count + TILE - 1) / TILE;
+  const int64_t keys = t.blocks * 32, numbers = 2 * keys * dim + t.strips * TILE * dim;
   const int64_t together = std::max<int64_t>(1, std::min(end - head, 2 * ROOM / std::max<int64_t>(1, numbers)));
   Scratch scratch;
-  bf16* keys = scratch.take<bf16>(together * blocks * 32 * dim);    // [heads, panels, chunks] tiles
-  bf16* values = scratch.take<bf16>(together * blocks * 32 * dim);  // [heads, blocks, 2 chunks] tiles
-  bf16* queries = scratch.take<bf16>(together * strips * TILE * dim);  // [heads, strips, chunks] tiles
+  t.keys = scratch.take<bf16>(together * keys * dim);
+  t.values = scratch.take<bf16>(together * keys * dim);
+  t.queries = scratch.take<bf16>(together * t.strips * TILE * dim);
   Reach reach[TILE];
   float factor[TILE], vote[TILE];
   avx512::Strip s;
   s.dim = dim;
   s.width = dim;
   s.scale = p.scale;
-  s.stride = blocks * 32 + 16;  // not a power of two, where rows would share few cache sets
-  float* scores = scratch.take<float>(TILE * s.stride);
-  s.bias = avx512::bias_of(p, start, n, blocks * 32, scratch);
+  s.reach = reach;
+  s.factor = factor;
+  s.vote = p.log_weight ? vote : nullptr;
+  s.stride = keys + 16;  // not a power of two, where rows would share few cache sets
+  s.scores = scratch.take<float>(TILE * s.stride);
+  s.bias = avx512::bias_of(p, start, n, keys, scratch);
   bf16* weights = scratch.take<bf16>(TILE * (s.stride + 16));
-  const int64_t weights_stride = s.stride + 16;
-  s.received = p.received ? scratch.take<float>(blocks * 32) : nullptr;
+  s.received = p.received ? scratch.take<float>(keys) : nullptr;
   s.context = p.context ? scratch.take<float>(TILE * dim) : nullptr;
-  using avx512::soften;
-  static void (*const softens[])(const avx512::Strip&, int64_t, int64_t) = {soften<1>, soften<2>, soften<3>,
-                                                                            soften<4>, soften<5>, soften<6>};
-  const auto from = [&](const void* base, const int64_t* stride, int64_t token, int64_t head) {
-    return static_cast<const bf16*>(base) + token * stride[0] + head * stride[1];
-  };
   THRESHER_STORED;
   _tile_loadconfig(&SHAPES);
   for (; head < end; head += together) {
     const int64_t count = std::min(together, end - head);
-    for (int64_t v = 0; v < 2 * blocks; ++v)
-      for (int64_t h = 0; h < count; ++h)
-        for (int64_t c = 0; c < chunks; ++c)
-          pack_keys(from(p.key, p.key_stride, start + 16 * v, head + h) + 32 * c, p.key_stride[0], n - 16 * v,
-                    keys + ((h * 2 * blocks + v) * chunks + c) * PAIRS);
-    for (int64_t j = 0; p.context && j < 32 * blocks; j += 2)
-      for (int64_t h = 0; h < count; ++h)
-        for (int64_t c = 0; c < chunks; ++c) {
-          bf16* tiles = values + ((h * blocks + j / 32) * chunks + c) * 2 * PAIRS + j % 32 * 16;
-          const bf16* row = from(p.value, p.value_stride, start + j, head + h) + 32 * c;
-          if (j < n) {
-            pack_values(row, j + 1 < n ? row + p.value_stride[0] : nullptr, tiles);
-          } else {
-            std::memset(tiles, 0, 64);
-            std::memset(tiles + PAIRS, 0, 64);
-          }
-        }
-    for (int64_t i = 0; i < strips * TILE; ++i)
-      for (int64_t h = 0; h < count; ++h)
-        for (int64_t c = 0; c < chunks; ++c) {
-          bf16* to = queries + ((h * strips + i / TILE) * chunks + c) * PAIRS + i % TILE * 32;
-          if (i < rows.count)
-            std::memcpy(to, from(p.query, p.query_stride, rows[i], head + h) + 32 * c, 64);
-          else
-            std::memset(to, 0, 64);
-        }
-    THRESHER_STORED;
+    pack(p, rows, start, n, head, count, t);
     for (int64_t h = 0; h < count; ++h) {
-      if (s.received) std::memset(s.received, 0, blocks * 32 * sizeof(float));
+      if (s.received) std::memset(s.received, 0, keys * sizeof(float));
       Window window(p, start, n);
       for (int64_t i = 0; i < rows.count; i += TILE) {
         const int64_t strip = std::min<int64_t>(TILE, rows.count - i);
-        for (int64_t r = 0; r < strip; ++r) reach[r] = window.of(rows[i + r]);
-        for (int64_t r = 0; p.log_weight && r < strip; ++r) vote[r] = std::exp(p.log_weight[rows[i + r]]);
+        look(p, rows, i, strip, window, reach, vote);
         const int64_t first = reach[0].low / 32 * 32, last = (reach[strip - 1].high + 31) / 32 * 32;
-        const bf16* query = queries + (h * strips + i / TILE) * chunks * PAIRS;
-        int64_t j = first;
-        for (; j + 64 <= last; j += 64)
-          multiply_keys<4>(query, keys + (h * 2 * blocks + j / 16) * chunks * PAIRS, chunks, scores + j, s.stride);
-        for (; j < last; j += 32)
-          multiply_keys<2>(query, keys + (h * 2 * blocks + j / 16) * chunks * PAIRS, chunks, scores + j, s.stride);
-        THRESHER_STORED;
-        for (int64_t r = 0; r < strip;) {
-          const int64_t some = std::min<int64_t>(6, strip - r);
-          s.scores = scores + r * s.stride;
-          s.reach = reach + r;
-          s.factor = factor + r;
-          s.vote = p.log_weight ? vote + r : nullptr;
-          softens[some - 1](s, first, last);
-          r += some;
-        }
+        weigh(s, t, h, i, strip, first, last);
         if (!p.context) continue;
-        for (int64_t r = 0; r < strip; ++r)
-          for (j = first; j < last; j += 32) {
-            const float* at = scores + r * s.stride + j;
-            const __m512bh both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(at + 16), _mm512_loadu_ps(at));
-            _mm512_storeu_si512(weights + r * weights_stride + j, reinterpret_cast<const __m512i&>(both));
-          }
-        THRESHER_STORED;
-        for (int64_t c = 0; c < chunks; ++c)
-          multiply_values(weights + first, weights_stride, (last - first) / 32,
-                          values + ((h * blocks + first / 32) * chunks + c) * 2 * PAIRS, chunks * 2 * PAIRS,
-                          s.context + 32 * c, dim);
-        THRESHER_STORED;
         bf16* to = static_cast<bf16*>(p.context) + ((rows.first + i) * p.heads + head + h) * dim;
-        for (int64_t r = 0; r < strip; ++r, to += p.heads * dim)
-          for (int64_t d = 0; d < dim; d += 16) {
-            const __m512 row = _mm512_mul_ps(_mm512_loadu_ps(s.context + r * dim + d), _mm512_set1_ps(factor[r]));
-            const __m256bh half = _mm512_cvtneps_pbh(row);
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + d), reinterpret_cast<const __m256i&>(half));
-          }
+        sum_values(s, t, h, strip, first, last, weights, to, p.heads * dim);
       }
       if (s.received)
         std::memcpy(p.received + (head + h) * p.tokens + start, s.received, n * sizeof(float));

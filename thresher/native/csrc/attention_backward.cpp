@@ -15,16 +15,7 @@ namespace {
 
 using Run = void (*)(const Gradients&, int64_t sequence, int64_t head);
 
-const Run runs[MACHINES][2] = {
-    {portable::run_back<float>, portable::run_back<bf16>},
-#if defined(__x86_64__)
-    {avx2::run_back<float>, avx2::run_back<bf16>},
-    {avx512::run_back<float>, avx512::run_back<bf16>},
-#endif
-#if defined(THRESHER_AMX)
-    {avx512::run_back<float>, avx512::run_back<bf16>},
-#endif
-};
+const Run runs[2][MACHINES] = {THRESHER_EACH(run_back<float>), THRESHER_EACH(run_back<bf16>)};
 
 }  // namespace
 
@@ -32,7 +23,7 @@ extern "C" {
 
 int32_t thresher_attend_backward(const Gradients* gradients, int32_t threads, Team team) {
   const Problem& problem = gradients->problem;
-  const Run run = runs[thresher_machine][problem.bf16];
+  const Run run = runs[problem.bf16][thresher_machine];
   return !share_out(problem.batch * problem.heads, threads, team,
                     [&](int64_t i) { run(*gradients, i / problem.heads, i % problem.heads); });
 }

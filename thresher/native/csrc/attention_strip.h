@@ -208,21 +208,20 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
       run_strip<5>, run_strip<6>,
 #endif
   };
-  const auto from = [&](const void* base, const int64_t* stride, int64_t token, int64_t head) {
-    return static_cast<const T*>(base) + token * stride[0] + head * stride[1];
-  };
   for (; head < end; head += together) {
     const int64_t count = std::min(together, end - head);
     for (int64_t j = 0; j < panelled; j += 4)
       for (int64_t h = 0; h < count; ++h)
-        pack_keys(from(p.key, p.key_stride, start + j, head + h), p.key_stride[0], j, n, dim,
+        pack_keys(numbers_of<T>(p.key, p.key_stride, start + j, head + h), p.key_stride[0], j, n, dim,
                   panels + h * panelled * dim);
     for (int64_t j = 0; p.context && j < n; ++j)
       for (int64_t h = 0; h < count; ++h)
-        pack_row(from(p.value, p.value_stride, start + j, head + h), dim, width, values + (h * n + j) * width);
+        pack_row(numbers_of<T>(p.value, p.value_stride, start + j, head + h), dim, width,
+                 values + (h * n + j) * width);
     for (int64_t i = 0; i < rows.count; ++i)
       for (int64_t h = 0; h < count; ++h)
-        pack_row(from(p.query, p.query_stride, rows[i], head + h), dim, dim, queries + (h * rows.count + i) * dim);
+        pack_row(numbers_of<T>(p.query, p.query_stride, rows[i], head + h), dim, dim,
+                 queries + (h * rows.count + i) * dim);
     for (int64_t h = 0; h < count; ++h) {
       s.panels = panels + h * panelled * dim;
       s.value = values + h * n * width;
@@ -231,8 +230,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
       for (int64_t i = 0; i < rows.count; i += ROWS) {
         const int64_t strip = std::min<int64_t>(ROWS, rows.count - i);
         s.query = queries + (h * rows.count + i) * dim;
-        for (int64_t r = 0; r < strip; ++r) reach[r] = window.of(rows[i + r]);
-        for (int64_t r = 0; s.vote && r < strip; ++r) vote[r] = std::exp(p.log_weight[rows[i + r]]);
+        look(p, rows, i, strip, window, reach, vote);
         run[strip - 1](s);
         if (!p.context) continue;
         T* to = static_cast<T*>(p.context) + ((rows.first + i) * p.heads + head + h) * dim;

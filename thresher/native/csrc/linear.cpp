@@ -12,18 +12,7 @@ namespace {
 
 using Run = void (*)(const RowWork&, int64_t first, int64_t last);
 
-const Run quantise[MACHINES] = {
-    portable::quantise,
-#if defined(__x86_64__)
-    avx2::quantise, avx512::quantise, avx512::quantise,
-#endif
-};
-const Run finish[MACHINES] = {
-    portable::finish,
-#if defined(__x86_64__)
-    avx2::finish, avx512::finish, avx512::finish,
-#endif
-};
+const Run quantise[MACHINES] = THRESHER_EACH(quantise), finish[MACHINES] = THRESHER_EACH(finish);
 
 constexpr int64_t PIECES = 4;  // for each thread: they end at about the same time
 constexpr int64_t ROWS = 128;  // of a linear layer's piece: in tiles they stay in a core's own cache
