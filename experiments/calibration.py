@@ -60,14 +60,13 @@ def main(argv: list[str] | None = None) -> None:
         texts = Data(unseen, task.text)
         job = Job(str(start), texts, work / name, TrainingSettings(seed=seed), task.max_length, force=True)
         report = calibrate(job, given.max_change)
-        report["calibration"] = {"task": given.task, "seed": seed}
-        report["test"] = measure(start, job.out, files, given.max_change)
-        put(given.results, name, portable(report))
-        test = report["test"]
+        test = measure(start, job.out, files, given.max_change)
+        what = {"calibration": {"task": given.task, "seed": seed}, "test": test}
+        put(given.results, name, portable(report) | what)
         print(
-            f"{name}: {report['change']:.2%} of {report['data']['checked_on']} texts changed, "
+            f"{name}: {report.change:.2%} of {report.data.checked_on} texts changed, "
             f"{test['change']:.2%} of the test file, at {test['flops_ratio']:.3f} "
-            f"(last-layer {test['last_layer']:.3f}); {report['seconds']:.0f} s"
+            f"(last-layer {test['last_layer']:.3f}); {report.seconds:.0f} s"
         )
 
 

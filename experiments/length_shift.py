@@ -86,11 +86,10 @@ def main(argv: list[str] | None = None) -> None:
             job = Job(str(start), short, work / name, settings, task.max_length)
             with stages() as stage:
                 report = prune(job.go_on(), METHODS[method], stage)
-            report["length_shift"] = {"task": given.task, "method": method, "seed": seed}
-            report["length_shift"] |= {"budget": given.budget}
-            report["groups"] = by_length(start, job.out, files)
-            put(given.results, name, portable(report))
-            for group in report["groups"]:
+            what = {"task": given.task, "method": method, "seed": seed, "budget": given.budget}
+            groups = by_length(start, job.out, files)
+            put(given.results, name, portable(report) | {"length_shift": what, "groups": groups})
+            for group in groups:
                 print(name, group["name"], round(group["drop"], 2), round(group["flops_ratio"], 3))
 
 

@@ -11,6 +11,7 @@ model was made anew. Leave the machine alone while it runs.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def measure(folder: str, precision: str, files: Any, timed: int) -> dict[str, An
         "flops": linear + attention,
         "flops_ratio": found.flops_ratio,
         "bit_operations": linear * BITS[precision] ** 2 + attention * attended**2,
-        "speed": speeds(model, dense_model(folder, "fp32"), encoder, texts, texts=timed),
+        "speed": asdict(speeds(model, dense_model(folder, "fp32"), encoder, texts, texts=timed)),
     }
 
 

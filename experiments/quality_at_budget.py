@@ -120,12 +120,12 @@ def main(argv: list[str] | None = None) -> None:
             job = Job(str(model), files, out, settings, task.max_length, teacher=teacher)
             with stages() as stage:
                 report = prune(job.go_on(), METHODS[method], stage)
-            report["experiment"] = {"task": given.task, "method": method, "seed": seed, "budget": budget}
-            report["experiment"] |= {"max_drop": given.max_drop, "changed": changed}
-            report["flops_ratio"] *= deep
-            report["base_seconds"] = json.loads((start / "report.json").read_text())["seconds"]
-            put(given.results, name, portable(report))
-            print(name, report["quality"], round(report["flops_ratio"], 4), flush=True)
+            report = replace(report, flops_ratio=report.flops_ratio * deep)
+            what = {"task": given.task, "method": method, "seed": seed, "budget": budget}
+            what |= {"max_drop": given.max_drop, "changed": changed}
+            seconds = json.loads((start / "report.json").read_text())["seconds"]
+            put(given.results, name, portable(report) | {"experiment": what, "base_seconds": seconds})
+            print(name, report.quality, round(report.flops_ratio, 4), flush=True)
 
 
 if __name__ == "__main__":

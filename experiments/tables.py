@@ -24,6 +24,7 @@ from matplotlib import pyplot
 
 from results import RESULTS, load
 from tasks import MAIN, TASKS
+from thresher.reports import Calibration, Pruning
 
 MOST_LOST, MOST_COUNTED = 1.0, 5.0  # points; and the reduction beyond which more does not count in the mean
 FREE = 0.88  # FLOPs ratio of `last-layer`
@@ -35,31 +36,32 @@ Runs = dict[tuple[str, str, float], list[dict[str, Any]]]
 def at_budgets(reports: dict[str, dict[str, Any]]) -> Runs:
     """Runs of quality_at_budget.py by task, method and budget; a ladder's rungs each under their own."""
     found: Runs = defaultdict(list)
-    for model, report in reports.items():
-        what, metric = report.get("experiment"), report.get("metric")
+    for model, values in reports.items():
+        what = values.get("experiment")
         if what is None or what["budget"] is None:
             continue
+        report = Pruning.from_json(values)
+        base = report.quality["base"][report.metric]
         others = reports.get(f"second_file-{what['task']}", {"models": {}})["models"].get(model, {})
-        elsewhere = others["points"] if others.get("seconds") == report["seconds"] else {}
+        elsewhere = others["points"] if others.get("seconds") == report.seconds else {}
         name = " ".join([what["method"], *(f"{key}={value}" for key, value in what["changed"].items())])
-        points = report["ladder"]
+        points = [(rung.budget, rung.flops_ratio, rung.quality) for rung in report.ladder]
         if len(points) > 1:
             name += ", ladder"
         else:
-            whole = {"flops_ratio": report["flops_ratio"], "quality": report["quality"]["pruned"]}
-            points = [{"budget": what["budget"], **whole}]
-        for point in points:
-            found[what["task"], name, point["budget"]].append(
+            points = [(what["budget"], report.flops_ratio, report.quality["pruned"])]
+        for budget, ratio, quality in points:
+            found[what["task"], name, budget].append(
                 {
                     "seed": what["seed"],
                     "model": model,
-                    "metric": metric,
-                    "base": report["quality"]["base"][metric],
-                    "pruned": point["quality"][metric],
-                    "lost": report["quality"]["base"][metric] - point["quality"][metric],
-                    "agreement": report.get("agreement") if len(points) == 1 else None,
-                    "elsewhere": elsewhere.get(str(point["budget"]), elsewhere.get("None", {})).get("lost"),
-                    "ratio": point["flops_ratio"],
+                    "metric": report.metric,
+                    "base": base,
+                    "pruned": quality[report.metric],
+                    "lost": base - quality[report.metric],
+                    "agreement": report.agreement if len(points) == 1 else None,
+                    "elsewhere": elsewhere.get(str(budget), elsewhere.get("None", {})).get("lost"),
+                    "ratio": ratio,
                     "minutes": minutes(report),
                 }
             )
@@ -76,9 +78,9 @@ def changed(report: dict[str, Any]) -> bool:
     return bool(report.get("experiment", {}).get("changed"))
 
 
-def minutes(report: dict[str, Any]) -> float | None:
+def minutes(report: Pruning) -> float | None:
     """What a run took; None where it was interrupted, and only its last part was timed."""
-    return None if report.get("resumed") else report["seconds"] / 60
+    return None if report.resumed else report.seconds / 60
 
 
 def lost(some: list[dict[str, Any]]) -> float:
@@ -137,26 +139,27 @@ def beside_table(runs: Runs) -> str:
 def drop_table(reports: dict[str, dict[str, Any]]) -> str:
     """What --max-drop found on held-out texts, and what came of it on the test file."""
     rows = []
-    for report in reports.values():
-        what = report.get("experiment")
+    for values in reports.values():
+        what = values.get("experiment")
         if what is None or what.get("max_drop") is None:
             continue
-        choice, interval = report["max_drop"], report["drop_interval"]
-        below = report["drop"] <= choice["bound"]
-        kept = "yes" if below else "within the error" if interval[0] <= choice["bound"] else "no"
-        unsure = "; said not to be sure" if choice["kept"] else "; said that it cannot be"
+        report = Pruning.from_json(values)
+        choice, interval = report.max_drop, report.drop_interval
+        below = report.drop <= choice.bound
+        kept = "yes" if below else "within the error" if interval[0] <= choice.bound else "no"
+        unsure = "; said not to be sure" if choice.kept else "; said that it cannot be"
         rows.append(
             [
                 what["task"],
                 what["method"],
-                f"{choice['bound']:g}",
+                f"{choice.bound:g}",
                 str(what["seed"]),
-                f"{choice['drop']:.2f} ({choice['interval'][0]:.2f} to {choice['interval'][1]:.2f})",
-                str(choice["texts"]),
-                f"{report['quality']['base'][report['metric']]:.2f}",
-                f"{report['drop']:.2f} ({interval[0]:.2f} to {interval[1]:.2f})",
-                f"{report['flops_ratio']:.3f}",
-                kept if choice["clear"] else kept + unsure,
+                f"{choice.drop:.2f} ({choice.interval[0]:.2f} to {choice.interval[1]:.2f})",
+                str(choice.texts),
+                f"{report.quality['base'][report.metric]:.2f}",
+                f"{report.drop:.2f} ({interval[0]:.2f} to {interval[1]:.2f})",
+                f"{report.flops_ratio:.3f}",
+                kept if choice.clear else kept + unsure,
                 "" if (took := minutes(report)) is None else f"{took:.0f}",
             ]
         )
@@ -167,19 +170,20 @@ def drop_table(reports: dict[str, dict[str, Any]]) -> str:
 def calibration_table(reports: dict[str, dict[str, Any]]) -> str:
     """What thresholds that nobody trained change, and save."""
     rows = []
-    for report in reports.values():
-        if what := report.get("calibration"):
-            test, metric = report["test"], next(iter(report["test"]["quality"]["base"]))
+    for values in reports.values():
+        if what := values.get("calibration"):
+            report, test = Calibration.from_json(values), values["test"]
+            metric = next(iter(test["quality"]["base"]))
             rows.append(
                 [
                     what["task"],
                     str(what["seed"]),
-                    f"{report['max_change']:.2%}",
-                    f"{report['change']:.2%} of {report['data']['checked_on']}",
+                    f"{report.max_change:.2%}",
+                    f"{report.change:.2%} of {report.data.checked_on}",
                     f"{test['change']:.2%} of {test['texts']}",
                     *(f"{test['quality'][which][metric]:.2f}" for which in ("base", "pruned")),
                     *(f"{test[ratio]:.3f}" for ratio in ("flops_ratio", "last_layer")),
-                    f"{report['seconds']:.0f}",
+                    f"{report.seconds:.0f}",
                 ]
             )
     columns = "task | seed | bound | changed, held out | changed, test | base | pruned | FLOPs ratio"

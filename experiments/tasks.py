@@ -38,6 +38,7 @@ from thresher.demo.run import encoder_folder
 from thresher.errors import UserError
 from thresher.inference.load import open_model
 from thresher.model import PrunedModel
+from thresher.reports import Calibration, Training
 from thresher.show.progress import stages
 from thresher.training import Data, Job, TrainingSettings
 from thresher.training.base import load_base
@@ -257,15 +258,16 @@ def done(report: dict[str, Any] | None, name: str, settings: TrainingSettings) -
     return True
 
 
-def portable(report: dict[str, Any]) -> dict[str, Any]:
-    """Without the paths of the machine that ran it; with the commit of the code."""
+def portable(report: Training | Calibration) -> dict[str, Any]:
+    """The JSON form without the paths of the machine that ran it; with the commit of the code."""
+    values = report.to_json()
     files = ("train", "held_out", "eval", "texts")
     data = {
-        key: Path(value).name if value and key in files else value for key, value in report["data"].items()
+        key: Path(value).name if value and key in files else value for key, value in values["data"].items()
     }
-    return report | {
+    return values | {
         "commit": COMMIT,
-        "model": Path(report["model"]).name,
-        "out": Path(report["out"]).name,
+        "model": Path(report.model).name,
+        "out": Path(report.out).name,
         "data": data,
     }

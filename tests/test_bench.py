@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification
 from typer.testing import CliRunner
 
 from tests import toy
+from tests.test_tables import benchmark
 from thresher import PruningConfig, UserError, prune
 from thresher.bench import race
 from thresher.bench import run as bench
@@ -78,13 +79,12 @@ def test_ratios_are_to_the_fastest_dense_rival():
     seconds = dict(
         zip(order, np.array([8.0, 4.0, 2.0, 1.8, 1.0, 0.5])[:, None, None] * np.ones((3, 2)), strict=True)
     )
-    entries = [{} for _ in order]
-    race.ratios(entries, seconds, order, 0.5)
+    entries = [race.ratios(contender, seconds, 0.5) for contender in order]
     same = [entry["times_same_precision"] for entry in entries]
     assert same == [0.5, 1.0, 1.0, pytest.approx(4 / 1.8), 4.0, None]
     every = [entry["times_any_precision"] for entry in entries]
     assert every == [0.25, 0.5, 1.0, pytest.approx(2 / 1.8), 2.0, 4.0]
-    assert [entry.get("realised") for entry in entries] == [None] * 4 + [pytest.approx(0.9), None]
+    assert [entry["realised"] for entry in entries] == [None] * 4 + [pytest.approx(0.9), None]
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell peak memory")
@@ -96,10 +96,8 @@ def test_products_are_counted():
 
 def test_tables_of_nothing():
     """Where every engine of ours was skipped, or all of them."""
-    report = {"model": "m", "data": {"texts": 3}, "lengths": {"shortest": 1, "longest": 2, "mean": 1.5}}
-    report |= {"batch": 1, "threads": 1, "repeats": 1, "flops_ratio": 0.5, "rows": [], "matmul_rate": {}}
-    report["skipped"] = {"thresher openvino, packed, fp32": "openvino is not installed"}
-    assert "not installed" in str(bench_table(report).caption)  # of a report from before
+    report = benchmark(rows=[], skipped={"thresher openvino, packed, fp32": "openvino is not installed"})
+    assert "not installed" in str(bench_table(report).caption)
     assert profile_table(report).row_count == 0
 
 
@@ -113,8 +111,8 @@ def test_peak_is_above_what_stands():
 def test_peak_memory_is_that_of_a_fresh_process(world, monkeypatch):
     monkeypatch.setattr(bench, "contenders", lambda *_: [Contender("torch", "fp32", "pruned")])
     report = bench.bench(str(world / "pruned"), str(world / "eval.tsv"), ["text"], texts=8, repeats=1)
-    (row,) = report["rows"]
-    assert 0 <= row["peak_mb"] < 500
+    (row,) = report.rows
+    assert 0 <= row.peak_mb < 500
 
 
 def test_an_engine_that_is_missing_is_skipped(world, monkeypatch):
@@ -122,12 +120,10 @@ def test_an_engine_that_is_missing_is_skipped(world, monkeypatch):
     report = bench.bench(
         str(world / "pruned"), str(world / "eval.tsv"), ["text"], texts=8, repeats=1, memory=False
     )
-    assert {row["engine"] for row in report["rows"]} == {"torch"}
-    assert report["skipped"]["openvino, sorted, fp32"] == (
-        "not installed: nothere (pip install '.[openvino]')"
-    )
-    assert report["skipped"]["onnxruntime, sorted, fp32"] == "not installed: nothere (pip install '.[bench]')"
-    assert all(row["times_any_precision"] is None for row in report["rows"])
+    assert {row.engine for row in report.rows} == {"torch"}
+    assert report.skipped["openvino, sorted, fp32"] == ("not installed: nothere (pip install '.[openvino]')")
+    assert report.skipped["onnxruntime, sorted, fp32"] == "not installed: nothere (pip install '.[bench]')"
+    assert all(row.times_any_precision is None for row in report.rows)
 
 
 def test_an_engine_that_fails_is_skipped_whatever_it_says(world, monkeypatch):
@@ -137,7 +133,7 @@ def test_an_engine_that_fails_is_skipped_whatever_it_says(world, monkeypatch):
     monkeypatch.setattr(bench, "load", fail)
     monkeypatch.setattr(bench, "contenders", lambda *_: [Contender("torch", "fp32", "pruned")])
     report = bench.bench(str(world / "pruned"), str(world / "eval.tsv"), ["text"], texts=8, memory=False)
-    assert list(report["skipped"].values()) == ["AssertionError: AssertionError"]
+    assert list(report.skipped.values()) == ["AssertionError: AssertionError"]
 
 
 def test_our_engine_that_is_not_installed_is_skipped_too(world, monkeypatch):
@@ -148,8 +144,8 @@ def test_our_engine_that_is_not_installed_is_skipped_too(world, monkeypatch):
     report = bench.bench(
         str(world / "pruned"), str(world / "eval.tsv"), ["text"], engines=["openvino"], texts=8, memory=False
     )
-    assert report["rows"] == []
-    assert report["skipped"]["thresher openvino, packed, fp32"] == (
+    assert report.rows == []
+    assert report.skipped["thresher openvino, packed, fp32"] == (
         "not installed: openvino (pip install '.[openvino]')"
     )
     with pytest.raises(UserError, match="not installed"):
@@ -181,7 +177,7 @@ def test_ctrl_c_keeps_the_rounds_that_were_done(world, monkeypatch, tmp_path, ca
         assert report["stopped"]
         assert report["repeats"] == rounds
         assert f"{rounds} rounds of 4" in " ".join(result.output.split())
-        assert all("peak_mb" not in row for row in report["rows"])
+        assert all(row["peak_mb"] is None for row in report["rows"])
         assert "Where the time goes" not in result.output
 
 
@@ -192,8 +188,8 @@ def test_ctrl_c_while_memory_is_measured_keeps_the_times(world, monkeypatch):
     monkeypatch.setattr(bench, "peak_memory", interrupted)
     monkeypatch.setattr(bench, "contenders", lambda *_: [Contender("torch", "fp32", "pruned")])
     report = bench.bench(str(world / "pruned"), str(world / "eval.tsv"), ["text"], texts=8, repeats=1)
-    assert report["stopped"]
-    assert report["rows"][0]["texts_per_second"] > 0
+    assert report.stopped
+    assert report.rows[0].texts_per_second > 0
 
 
 @pytest.mark.skipif(not find_spec("nncf"), reason="NNCF is not installed")
@@ -246,5 +242,5 @@ def test_every_long_part_has_a_stage(world, monkeypatch):
         *("loading engines", "timing", "memory", "profile"),
     ]
     assert all(total is None or total == done > 0 for total, done in stages.values()), stages
-    assert all(row["peak_mb"] and row["profile"]["said"] for row in report["rows"])
-    assert all(rate["said"] for rate in report["matmul_rate"].values())
+    assert all(row.peak_mb and row.profile["said"] for row in report.rows)
+    assert all(rate["said"] for rate in report.matmul_rate.values())

@@ -225,11 +225,11 @@ def test_a_check_that_fails_steps_back(world, tmp_path, monkeypatch):
     monkeypatch.setattr(Doubtful, "change", chooses_all)
     monkeypatch.setattr(module.TrainingSettings, "autocast", torch.bfloat16)
     report = calibrate(job(world, tmp_path / "out"), max_change=0.4)
-    assert 0 < report["stepped_back"] < 8
-    assert 0.3 < report["change"] <= 0.4
+    assert 0 < report.stepped_back < 8
+    assert 0.3 < report.change <= 0.4
     assert "step back" in calibration_table(report).title
     model = PrunedModel.from_pretrained(tmp_path / "out")
-    assert model.pruning.offset == report["pruning"]["offset"] == offset_of(model.pruner.thresholds)
+    assert model.pruning.offset == report.pruning["offset"] == offset_of(model.pruner.thresholds)
 
 
 def straight(probe, layers):
@@ -249,7 +249,7 @@ def test_a_bound_that_nothing_keeps_is_given_up_soon(world, tmp_path, monkeypatc
     monkeypatch.setattr(module, "steps", straight)
     monkeypatch.setattr(Probe, "__call__", harsh)
     report = calibrate(job(world, tmp_path / "out"), max_change=0.05)
-    assert report["change"] == report["thresholds"][0] == 0
+    assert report.change == report.thresholds[0] == 0
     assert 2 < len(asked) < 9
 
 
@@ -260,8 +260,8 @@ def test_as_far_is_gone_as_keeps_clear_of_the_bound(world, tmp_path, monkeypatch
     monkeypatch.setattr(module, "steps", straight)
     monkeypatch.setattr(Probe, "__call__", lambda self, some: replace(measured(self, some), change=0.0))
     report = calibrate(job(world, tmp_path / "out"), max_change=0.05)
-    error = 0.8 * (0.05 * 0.95 / report["data"]["chosen_on"]) ** 0.5
-    assert 0 <= 10 * (0.05 - error / 2) - report["thresholds"][0] < 0.02
+    error = 0.8 * (0.05 * 0.95 / report.data.chosen_on) ** 0.5
+    assert 0 <= 10 * (0.05 - error / 2) - report.thresholds[0] < 0.02
 
 
 @pytest.mark.parametrize(
@@ -277,11 +277,11 @@ def test_any_task_is_calibrated(world, tmp_path, problem, names, text):
     asked = replace(job(world, tmp_path / "out"), model=str(tmp_path / "base"))
     asked.data.text = text
     report = calibrate(asked, max_change=0.05)
-    assert report["change"] <= 0.05
-    assert report["flops_ratio"] < 0.95
+    assert report.change <= 0.05
+    assert report.flops_ratio < 0.95
     evaluated = evaluate(str(tmp_path / "out"), str(world / "data.tsv"), [], None, speed=False)
-    assert evaluated["flops_ratio"] == pytest.approx(report["flops_ratio"], abs=0.05)
-    assert evaluated["quality"]["pruned"]["agreement"] > 90
+    assert evaluated.flops_ratio == pytest.approx(report.flops_ratio, abs=0.05)
+    assert evaluated.quality["pruned"]["agreement"] > 90
 
 
 @pytest.mark.parametrize(

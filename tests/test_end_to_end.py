@@ -56,13 +56,13 @@ def test_finetune_then_prune(encoder, files, tmp_path):
     base = finetune(Job(encoder, data, tmp_path / "base", settings, max_length=32))
     labels = load_examples(files["eval"], ["text"], "label")["label"][:]
     majority = 100 * max(labels.count(label) for label in set(labels)) / len(labels)
-    assert base["quality"]["dense"]["accuracy"] > majority + 10
+    assert base.quality["dense"]["accuracy"] > majority + 10
     settings.budget, settings.soft_epochs, settings.hard_epochs = 0.6, 0.7, 0.5
     job = Job(str(tmp_path / "base"), data, tmp_path / "pruned", settings, max_length=32)
     report = prune_job(job, PruningConfig())
-    assert report["flops_ratio"] == pytest.approx(0.6, abs=0.05)
-    assert report["quality"]["pruned"]["accuracy"] > base["quality"]["dense"]["accuracy"] - 8
-    kept = report["kept_tokens"]
+    assert report.flops_ratio == pytest.approx(0.6, abs=0.05)
+    assert report.quality["pruned"]["accuracy"] > base.quality["dense"]["accuracy"] - 8
+    kept = report.kept_tokens
     assert kept == sorted(kept, reverse=True)
     assert kept[-1] == 1
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import toy
+from tests.test_tables import training
 
 SCRIPTS = Path(__file__).parent.parent / "experiments"
 TASK = "ag_news"  # of single texts, with columns text and label
@@ -167,8 +168,8 @@ def made_up(task, method, ratio, lost, seed=0, budget=0.5, **more):
     """A report as quality_at_budget.py writes it."""
     quality = {"base": {"accuracy": 90.0}, "pruned": {"accuracy": 90.0 - lost}}
     what = {"task": task, "method": method, "seed": seed, "budget": budget, "max_drop": None, "changed": {}}
-    found = {"experiment": what, "metric": "accuracy", "quality": quality, "flops_ratio": ratio, "ladder": []}
-    return found | {"seconds": 60, "drop": lost} | more
+    found = training(quality=quality, drop=lost).to_json() | {"flops_ratio": ratio, "seconds": 60}
+    return found | {"experiment": what} | more
 
 
 def test_the_headline_counts_what_fails_and_caps_what_shines(scripts):
@@ -245,7 +246,16 @@ def test_methods_are_compared_over_the_seeds_that_both_have(scripts):
     ],
 )
 def test_whether_a_promise_was_kept(scripts, lost, low, kept, clear, verdict):
-    choice = {"bound": 1.0, "drop": 0.7, "interval": (0.1, 1.3), "texts": 99, "kept": kept, "clear": clear}
+    choice = {
+        "bound": 1.0,
+        "drop": 0.7,
+        "interval": (0.1, 1.3),
+        "texts": 99,
+        "kept": kept,
+        "clear": clear,
+        "flops_ratio": 0.4,
+        "tried": [],
+    }
     report = made_up("rte", "ours", 0.4, lost, budget=None, max_drop=choice, drop_interval=(low, 3.0))
     report["experiment"]["max_drop"] = 1.0
     table = scripts["tables"].drop_table({"rte-ours-drop1.0-seed0": report})

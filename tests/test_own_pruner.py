@@ -61,7 +61,7 @@ def test_it_trains_is_steered_and_is_saved_as_a_ladder(world, tmp_path):
         found = evaluate(
             str(tmp_path / "out"), str(world / "train.tsv"), [], None, budget=budget, speed=False
         )
-        assert found["flops_ratio"] == pytest.approx(budget, abs=0.06)
+        assert found.flops_ratio == pytest.approx(budget, abs=0.06)
 
 
 def test_a_drop_is_kept(world, tmp_path):
@@ -76,7 +76,7 @@ def test_a_drop_is_kept(world, tmp_path):
 
 def test_it_is_calibrated(world, tmp_path):
     report = calibrate(job(world, tmp_path / "out"), max_change=0.05, pruning=PruningConfig("predictor"))
-    assert report["change"] <= 0.05
+    assert report.change <= 0.05
     model = PrunedModel.from_pretrained(tmp_path / "out")
-    assert model.pruner.thresholds.tolist() == pytest.approx(report["thresholds"])
-    assert max(report["thresholds"]) > 0
+    assert model.pruner.thresholds.tolist() == pytest.approx(report.thresholds)
+    assert max(report.thresholds) > 0

@@ -44,7 +44,7 @@ def job(files: dict[str, Path], out: Path, model: Path | None = None, **changes:
 def base(files, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("base") / "base"
     report = finetune(job(files, out, hard_epochs=4.0))
-    assert report["quality"]["dense"]["accuracy"] > 90  # the language can be learned
+    assert report.quality["dense"]["accuracy"] > 90  # the language can be learned
     return out
 
 
@@ -78,13 +78,13 @@ def test_prune_to_a_budget(files, base, tmp_path, pruner, options):
     changes = {"budget": 0.5, "soft_epochs": 2.0, "threshold_learning_rate": rate}
     changes["saliency"] = "paper" not in options.values()  # the paper's forms know none
     report = prune(job(files, tmp_path / "out", base, **changes), PruningConfig(pruner, options))
-    assert 0.42 <= report["flops_ratio"] <= 0.55
+    assert 0.42 <= report.flops_ratio <= 0.55
     # Training comes there by itself: what is fitted at the end is little.
-    steered = {entry["stage"]: entry for entry in report["history"] if "stage" in entry}
+    steered = {entry["stage"]: entry for entry in report.history if "stage" in entry}
     for stage in ("soft", "hard") if pruner == "threshold" else ("hard",):
         assert steered[stage]["target"] == 0.5
         assert steered[stage]["flops_ratio"] == pytest.approx(0.5, abs=0.06)
-    assert report["quality"]["pruned"]["accuracy"] > report["quality"]["base"]["accuracy"] - 10
+    assert report.quality["pruned"]["accuracy"] > report.quality["base"]["accuracy"] - 10
     assert {"config.json", "model.safetensors", "report.json", "training.png", "kept.png"} <= {
         file.name for file in (tmp_path / "out").iterdir()
     }
@@ -100,18 +100,18 @@ def test_prune_to_a_budget(files, base, tmp_path, pruner, options):
         "seconds",
     } <= written.keys()
     again = evaluate(str(tmp_path / "out"), str(files["eval"]), [], "label", speed=False)
-    assert again["quality"]["pruned"] == pytest.approx(report["quality"]["pruned"])
-    assert again["quality"]["base"] == report["quality"]["base"]
-    assert again["flops_ratio"] == pytest.approx(report["flops_ratio"])
+    assert again.quality["pruned"] == pytest.approx(report.quality["pruned"])
+    assert again.quality["base"] == report.quality["base"]
+    assert again.flops_ratio == pytest.approx(report.flops_ratio)
 
 
 def test_without_labels_it_learns_base(files, base, tmp_path):
     unlabelled = job(files, tmp_path / "out", base, budget=0.5, soft_epochs=2.0)
     unlabelled.data.label = None
     report = prune(unlabelled, PruningConfig())
-    assert report["metric"] == "agreement"
-    assert report["quality"]["base"]["agreement"] == 100
-    assert report["quality"]["pruned"]["agreement"] > 85
+    assert report.metric == "agreement"
+    assert report.quality["base"]["agreement"] == 100
+    assert report.quality["pruned"]["agreement"] > 85
 
 
 def test_free_baseline_needs_no_training(files, base, tmp_path):
@@ -119,9 +119,9 @@ def test_free_baseline_needs_no_training(files, base, tmp_path):
         job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.0),
         PruningConfig("none", prefix_only_at_end=True),
     )
-    assert report["quality"]["pruned"] == report["quality"]["base"]
-    assert report["flops_ratio"] < 0.95
-    assert report["kept_tokens"][-1] == 1
+    assert report.quality["pruned"] == report.quality["base"]
+    assert report.flops_ratio < 0.95
+    assert report.kept_tokens[-1] == 1
 
 
 @pytest.mark.parametrize("kind", ["regression", "multi-label"])
@@ -139,11 +139,11 @@ def test_other_tasks(tmp_path, kind):
     )
     encoder = toy.save_model(tmp_path / "encoder")
     dense = finetune(Job(str(encoder), data, tmp_path / "base", settings))
-    assert dense["task"] == kind
+    assert dense.task == kind
     report = prune(Job(str(tmp_path / "base"), data, tmp_path / "out", settings), PruningConfig())
-    assert report["task"] == kind
-    assert report["flops_ratio"] <= 0.7
-    assert set(report["quality"]["pruned"]) == set(report["quality"]["base"])
+    assert report.task == kind
+    assert report.flops_ratio <= 0.7
+    assert set(report.quality["pruned"]) == set(report.quality["base"])
 
 
 @pytest.mark.parametrize("stage", ["soft", "hard"])
@@ -152,7 +152,7 @@ def test_each_stage_comes_to_the_budget_by_itself(files, base, tmp_path, monkeyp
     monkeypatch.setattr(fit, "fit_budget", lambda pruner, *_, **__: pruner.thresholds.fill_(0.3))
     changes = {"soft_epochs": 0.0, "hard_epochs": 0.0} | {f"{stage}_epochs": 3.0}
     report = prune(job(files, tmp_path / "out", base, budget=0.5, **changes), PruningConfig())
-    ratios = [entry["flops_ratio"] for entry in report["history"] if "flops_ratio" in entry]
+    ratios = [entry["flops_ratio"] for entry in report.history if "flops_ratio" in entry]
     assert ratios[0] > 0.6
     assert ratios[-1] == pytest.approx(0.5, abs=0.06)
 
@@ -188,7 +188,7 @@ def test_thresholds_stay_in_the_hard_stage_without_a_budget(files, base, tmp_pat
     assert hard[0].max() > 0
     changes = {"budget": None, "regularizer": 1.0, "soft_epochs": 0.0, "hard_epochs": 0.2}
     report = prune(job(files, tmp_path / "other", base, **changes), PruningConfig())
-    assert report["thresholds"] == [0.0] * len(hard[0])
+    assert report.thresholds == [0.0] * len(hard[0])
 
 
 def test_of_what_it_is_measured_on_the_model_knows_nothing_but_lengths(files, base, tmp_path):
@@ -218,7 +218,7 @@ def test_a_budget_is_meant_for_texts_as_long_as_those_of_eval(files, base, tmp_p
         found = evaluate(
             str(tmp_path / f"for-{name}"), str(tmp_path / "long.tsv"), ["text"], "label", speed=False
         )
-        ratios[name] = found["flops_ratio"]
+        ratios[name] = found.flops_ratio
     assert ratios["long.tsv"] == pytest.approx(0.5, abs=0.03)
     assert ratios["mixed.tsv"] < ratios["long.tsv"] - 0.02
 
@@ -228,9 +228,9 @@ def test_accumulation_and_bfloat16(files, base, tmp_path):
         job(files, tmp_path / "out", base, batch_size=8, accumulation=2, precision="bf16", budget=0.6),
         PruningConfig(),
     )
-    assert report["settings"]["computed_in"] == "bfloat16"
-    assert report["history"][-1]["step"] == 45
-    assert report["flops_ratio"] == pytest.approx(0.6, abs=0.06)
+    assert report.settings["computed_in"] == "bfloat16"
+    assert report.history[-1]["step"] == 45
+    assert report.flops_ratio == pytest.approx(0.6, abs=0.06)
 
 
 def test_thresholds_have_a_group_of_their_own(files, base, tmp_path, monkeypatch):
@@ -296,16 +296,16 @@ def test_a_ladder_is_trained_at_once_and_every_rung_keeps_its_budget(files, base
     monkeypatch.setattr(fit, "fit_budget", watched)
     changes = {"soft_epochs": 2.0, "hard_epochs": 2.0, "budget": [0.7, 0.45]}
     report = prune(job(files, out, base, **changes), PruningConfig())
-    assert [rung["budget"] for rung in report["ladder"]] == [0.7, 0.45]
-    for rung, (budget, ratio, thresholds) in zip(report["ladder"], fits[-2:], strict=True):
-        assert abs(rung["flops_ratio"] - rung["budget"]) < 0.06
-        assert budget - 0.02 < ratio <= budget == rung["budget"]
-        assert rung["thresholds"] == pytest.approx(thresholds)
-        assert rung["quality"]["accuracy"] > 80
-        again = evaluate(str(out), str(files["eval"]), [], "label", budget=rung["budget"], speed=False)
-        assert again["flops_ratio"] == rung["flops_ratio"]
-        assert again["quality"]["pruned"] == rung["quality"]
-    assert report["flops_ratio"] == report["ladder"][0]["flops_ratio"]  # the first is in use
+    assert [rung.budget for rung in report.ladder] == [0.7, 0.45]
+    for rung, (budget, ratio, thresholds) in zip(report.ladder, fits[-2:], strict=True):
+        assert abs(rung.flops_ratio - rung.budget) < 0.06
+        assert budget - 0.02 < ratio <= budget == rung.budget
+        assert rung.thresholds == pytest.approx(thresholds)
+        assert rung.quality["accuracy"] > 80
+        again = evaluate(str(out), str(files["eval"]), [], "label", budget=rung.budget, speed=False)
+        assert again.flops_ratio == rung.flops_ratio
+        assert again.quality["pruned"] == rung.quality
+    assert report.flops_ratio == report.ladder[0].flops_ratio  # the first is in use
     assert PrunedModel.from_pretrained(out).budgets == (0.7, 0.45)
     with pytest.raises(UserError, match="holds no budget"):
         evaluate(str(out), str(files["eval"]), [], "label", budget=0.6, speed=False)
@@ -330,9 +330,9 @@ def test_a_drop_is_kept_where_harder_pruning_breaks_the_model(files, base, tmp_p
     asked = job(files, tmp_path / "out", base, soft_epochs=1.0, hard_epochs=3.0, max_drop=5.0, evaluations=6)
     choice = prune(asked, PruningConfig())["max_drop"]
     assert min(lives[-1]) < 0.4 < max(lives[-1])
-    assert choice["clear"]
-    assert 0.4 <= choice["flops_ratio"] < 0.5
-    assert {point["drop"] > 50 for point in choice["tried"] if point["flops_ratio"] < 0.4} == {True}
+    assert choice.clear
+    assert 0.4 <= choice.flops_ratio < 0.5
+    assert {point["drop"] > 50 for point in choice.tried if point["flops_ratio"] < 0.4} == {True}
 
 
 def test_a_drop_is_asked_for_instead_of_a_budget(files, base, tmp_path, monkeypatch):
@@ -344,25 +344,25 @@ def test_a_drop_is_asked_for_instead_of_a_budget(files, base, tmp_path, monkeypa
 
     monkeypatch.setattr(BudgetController, "narrow", watched)
     report = prune(job(files, out, base, soft_epochs=2.0, hard_epochs=3.0, max_drop=5.0), PruningConfig())
-    choice, first = report["max_drop"], report["ladder"][0]
-    measured = [entry["eval_flops_ratio"] for entry in report["history"] if "eval_flops_ratio" in entry]
+    choice, first = report.max_drop, report.ladder[0]
+    measured = [entry["eval_flops_ratio"] for entry in report.history if "eval_flops_ratio" in entry]
     assert len(lives[0]) > 2
     assert len(lives[-1]) == 2
     assert measured[-1] == pytest.approx(sum(lives[-1]) / 2, abs=0.03)
-    assert choice["kept"]
-    assert choice["clear"]
-    assert choice["drop"] <= 5.0
-    assert choice["interval"][0] <= choice["drop"] <= choice["interval"][1]
-    assert choice["texts"] == report["data"]["held_out_texts"]
-    assert report["flops_ratio"] == first["flops_ratio"]
-    assert abs(first["flops_ratio"] - choice["flops_ratio"]) < 0.1
-    assert first["flops_ratio"] < 0.7
-    held = [rung["budget"] for rung in report["ladder"][1:]]
+    assert choice.kept
+    assert choice.clear
+    assert choice.drop <= 5.0
+    assert choice.interval[0] <= choice.drop <= choice.interval[1]
+    assert choice.texts == report.data.held_out_texts
+    assert report.flops_ratio == first.flops_ratio
+    assert abs(first.flops_ratio - choice.flops_ratio) < 0.1
+    assert first.flops_ratio < 0.7
+    held = [rung.budget for rung in report.ladder[1:]]
     assert held == list(LADDER[: len(held)])  # but for those that this small model cannot reach
     assert len(held) >= 3
     saved = PrunedModel.from_pretrained(out)
-    assert saved.budgets[0] == first["budget"]
-    assert saved.pruner.thresholds.tolist() == first["thresholds"]
+    assert saved.budgets[0] == first.budget
+    assert saved.pruner.thresholds.tolist() == first.thresholds
     assert "lost (95 %" in training_table(report).caption
     assert "not sure" not in training_table(report).caption
     unsure = report | {"max_drop": choice | {"clear": False}}
@@ -390,15 +390,13 @@ def test_a_drop_of_other_qualities(files, base, tmp_path, what):
     if what == "no labels":
         asked.data.label = None
     report = prune(asked, PruningConfig())
-    choice = report["max_drop"]
-    assert report["metric"] == ("pearson" if what == "scores" else "agreement")
-    assert choice["kept"]
-    assert choice["interval"][0] <= choice["drop"] <= choice["interval"][1]
-    assert report["flops_ratio"] < 0.8
-    main = report["metric"]
-    assert report["drop"] == pytest.approx(
-        report["quality"]["base"][main] - report["quality"]["pruned"][main]
-    )
+    choice = report.max_drop
+    assert report.metric == ("pearson" if what == "scores" else "agreement")
+    assert choice.kept
+    assert choice.interval[0] <= choice.drop <= choice.interval[1]
+    assert report.flops_ratio < 0.8
+    main = report.metric
+    assert report.drop == pytest.approx(report.quality["base"][main] - report.quality["pruned"][main])
 
 
 def test_a_budget_is_meant_for_the_texts_that_are_named(files, base, tmp_path):
@@ -412,7 +410,7 @@ def test_a_budget_is_meant_for_the_texts_that_are_named(files, base, tmp_path):
         asked = job(given, tmp_path / f"out-{eval_ is None}", base, **changes)
         asked.data.held_out, asked.data.eval = str(tmp_path / "long.tsv"), eval_
         report = prune(asked, PruningConfig(options={"score": "attention"}))
-        assert report["flops_ratio"] == pytest.approx(0.6, abs=0.02)
+        assert report.flops_ratio == pytest.approx(0.6, abs=0.02)
 
 
 def test_prune_trains_without_dropout_and_finetune_with(files, base, tmp_path, monkeypatch):
@@ -483,14 +481,14 @@ def test_what_was_there_is_left_until_there_is_something_new(files, base, tmp_pa
 
 def test_what_prunes_nothing_shows_no_stage_and_no_flops(files, base, tmp_path):
     report = prune(job(files, tmp_path / "out", base, hard_epochs=0.5), PruningConfig("none"))
-    losses = [entry for entry in report["history"] if "loss" in entry]
+    losses = [entry for entry in report.history if "loss" in entry]
     assert losses
     assert not any(entry.keys() & {"stage", "kept", "flops_ratio"} for entry in losses)
 
 
 def test_finetune_knows_no_drop(files, tmp_path):
     report = finetune(job(files, tmp_path / "out", hard_epochs=0.1, max_drop=1.0))
-    assert report["settings"]["max_drop"] is None
+    assert report.settings["max_drop"] is None
 
 
 def test_the_last_token_stays_unless_a_suffix_is_given(files, base, tmp_path):
@@ -506,8 +504,8 @@ def test_another_model_can_be_learned_from(files, base, tmp_path):
     asked = job(files, tmp_path / "out", student, soft_epochs=0.0, hard_epochs=4.0, distill_hidden=0.0)
     asked.data.label, asked.teacher = None, str(base)
     report = prune(asked, unpruned())
-    assert report["quality"]["base"] == {"agreement": 100.0}
-    assert report["quality"]["pruned"]["agreement"] > 85
+    assert report.quality["base"] == {"agreement": 100.0}
+    assert report.quality["pruned"]["agreement"] > 85
     held_out = toy.write_tsv(tmp_path / "other.tsv", 100, seed=5)
     quality = {folder: evaluate_dense(folder, held_out) for folder in (base, tmp_path / "out")}
     assert quality[tmp_path / "out"] > 85 < quality[base]
@@ -539,15 +537,15 @@ def test_what_is_chosen_on_can_be_named(files, base, tmp_path):
     asked = job(files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.1, max_drop=5.0)
     asked.data.held_out = str(toy.write_tsv(tmp_path / "valid.tsv", 60, seed=2))
     report = prune(asked, PruningConfig())
-    assert report["data"]["train_texts"] == 400
-    assert report["data"]["held_out_texts"] == report["max_drop"]["texts"] == 60
+    assert report.data.train_texts == 400
+    assert report.data.held_out_texts == report.max_drop.texts == 60
     asked.data.eval, asked.force = None, True
     report = prune(asked, PruningConfig())
-    assert report["data"]["eval_texts"] == 60
+    assert report.data.eval_texts == 60
     assert PrunedModel.from_pretrained(asked.out).metadata["base_measured_on"] == "valid.tsv"
     assert (
-        report["quality"]["pruned"]
-        == evaluate(str(asked.out), str(asked.data.held_out), [], "label", speed=False)["quality"]["pruned"]
+        report.quality["pruned"]
+        == evaluate(str(asked.out), str(asked.data.held_out), [], "label", speed=False).quality["pruned"]
     )
 
 
@@ -562,8 +560,8 @@ def test_a_drop_is_measured_on_more_texts_where_they_are_short(
     asked.data.held_out = str(toy.write_tsv(tmp_path / "valid.tsv", 60, seed=2))
     asked.max_length = 5  # so all have as many tokens
     report = prune(asked, PruningConfig())
-    assert report["max_drop"]["texts"] == measured
-    assert report["data"]["truncated"] == 400 + 100 + measured  # the look at how long they are does not count
+    assert report.max_drop.texts == measured
+    assert report.data.truncated == 400 + 100 + measured  # the look at how long they are does not count
 
 
 def test_quality_is_what_is_asked_for(files, base, tmp_path):
@@ -571,16 +569,16 @@ def test_quality_is_what_is_asked_for(files, base, tmp_path):
         files, tmp_path / "out", base, soft_epochs=0.0, hard_epochs=0.1, metric="macro_f1", budget=0.6
     )
     report = prune(asked, PruningConfig())
-    assert report["metric"] == "macro_f1"
-    assert report["drop"] == report["quality"]["base"]["macro_f1"] - report["quality"]["pruned"]["macro_f1"]
+    assert report.metric == "macro_f1"
+    assert report.drop == report.quality["base"]["macro_f1"] - report.quality["pruned"]["macro_f1"]
     found = evaluate(str(asked.out), files["eval"], [], "label", speed=False)
-    assert list(found["quality"]["pruned"]) == ["macro_f1", "accuracy"]
+    assert list(found.quality["pruned"]) == ["macro_f1", "accuracy"]
     assert ": macro_f1 on 100 texts" in evaluation_table(found).title
     asked.data.label, asked.force = None, True
     with pytest.raises(UserError, match="A metric needs labels"):
         prune(asked, PruningConfig())
     dense = finetune(job(files, tmp_path / "dense", hard_epochs=0.1, metric="macro_f1"))
-    assert dense["metric"] == "macro_f1"
+    assert dense.metric == "macro_f1"
 
 
 @pytest.mark.usefixtures("two_rungs")

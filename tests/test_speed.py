@@ -11,6 +11,7 @@ from thresher import PruningConfig, prune
 from thresher.inference import speed
 from thresher.inputs.text import TextEncoder
 from thresher.plan import is_dense
+from thresher.reports import Rates
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +54,9 @@ def test_packing_and_pruning_are_timed_apart(world, monkeypatch):
     assert not is_dense(model)
     assert sum(advanced) == len(advanced) == speed.calls(3) == 12
     assert speed.calls() == 18
-    assert found["packed"].keys() == found["transformers"].keys() == found["thresher"].keys()
-    assert (found["ratio"], found["packed_ratio"], found["pruning_ratio"]) == (8, 2, 4)
-    assert found["packed"]["texts_per_second"] == 12 / 4
+    assert {type(rates) for rates in (found.packed, found.transformers, found.thresher)} == {Rates}
+    assert (found.ratio, found.packed_ratio, found.pruning_ratio) == (8, 2, 4)
+    assert found.packed.texts_per_second == 12 / 4
 
 
 def test_ratios_are_of_neighbours(world):
@@ -73,4 +74,5 @@ def test_on_a_real_toy(world):
     examples = datasets.Dataset.from_dict({"text": texts})
     found = speed.speeds(model, model.model, encoder, examples, repeats=1)
     for name in speed.ENGINES:
-        assert found[name]["texts_per_second"] > found[name]["with_tokenizing"] > 0
+        rates = getattr(found, name)
+        assert rates.texts_per_second > rates.with_tokenizing > 0

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-import copy
 import io
+import json
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
+from thresher.errors import UserError
+from thresher.reports import (
+    Bench,
+    BenchData,
+    BenchRow,
+    CalibratedOn,
+    Calibration,
+    CalibrationData,
+    Choice,
+    Evaluation,
+    EvaluationData,
+    Lengths,
+    Profile,
+    Pruning,
+    Ran,
+    Rates,
+    Speed,
+    TrainingData,
+)
 from thresher.show.bench_tables import bench_table, profile_table
 from thresher.show.tables import calibration_table, evaluation_table, training_table
 from thresher.show.wording import count, literal, number, points, printable, rate_text
@@ -28,50 +50,93 @@ def one_line(table: Table, width: int = 120) -> str:
     return " ".join(printed(table, width).split())
 
 
-def training(**more: Any) -> dict[str, Any]:
-    return {
+KEPT = {"flops_ratio": 0.49, "kept_share": [0.5, 0.25], "kept_tokens": [5.0, 2.5], "mean_tokens": 10.0}
+BASICS = {"versions": {}, "seconds": 1.0}
+
+
+def training(**more: Any) -> Pruning:
+    data = TrainingData(
+        train="train.tsv",
+        text=["text"],
+        eval="dev.tsv",
+        train_texts=10,
+        held_out_texts=1,
+        eval_texts=1,
+        max_length=64,
+        truncated=0,
+    )
+    made = {
+        "model": "base",
         "out": ODD,
+        "task": "single-label",
         "metric": "accuracy",
-        "data": {"eval": "dev.tsv", "eval_texts": 1},
+        "data": data,
+        "settings": {},
         "quality": {"base": {"accuracy": 90.0}, "pruned": {"accuracy": 90.67}},
-        "flops_ratio": 0.49,
+        "resumed": False,
+        "pruning": {},
+        "ladder": [],
+        "history": [],
+        "agreement": 99.0,
         "drop": -0.67,
-        "drop_interval": [-1.5, 0.2],
-    } | more
+        "drop_interval": (-1.5, 0.2),
+    }
+    return Pruning(**BASICS, **KEPT, **(made | more))
 
 
 RATES = {"texts_per_second": 100.0, "slowest": 90.0, "fastest": 110.0, "with_tokenizing": 80.0}
+SPEED = Speed(
+    transformers=Rates(**RATES),
+    packed=Rates(**RATES | {"texts_per_second": 251.0}),
+    thresher=Rates(**RATES),
+    ratio=4.6,
+    ratio_spread=[4.1, 4.9],
+    packed_ratio=2.5,
+    pruning_ratio=1.84,
+    texts=1,
+    batch=32,
+    repeats=1,
+    threads=1,
+    device="cpu",
+    dtype="float32",
+    precision="fp32",
+)
 
 
-def evaluation(**more: Any) -> dict[str, Any]:
-    speed = {name: dict(RATES) for name in ("transformers", "packed", "thresher")}
-    speed["packed"]["texts_per_second"] = 251.0
-    return {
+def evaluation(**more: Any) -> Evaluation:
+    data = EvaluationData(
+        eval="dev.tsv", text=["text"], label="label", texts=1, max_length=1, trained_length=2, truncated=0
+    )
+    quality = {"base": {"accuracy": 90.0}, "dense": {"accuracy": 91.0}, "pruned": {"accuracy": 90.67}}
+    made = {
         "model": ODD,
+        "base": "base",
         "base_measured_on": ODD,
-        "data": {"texts": 1, "max_length": 1, "trained_length": 2},
-        "quality": {"base": {"accuracy": 90.0}, "dense": {"accuracy": 91.0}, "pruned": {"accuracy": 90.67}},
-        "flops_ratio": 0.49,
-        "kept_share": [0.5, 0.25],
-        "settings": {"budget": None},
-        "speed": speed
-        | {"ratio": 4.6, "ratio_spread": [4.1, 4.9], "packed_ratio": 2.5, "pruning_ratio": 1.84}
-        | {"texts": 1, "batch": 32, "repeats": 1, "threads": 1, "device": "cpu"}
-        | {"dtype": "float32", "precision": "fp32"},
-    } | more
+        "data": data,
+        "quality": quality,
+        "settings": Ran(budget=None, precision="fp32", engine="torch", threads=1),
+        "speed": SPEED,
+    }
+    return Evaluation(**BASICS, **KEPT, **(made | more))
 
 
-CALIBRATION = {
-    "out": ODD,
-    "data": {"checked_on": 1},
-    "stepped_back": 1,
-    "change": 0.01,
-    "standard_error": 0.001,
-    "max_change": 0.01,
-    "flops_ratio": 0.5,
-    "seconds": 1.0,
-    "kept_share": [1.0, 0.5],
-}
+CALIBRATION = Calibration(
+    **BASICS,
+    **KEPT,
+    model="base",
+    out=ODD,
+    task="single-label",
+    metric="agreement",
+    data=CalibrationData(
+        texts="a.tsv", text=["text"], max_length=64, searched_on=1, chosen_on=1, checked_on=1
+    ),
+    seed=0,
+    max_change=0.01,
+    change=0.01,
+    standard_error=0.001,
+    stepped_back=1,
+    pruning={},
+)
 SKIPPED = {
     "onnxruntime, sorted, fp32": "not installed: onnx (pip install '.[bench]')",
     "openvino, sorted, fp32": "not installed: openvino (pip install '.[openvino]')",
@@ -82,23 +147,41 @@ SKIPPED = {
 }
 
 
-def benchmark(**more: Any) -> dict[str, Any]:
-    row = {"name": "thresher torch, pruned", "precision": "int8", "kind": "pruned", "peak_mb": 1234.0}
-    row |= {"quality": {"accuracy": 91.0}, "tokens_per_second": 123456.0, "p50_ms": 123.4, "p95_ms": 1234.5}
-    row |= RATES | {"times_same_precision": 12.34, "times_any_precision": 2.34, "realised": 0.9}
-    row["profile"] = {"shares": {"linears": 0.5, "Python": 0.5}, "linear_rate": 1e12}
-    return {
+def benchmark(**more: Any) -> Bench:
+    row = BenchRow(
+        engine="torch",
+        name="thresher torch, pruned",
+        precision="int8",
+        kind="pruned",
+        peak_mb=1234.0,
+        quality={"accuracy": 91.0},
+        tokens_per_second=123456.0,
+        p50_ms=123.4,
+        p95_ms=1234.5,
+        texts_per_second=100.0,
+        slowest=90.0,
+        fastest=110.0,
+        times_same_precision=12.34,
+        times_any_precision=2.34,
+        realised=0.9,
+        profile=Profile(shares={"linears": 0.5, "Python": 0.5}, linear_rate=1e12),
+    )
+    made = {
         "model": ODD,
-        "data": {"texts": 1},
-        "lengths": {"shortest": 3, "longest": 3, "mean": 3.0},
+        "data": BenchData(eval="a.tsv", text=["text"], label=None, texts=1, max_length=64),
+        "lengths": Lengths(shortest=3, longest=3, mean=3.0),
         "batch": 32,
         "threads": 1,
         "repeats": 1,
+        "stopped": False,
+        "attention": "torch",
+        "calibration": CalibratedOn(texts=1, also_timed=0),
         "flops_ratio": 0.49,
         "rows": [row],
         "matmul_rate": {"fp32": 2e12},
         "skipped": SKIPPED,
-    } | more
+    }
+    return Bench(**BASICS, **(made | more))
 
 
 TABLES = [
@@ -110,12 +193,12 @@ TABLES = [
 
 
 @pytest.mark.parametrize(("table", "report"), TABLES)
-def test_names_are_printed_as_they_are(table: Any, report: dict[str, Any]) -> None:
+def test_names_are_printed_as_they_are(table: Any, report: Any) -> None:
     assert ODD in one_line(table(report))
 
 
 @pytest.mark.parametrize(("table", "report"), TABLES)
-def test_one_is_not_plural(table: Any, report: dict[str, Any]) -> None:
+def test_one_is_not_plural(table: Any, report: Any) -> None:
     said = one_line(table(report))
     for noun in ("text", "thread", "time", "round", "paired run"):
         assert f" 1 {noun}s" not in said
@@ -123,16 +206,18 @@ def test_one_is_not_plural(table: Any, report: dict[str, Any]) -> None:
 
 def damaged(report: Any, value: Any) -> Any:
     """The report with `value` for every float."""
+    if is_dataclass(report):
+        return replace(report, **{f.name: damaged(getattr(report, f.name), value) for f in fields(report)})
     if isinstance(report, dict):
         return {name: damaged(item, value) for name, item in report.items()}
-    if isinstance(report, list):
+    if isinstance(report, list | tuple):
         return [damaged(item, value) for item in report]
     return value if isinstance(report, float) else report
 
 
 @pytest.mark.parametrize("value", [None, NAN])
 @pytest.mark.parametrize(("table", "report"), [*TABLES, (profile_table, benchmark())])
-def test_what_is_missing_is_a_dash(table: Any, report: dict[str, Any], value: float | None) -> None:
+def test_what_is_missing_is_a_dash(table: Any, report: Any, value: float | None) -> None:
     said = one_line(table(damaged(report, value)))
     assert " -" in said
     assert "nan" not in said.lower()
@@ -141,16 +226,24 @@ def test_what_is_missing_is_a_dash(table: Any, report: dict[str, Any], value: fl
 
 def test_points_lost_and_gained() -> None:
     assert "Points gained: 0.67 95 %: -0.20 to 1.50" in one_line(training_table(training()))
-    lost = training(drop=0.67, drop_interval=[-0.2, 1.5])
+    lost = training(drop=0.67, drop_interval=(-0.2, 1.5))
     assert "Points lost: 0.67 95 %: -0.20 to 1.50" in one_line(training_table(lost))
     assert points(-0.001, [-0.004, 0.0]) == ("lost", "0.00", "0.00 to 0.00")
     assert points(None, None) == ("lost", "-", "- to -")
-    choice = {"drop": -0.5, "interval": [-1.0, 0.1], "texts": 1, "kept": True, "clear": True, "bound": 1.0}
-    said = one_line(training_table(training(max_drop=choice | {"error": 0.1})))
+    choice = Choice(
+        bound=1.0,
+        drop=-0.5,
+        error=0.1,
+        interval=(-1.0, 0.1),
+        kept=True,
+        clear=True,
+        flops_ratio=0.49,
+        texts=1,
+        tried=[],
+    )
+    said = one_line(training_table(training(max_drop=choice)))
     assert "0.50 points of accuracy gained (95 %: -0.10 to 1.00) on 1 held-out text" in said
     assert "1 point may be lost" in said
-    no_drop = {key: value for key, value in training(max_drop=choice).items() if key != "drop"}
-    assert "None" not in one_line(training_table(no_drop))
 
 
 def test_what_packing_alone_gives() -> None:
@@ -164,20 +257,32 @@ def test_what_packing_alone_gives() -> None:
 
 
 def test_the_quality_of_packed_is_told_where_it_was_measured() -> None:
-    quality = evaluation()["quality"]
+    quality = evaluation().quality
     other = evaluation(quality=quality | {"pruned, fp32": {"accuracy": 90.7}})
     line = next(line for line in printed(evaluation_table(other)).splitlines() if "dense, packed" in line)
     assert line.split("│")[2].strip() == "-"
 
 
-def test_reports_of_before_still_print() -> None:
-    old = copy.deepcopy(evaluation())
-    for key in ("packed", "packed_ratio", "pruning_ratio", "device"):
-        del old["speed"][key]
-    said = one_line(evaluation_table(old))
-    assert "dense, packed" not in said
-    assert "4.60 x" in said
+def test_without_speed_there_are_no_rates() -> None:
     assert "texts/s" not in one_line(evaluation_table(evaluation(speed=None)))
+
+
+@pytest.mark.parametrize("report", [training(), CALIBRATION, evaluation(), benchmark()])
+def test_reports_survive_json(report: Any) -> None:
+    """Also what an experiment adds, which is passed over, and a file without a version."""
+    values = json.loads(json.dumps(report.to_json()))
+    assert type(report).from_json(values | {"more": 1}) == report
+    del values["version"]
+    assert type(report).from_json(values) == report
+    with pytest.raises(UserError, match="version 2; this Thresher reads version 1"):
+        type(report).from_json(values | {"version": 2})
+    with pytest.raises(UserError, match=f"'other', not of {report.command}"):
+        type(report).from_json(values | {"command": "other"})
+
+
+def test_reports_need_no_torch() -> None:
+    code = "import sys, thresher.reports\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_one_line_for_each_reason_to_skip() -> None:

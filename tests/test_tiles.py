@@ -126,8 +126,8 @@ def test_the_profile_sees_it(monkeypatch):
     clock = iter([0.0, 8.0])
     monkeypatch.setattr(profile.time, "perf_counter", lambda: next(clock))
     found = profile.parts(lambda: [tiled(values) for _ in range(20)])
-    spent = 8.0 * found["shares"][profile.LINEARS]
-    assert found["linear_rate"] * spent == pytest.approx(20 * 2 * 500 * 96 * 80)
+    spent = 8.0 * found.shares[profile.LINEARS]
+    assert found.linear_rate * spent == pytest.approx(20 * 2 * 500 * 96 * 80)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])

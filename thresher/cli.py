@@ -431,7 +431,6 @@ def evaluate(
     with sole_writer(file := json or _home(folder) / "evaluation.json"):
         with _stages() as stage:
             from thresher.inference.evaluate import evaluate as run
-            from thresher.reports import write_json
             from thresher.show.tables import evaluation_table
 
             report = run(
@@ -448,7 +447,7 @@ def evaluate(
                 stage=stage,
             )
         _print(evaluation_table(report))
-        write_json(report, file)
+        report.write(file)
     _say(f"Report: {file}")
 
 
@@ -477,8 +476,7 @@ def bench(
     with _stages() as stage:
         from thresher.bench.run import bench as run
         from thresher.files.lock import sole_writer
-        from thresher.reports import write_json
-        from thresher.show.figures import bench_figure
+        from thresher.show.figures import bench_figure, save
         from thresher.show.tables import bench_table, profile_table
 
         home = out or _home(folder)
@@ -501,14 +499,14 @@ def bench(
                 stage=stage,
             )
             stage("drawing")
-            file = write_json(report, home / "bench.json")
-            bench_figure(report["rows"], home / "bench.png")
-    profiled = any("profile" in row for row in report["rows"])
+            file = report.write(home / "bench.json")
+            save(bench_figure(report.rows), home / "bench.png")
+    profiled = any(row.profile for row in report.rows)
     for table in (bench_table(report), *([profile_table(report)] if profiled else [])):
         _print(table, max(console.width, WIDE))
     _say(f"Report: {file}\nFigure: {home / 'bench.png'}")
-    if report["stopped"]:
-        raise KeyboardInterrupt(f"The table is of what was done: {report['repeats']} rounds of {repeats}.")
+    if report.stopped:
+        raise KeyboardInterrupt(f"The table is of what was done: {report.repeats} rounds of {repeats}.")
 
 
 @_command

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from thresher.engines.layers.tiles import OPERATION
+from thresher.reports import Profile
 
 LINEARS, STAGES = "linears", "OpenVINO"
 # Operations by the beginnings of their names in the profiler.
@@ -48,14 +48,14 @@ PYTHON = "Python"  # in no operation
 
 
 @torch.inference_mode()
-def parts(run: Callable[[], object]) -> dict[str, Any]:
+def parts(run: Callable[[], object]) -> Profile:
     """Split the time of `run` into kinds of work.
 
     Returns
     -------
-    dict
-        ``shares``, of each part in a run under the profiler; ``linear_rate``, FLOP/s of the linear layers,
-        or None where an engine that shows us only whole stages ran them.
+    Profile
+        Shares of each part in a run under the profiler. The rate of the linear layers is None where an
+        engine that shows us only whole stages ran them.
     """
     start = time.perf_counter()
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
@@ -72,10 +72,10 @@ def parts(run: Callable[[], object]) -> dict[str, Any]:
             one = 2 * math.prod(map(int, own)) if own else product_flops(event.input_shapes)
             flops += event.count * one
     spent[PYTHON] = max(0.0, wall - sum(spent.values()))
-    return {
-        "shares": {part: seconds / wall for part, seconds in spent.items()},
-        "linear_rate": flops / spent[LINEARS] if flops and not spent[STAGES] else None,
-    }
+    return Profile(
+        shares={part: seconds / wall for part, seconds in spent.items()},
+        linear_rate=flops / spent[LINEARS] if flops and not spent[STAGES] else None,
+    )
 
 
 def product_flops(shapes: list[list[int]]) -> int:

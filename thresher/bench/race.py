@@ -58,28 +58,24 @@ def rates(seconds: np.ndarray, work: Texts) -> dict[str, Any]:
     }
 
 
-def ratios(
-    entries: list[dict[str, Any]],
-    seconds: dict[Contender, np.ndarray],
-    order: list[Contender],
-    flops_ratio: float,
-) -> None:
-    """How many times as fast as the fastest dense rival, of the same precision and of any: medians."""
-    rounds = {contender: took.sum(1) for contender, took in seconds.items()}
-    rivals = [contender for contender in order if not contender.ours]
+def ratios(contender: Contender, seconds: dict[Contender, np.ndarray], flops_ratio: float) -> dict[str, Any]:
+    """How many times as fast as the fastest dense rival, of the same precision and of any: medians. Of a
+    pruned model also what became of the FLOPs that were saved, where 1 is all of it."""
+    rounds = {other: took.sum(1) for other, took in seconds.items()}
+    rivals = [other for other in seconds if not other.ours]
 
-    def over(contender: Contender, some: list[Contender]) -> float | None:
+    def over(some: list[Contender]) -> float | None:
         if not some:
             return None
         best = min(some, key=lambda rival: float(np.median(rounds[rival])))
         return float(np.median(rounds[best] / rounds[contender]))
 
-    for entry, contender in zip(entries, order, strict=True):
-        entry["times_same_precision"] = over(
-            contender, [rival for rival in rivals if rival.precision == contender.precision]
-        )
-        entry["times_any_precision"] = over(contender, rivals)
-        packed = replace(contender, kind="packed")
-        if contender.kind == "pruned" and packed in rounds:
-            # What became of the FLOPs that were saved: 1 is all of it.
-            entry["realised"] = float(np.median(rounds[packed] / rounds[contender])) * flops_ratio
+    packed = replace(contender, kind="packed")
+    realised = None
+    if contender.kind == "pruned" and packed in rounds:
+        realised = float(np.median(rounds[packed] / rounds[contender])) * flops_ratio
+    return {
+        "times_same_precision": over([rival for rival in rivals if rival.precision == contender.precision]),
+        "times_any_precision": over(rivals),
+        "realised": realised,
+    }

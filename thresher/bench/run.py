@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from thresher import native
@@ -27,9 +27,13 @@ from thresher.inference.load import open_model, text_columns
 from thresher.inference.predict import predict
 from thresher.inference.progress import Stages, silent
 from thresher.inputs.text import TextEncoder
-from thresher.reports import versions
+from thresher.model import PrunedModel
+from thresher.reports import Bench, BenchData, BenchRow, CalibratedOn, Lengths, versions
+from thresher.tasks import Task
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}  # whose peak rate is measured
+RIVAL_PACKAGES = ("onnxruntime", "onnx", "openvino", "nncf")
+Runners = list[tuple[Contender, Runner]]
 
 
 @torch.inference_mode()
@@ -50,41 +54,29 @@ def bench(
     profile: bool = False,
     label_map: dict[str, str] | None = None,
     stage: Stages = silent,
-) -> dict[str, Any]:
+) -> Bench:
     """Time a pruned model and its rivals, in turn, on the same texts.
+
+    After Ctrl-C, the report is of what was done (``stopped``), if that is one round at least.
 
     Parameters
     ----------
     folder : str
         What `PrunedModel.save_pretrained` wrote. Rivals run its weights dense.
-    source, text, label
-        File or hub data set, its columns, and the label column, if quality is wanted.
+    source, text, label, label_map
+        File or hub data set, and its columns. With a label column, quality is measured as well.
     precisions, engines : sequences of str
         Which rows there are. An engine that is not installed is named and skipped.
-    max_length : int, optional
-        Most tokens of a text. Default: as in training.
-    budget : float, optional
-        Of a model that holds several, the one to run at. Default: the first.
-    batch : int
-        Texts in a batch, of near lengths for all but one row.
-    texts : int
-        Most texts, spread evenly over the file.
-    repeats : int
-        Rounds; in each every contender runs all texts.
-    memory : bool
-        Measure peak memory, in a fresh process for each contender.
-    profile : bool
-        Split the time of our own engines into kinds of work.
-    label_map : dict of str to str, optional
-        The class that a label of the file stands for, where it is called otherwise.
+    max_length, budget : optional
+        As of `open_model`.
+    batch, texts, repeats : int
+        Texts in a batch; most texts, spread evenly over the file; rounds, in each of which every contender
+        runs all texts.
+    memory, profile : bool
+        Measure peak memory, in a fresh process for each contender. Split the time of our own engines into
+        kinds of work.
     stage : Stages
         Shows what is done.
-
-    Returns
-    -------
-    dict
-        The report; ``rows`` is the table. After Ctrl-C it is of what was done (``stopped``), if that is one
-        round at least.
     """
     start = time.time()
     for precision in precisions:
@@ -92,6 +84,56 @@ def bench(
             check_names(engine, precision)
     if min(batch, texts, repeats) < 1:
         raise UserError("Texts, batch size and repeats must be 1 or more.")
+    asked = _open(folder, source, text, label, label_map, max_length, budget, batch, texts, stage)
+    with tempfile.TemporaryDirectory() as temporary:
+        found = _run(asked, Path(temporary), precisions, engines, repeats, memory, profile, stage)
+    return Bench(
+        model=str(folder),
+        data=BenchData(
+            eval=source,
+            text=asked.columns,
+            label=label,
+            texts=len(asked.chosen),
+            max_length=asked.encoder.max_length,
+        ),
+        **found,
+        attention=native.instructions or "torch",
+        batch=batch,
+        threads=torch.get_num_threads(),
+        versions=versions(*RIVAL_PACKAGES),
+        seconds=round(time.time() - start, 1),
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The model, and the texts that are run."""
+
+    folder: str
+    source: str
+    columns: list[str]
+    labels: list[Any] | None  # of the chosen texts
+    examples: Any
+    chosen: np.ndarray
+    batch: int
+    budget: float | None
+    model: PrunedModel
+    encoder: TextEncoder
+    task: Task
+
+
+def _open(
+    folder: str,
+    source: str,
+    text: list[str],
+    label: str | None,
+    label_map: dict[str, str] | None,
+    max_length: int | None,
+    budget: float | None,
+    batch: int,
+    texts: int,
+    stage: Stages,
+) -> _Asked:
     stage("loading the model")
     model, encoder, task = open_model(folder, max_length, budget)
     columns = text_columns(model, text)
@@ -99,78 +141,110 @@ def bench(
     examples = load_examples(source, columns, label, split="test")
     labels = None if label is None else task.reading(label_map).encode_all(examples, source)
     chosen = spread(len(examples), texts)
-    with tempfile.TemporaryDirectory() as temporary:
-        setup, work = prepare(folder, encoder, examples, chosen, batch, Path(temporary), budget)
-        # What needs no contender comes first, so that nothing is left to do after Ctrl-C.
-        advance = stage("counting FLOPs", len(chosen))
-        ratio = predict(model.for_inference(), encoder, work.columns, advance=advance).flops_ratio
-        advance = stage("peak rate of this machine", len(DTYPES))
-        matmul_rates = {}
-        for name, dtype in DTYPES.items():
-            matmul_rates[name] = matmul_rate(dtype)
-            advance(1)
-        wanted = contenders(precisions, engines)
-        runners, skipped = _load(wanted, setup, encoder, work, stage("loading engines", len(wanted)))
-        order = [contender for contender, _ in runners]
-        seconds, logits = race(runners, work, repeats, stage("timing", (repeats + 1) * len(runners)))
-        rounds = min((len(took) for took in seconds.values()), default=0)
-        stopped = bool(runners) and rounds < repeats
-        entries = [asdict(c) | {"name": c.name} | rates(seconds[c], work) for c in order]
-        if labels is not None:
-            for entry, contender in zip(entries, order, strict=True):
-                entry["quality"] = task.quality(logits[contender], [labels[i] for i in chosen])
-        try:
-            if memory and not stopped:
-                advance = stage("memory", len(order))
-                for entry, contender in zip(entries, order, strict=True):
-                    entry["peak_mb"] = peak_memory(
-                        contender, setup, source, columns, chosen, batch, encoder.max_length
-                    )
-                    advance(1)
-            if profile and not stopped:
-                advance = stage("profile", sum(contender.ours for contender in order))
-                for entry, (contender, run) in zip(entries, runners, strict=True):
-                    if contender.ours:
-                        entry["profile"] = parts(partial(work.run, contender, run))
-                        advance(1)
-        except KeyboardInterrupt:
-            stopped = True
-    ratios(entries, seconds, order, ratio or 1.0)
+    labels = None if labels is None else [labels[i] for i in chosen]
+    return _Asked(folder, source, columns, labels, examples, chosen, batch, budget, model, encoder, task)
+
+
+def _run(
+    asked: _Asked,
+    work_folder: Path,
+    precisions: Sequence[str],
+    engines: Sequence[str],
+    repeats: int,
+    memory: bool,
+    profile: bool,
+    stage: Stages,
+) -> dict[str, Any]:
+    """Time all contenders; what came out, as fields of `Bench`."""
+    encoder, chosen = asked.encoder, asked.chosen
+    setup, work = prepare(
+        asked.folder, encoder, asked.examples, chosen, asked.batch, work_folder, asked.budget
+    )
+    # What needs no contender comes first, so that nothing is left to do after Ctrl-C.
+    advance = stage("counting FLOPs", len(chosen))
+    asked.model.for_inference()
+    ratio = predict(asked.model, encoder, work.columns, advance=advance).flops_ratio or 1.0
+    matmul_rates = _matmul_rates(stage("peak rate of this machine", len(DTYPES)))
+    wanted = contenders(precisions, engines)
+    runners, skipped = _load(wanted, setup, encoder, work, stage("loading engines", len(wanted)))
+    seconds, logits = race(runners, work, repeats, stage("timing", (repeats + 1) * len(runners)))
+    rounds = min((len(took) for took in seconds.values()), default=0)
+    stopped = bool(runners) and rounds < repeats
+    more: dict[Contender, dict[str, Any]] = {contender: {} for contender, _ in runners}
+    if asked.labels is not None:
+        for contender, found in more.items():
+            found["quality"] = asked.task.quality(logits[contender], asked.labels)
+    try:
+        if memory and not stopped:
+            _measure_memory(more, setup, asked, stage("memory", len(more)))
+        if profile and not stopped:
+            ours = [(contender, run) for contender, run in runners if contender.ours]
+            _split_time(more, ours, work, stage("profile", len(ours)))
+    except KeyboardInterrupt:
+        stopped = True
+    lengths = work.lengths
     return {
-        "command": "bench",
-        "model": str(folder),
-        "data": {
-            "eval": source,
-            "text": columns,
-            "label": label,
-            "texts": len(chosen),
-            "max_length": encoder.max_length,
-        },
-        "lengths": {
-            "mean": float(work.lengths.mean()),
-            "shortest": int(work.lengths.min()),
-            "longest": int(work.lengths.max()),
-        },
+        "lengths": Lengths(
+            mean=float(lengths.mean()), shortest=int(lengths.min()), longest=int(lengths.max())
+        ),
         "flops_ratio": ratio,
         "matmul_rate": matmul_rates,
-        "rows": entries,
+        "rows": [
+            BenchRow(
+                **asdict(contender),
+                name=contender.name,
+                **rates(seconds[contender], work),
+                **ratios(contender, seconds, ratio),
+                **found,
+            )
+            for contender, found in more.items()
+        ],
         "skipped": skipped,
-        "calibration": {"texts": len(setup.examples), "also_timed": setup.also_timed},
-        "attention": native.instructions or "torch",
-        "batch": batch,
+        "calibration": CalibratedOn(texts=len(setup.examples), also_timed=setup.also_timed),
         "repeats": rounds,
         "stopped": stopped,
-        "threads": torch.get_num_threads(),
-        "versions": versions() | _versions(),
-        "seconds": round(time.time() - start, 1),
     }
+
+
+def _matmul_rates(advance: Callable[[int], None]) -> dict[str, float]:
+    found = {}
+    for name, dtype in DTYPES.items():
+        found[name] = matmul_rate(dtype)
+        advance(1)
+    return found
+
+
+def _measure_memory(
+    more: dict[Contender, dict[str, Any]], setup: Setup, asked: _Asked, advance: Callable[[int], None]
+) -> None:
+    """Note the peak memory of each contender, as far as it goes until Ctrl-C."""
+    for contender, found in more.items():
+        found["peak_mb"] = peak_memory(
+            contender,
+            setup,
+            asked.source,
+            asked.columns,
+            asked.chosen,
+            asked.batch,
+            asked.encoder.max_length,
+        )
+        advance(1)
+
+
+def _split_time(
+    more: dict[Contender, dict[str, Any]], ours: Runners, work: Texts, advance: Callable[[int], None]
+) -> None:
+    """Note where the time of our own engines goes, as far as it goes until Ctrl-C."""
+    for contender, run in ours:
+        more[contender]["profile"] = parts(partial(work.run, contender, run))
+        advance(1)
 
 
 def _load(
     wanted: list[Contender], setup: Setup, encoder: TextEncoder, work: Texts, advance: Callable[[int], None]
-) -> tuple[list[tuple[Contender, Runner]], dict[str, str]]:
+) -> tuple[Runners, dict[str, str]]:
     """Contenders that have run a batch, and why each of the others was skipped."""
-    runners: list[tuple[Contender, Runner]] = []
+    runners: Runners = []
     skipped: dict[str, str] = {}
     for contender in wanted:
         name = f"{contender.name}, {contender.precision}"
@@ -185,13 +259,3 @@ def _load(
                 skipped[name] = f"{type(error).__name__}: {first_line(error)}"
         advance(1)
     return runners, skipped
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("onnxruntime", "onnx", "openvino", "nncf"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

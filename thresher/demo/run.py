@@ -19,7 +19,6 @@ from thresher.files.lock import sole_writer
 from thresher.inference.evaluate import evaluate
 from thresher.inference.load import open_model
 from thresher.inference.progress import Stages
-from thresher.reports import write_json
 from thresher.show.view import render, survival
 from thresher.show.wording import literal, rate_text
 from thresher.training import Data, Job, TrainingSettings
@@ -100,23 +99,25 @@ def _run(
     show("3. Measuring")
     with working() as stage:
         report = evaluate(str(pruned), str(files["held_out"]), ["text"], "label", stage=stage)
-    file = write_json(report, pruned / "evaluation.json")
-    quality, speed = report["quality"], report["speed"]
-    table = Table(title=f"Which package is a docstring from? {report['data']['texts']} held-out texts")
+    file = report.write(pruned / "evaluation.json")
+    quality, speed = report.quality, report.speed
+    assert speed is not None
+    table = Table(title=f"Which package is a docstring from? {report.data.texts} held-out texts")
     for column in ("model", "accuracy", "FLOPs ratio", "texts/s"):
         table.add_column(column, justify="left" if column == "model" else "right")
-    fast = {
-        name: rate_text(speed[name]["texts_per_second"]) for name in ("transformers", "packed", "thresher")
-    }
-    table.add_row("base, by transformers", f"{quality['base']['accuracy']:.1f}", "1.00", fast["transformers"])
-    table.add_row("dense, packed by thresher", "", "1.00", fast["packed"])
+    whole, packed, fast = (
+        rate_text(rates.texts_per_second) for rates in (speed.transformers, speed.packed, speed.thresher)
+    )
+    accuracy = {name: found["accuracy"] for name, found in quality.items() if found is not None}
+    table.add_row("base, by transformers", f"{accuracy['base']:.1f}", "1.00", whole)
+    table.add_row("dense, packed by thresher", "", "1.00", packed)
     table.add_row(
         "pruned, by thresher",
-        f"{quality['pruned']['accuracy']:.1f}",
-        f"{report['flops_ratio']:.2f}",
-        fast["thresher"],
+        f"{accuracy['pruned']:.1f}",
+        f"{report.flops_ratio:.2f}",
+        fast,
     )
-    table.caption = f"{speed['ratio']:.2f} x as fast, padded texts sorted by length, both {speed['dtype']}"
+    table.caption = f"{speed.ratio:.2f} x as fast, padded texts sorted by length, both {speed.dtype}"
     show(table)
     model, encode, _ = open_model(pruned)
     example = next(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,13 @@ from thresher.inference.load import (
     text_columns,
     warn_if_other_number,
 )
-from thresher.inference.predict import Predictions, predict, warn_if_bare
+from thresher.inference.predict import Predictions, kept_of, predict, warn_if_bare
 from thresher.inference.progress import Stages, silent
 from thresher.inference.speed import calls, speeds
-from thresher.reports import kept_report, versions
+from thresher.inputs.text import TextEncoder
+from thresher.model import PrunedModel
+from thresher.reports import Evaluation, EvaluationData, Quality, Ran, versions
+from thresher.tasks import Task
 
 log = logging.getLogger(__name__)
 COSTLY = 0.5  # points of quality that a precision may cost without a warning
@@ -41,7 +45,7 @@ def evaluate(
     speed: bool = True,
     label_map: dict[str, str] | None = None,
     stage: Stages = silent,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Measure a saved model on a file.
 
     Parameters
@@ -69,81 +73,116 @@ def evaluate(
 
     Returns
     -------
-    dict
-        The report.
+    Evaluation
     """
     start = time.time()
     check_engine(engine, precision)
     stage("loading the model")
     model, encoder, task = open_model(folder, max_length, budget)
     model.for_inference()
-    stage("reading texts")
-    text = resolve_columns(source, text_columns(model, text), "test")
-    warn_if_other_number(model, text)
-    examples = load_examples(source, text, label, split="test", blank_labels=task.blank_is_none)
-    # Before the long part:
-    labels = None if label is None else task.reading(label_map).encode_all(examples, source)
-    stage("tokenizing")
-    rows = encoder.encode_examples(examples)
-    other = (precision, engine) != ("fp32", "torch")
+    texts = _read(model, encoder, task, source, text, label, label_map, stage)
+    rows, other = texts.rows, (precision, engine) != ("fp32", "torch")
     pruned = predict(model, encoder, rows, depths=other, advance=stage("pruned", len(rows)))
     warn_if_bare(model, pruned)
     with model.dense():
         dense = predict(model, encoder, rows, advance=stage("dense", len(rows)))
-
-    def quality_of(found: Predictions) -> dict[str, float]:
-        if labels is None:
-            return {"agreement": task.agreement(found.logits, dense.logits)}
-        return task.quality(found.logits, labels)
-
     quality = {
         "base": model.metadata.get("base_quality"),
-        "dense": quality_of(dense),
-        "pruned": quality_of(pruned),
+        "dense": texts.quality(dense, dense),
+        "pruned": texts.quality(pruned, dense),
     }
     if budget is None and model.budgets:
         budget = model.budgets[0]
-    ran: dict[str, Any] = {
-        "budget": budget,
-        "precision": precision,
-        "engine": engine,
-        "threads": torch.get_num_threads(),
-    }
+    cost: dict[str, float] = {}
     if other:
-        exact, quality["pruned, fp32"] = pruned, quality["pruned"]
-        some = np.random.default_rng(0).permutation(len(rows))[:CALIBRATION]
-        columns = rows.select(some)[:]
-        model = make_ready(open_model(folder, None, budget)[0], encoder, columns, precision, engine)
-        pruned = predict(model, encoder, rows, depths=True, advance=stage(f"pruned, {precision}", len(rows)))
-        quality["pruned"] = quality_of(pruned)
-        ran |= _cost(exact, pruned, quality)
-    report = {
-        "command": "evaluate",
-        "model": str(folder),
-        "base": model.metadata.get("base"),
-        "base_measured_on": model.metadata.get("base_measured_on"),
-        "data": {
-            "eval": source,
-            "text": text,
-            "label": label,
-            "texts": len(rows),
-            "max_length": encoder.max_length,
-            "trained_length": model.family.length_limit(model.metadata.get("max_length")),
-            "truncated": encoder.truncated,
-        },
-        "quality": quality,
-        **kept_report(pruned, model),
-        "settings": ran,
-        "versions": versions(),
-    }
+        model, found = _run_otherwise(folder, encoder, rows, budget, precision, engine, stage)
+        quality |= {"pruned, fp32": quality["pruned"], "pruned": texts.quality(found, dense)}
+        cost, pruned = _cost(pruned, found, quality), found
+    timed = None
     if speed:
         plain = dense_model(folder, "bf16" if precision == "bf16" else "fp32")
-        report["speed"] = speeds(model, plain, encoder, examples, advance=stage("timing", calls()))
-    report["seconds"] = round(time.time() - start, 1)
-    return report
+        timed = speeds(model, plain, encoder, texts.examples, advance=stage("timing", calls()))
+    return Evaluation(
+        model=str(folder),
+        base=model.metadata.get("base"),
+        base_measured_on=model.metadata.get("base_measured_on"),
+        data=EvaluationData(
+            eval=source,
+            text=texts.columns,
+            label=label,
+            texts=len(rows),
+            max_length=encoder.max_length,
+            trained_length=model.family.length_limit(model.metadata.get("max_length")),
+            truncated=texts.truncated,
+        ),
+        quality=quality,
+        **kept_of(pruned, model),
+        settings=Ran(
+            budget=budget, precision=precision, engine=engine, threads=torch.get_num_threads(), **cost
+        ),
+        versions=versions(),
+        speed=timed,
+        seconds=round(time.time() - start, 1),
+    )
 
 
-def _cost(exact: Predictions, found: Predictions, quality: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Texts:
+    """The texts of a file, encoded, and what they are worth."""
+
+    task: Task
+    columns: list[str]
+    examples: Any
+    rows: Any
+    labels: list[Any] | None
+    truncated: int
+
+    def quality(self, found: Predictions, dense: Predictions) -> Quality:
+        """Against the labels, or without labels against the dense model."""
+        if self.labels is None:
+            return {"agreement": self.task.agreement(found.logits, dense.logits)}
+        return self.task.quality(found.logits, self.labels)
+
+
+def _read(
+    model: PrunedModel,
+    encoder: TextEncoder,
+    task: Task,
+    source: str,
+    text: list[str],
+    label: str | None,
+    label_map: dict[str, str] | None,
+    stage: Stages,
+) -> _Texts:
+    """Read a file, and find what is wrong with it before the long part."""
+    stage("reading texts")
+    columns = resolve_columns(source, text_columns(model, text), "test")
+    warn_if_other_number(model, columns)
+    examples = load_examples(source, columns, label, split="test", blank_labels=task.blank_is_none)
+    labels = None if label is None else task.reading(label_map).encode_all(examples, source)
+    stage("tokenizing")
+    rows = encoder.encode_examples(examples)
+    return _Texts(task, columns, examples, rows, labels, encoder.truncated)
+
+
+def _run_otherwise(
+    folder: str,
+    encoder: TextEncoder,
+    rows: Any,
+    budget: float | None,
+    precision: str,
+    engine: str,
+    stage: Stages,
+) -> tuple[PrunedModel, Predictions]:
+    """The model in another precision or engine, and what it says."""
+    some = np.random.default_rng(0).permutation(len(rows))[:CALIBRATION]
+    model, _, _ = open_model(folder, None, budget)
+    make_ready(model, encoder, rows.select(some)[:], precision, engine)
+    advance = stage(f"pruned, {precision}", len(rows))
+    return model, predict(model, encoder, rows, depths=True, advance=advance)
+
+
+def _cost(exact: Predictions, found: Predictions, quality: dict[str, Any]) -> dict[str, float]:
     """What a precision changed against fp32: points of quality, and the share of tokens dropped elsewhere."""
     metric, before = next(iter(quality["pruned, fp32"].items()))
     cost = before - quality["pruned"][metric]

@@ -14,6 +14,8 @@ import torch
 from thresher.errors import UserError
 from thresher.folders.read import first_bad_weight
 from thresher.inputs.text import TextEncoder
+from thresher.model import PrunedModel
+from thresher.reports import Kept
 
 log = logging.getLogger(__name__)
 KEYS = ("input_ids", "token_type_ids")
@@ -58,6 +60,23 @@ class Predictions:
     def kept_share(self) -> list[float] | None:
         """Share of all tokens alive after each layer."""
         return None if self.kept is None else (self.kept.sum(1) / self.lengths.sum()).tolist()
+
+
+def kept_of(predictions: Predictions, model: PrunedModel) -> dict[str, Any]:
+    """What a model keeps, as the fields of `Kept`."""
+    kept, share = predictions.kept, predictions.kept_share
+    assert kept is not None
+    assert share is not None
+    thresholds = model.pruner.dials(model.plan().rung) if model.pruner.ladder else None
+    return vars(
+        Kept(
+            flops_ratio=predictions.flops_ratio or 1.0,
+            kept_share=share,
+            kept_tokens=kept.mean(1).round(2).tolist(),
+            mean_tokens=float(predictions.lengths.mean()),
+            thresholds=None if thresholds is None else thresholds.tolist(),
+        )
+    )
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ from torch import nn
 from thresher.batches import spread
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
+from thresher.reports import Rates, Speed
 
 REPEATS = 5  # rounds that count
 ENGINES = ("transformers", "packed", "thresher")  # in the order of each round
@@ -52,7 +53,7 @@ def speeds(
     batch: int = 32,
     repeats: int = REPEATS,
     advance: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
+) -> Speed:
     """Texts per second of transformers, of our engine with nothing dropped, and of the pruned model.
 
     Measured on at most `texts` of the examples, spread evenly over them. All get the same batches of texts
@@ -72,12 +73,7 @@ def speeds(
 
     Returns
     -------
-    dict
-        For ``transformers``, ``packed`` (nothing dropped) and ``thresher`` (pruned): ``texts_per_second``
-        (median), ``slowest``, ``fastest``, and ``with_tokenizing``, texts per second from text to answer.
-        Medians of paired ratios: ``ratio``, how many times as fast as transformers the pruned model is;
-        ``packed_ratio``, what packing alone gives of it; ``pruning_ratio``, what pruning adds to packing.
-        And under which conditions.
+    Speed
     """
     some = examples.select(spread(len(examples), texts))
 
@@ -105,26 +101,29 @@ def speeds(
     start = time.perf_counter()
     batches()
     tokenizing = time.perf_counter() - start
-    return {
-        **{name: _rates(times, len(some), tokenizing) for name, times in seconds.items()},
+    rates = {name: _rates(times, len(some), tokenizing) for name, times in seconds.items()}
+    return Speed(
+        transformers=rates["transformers"],
+        packed=rates["packed"],
+        thresher=rates["thresher"],
         **_ratios(seconds),
-        "texts": len(some),
-        "batch": batch,
-        "repeats": repeats,
-        "threads": torch.get_num_threads(),
-        "device": str(model.device),
-        "dtype": str(next(dense.parameters()).dtype).removeprefix("torch."),
-        "precision": model.precision or "fp32",
-    }
+        texts=len(some),
+        batch=batch,
+        repeats=repeats,
+        threads=torch.get_num_threads(),
+        device=str(model.device),
+        dtype=str(next(dense.parameters()).dtype).removeprefix("torch."),
+        precision=model.precision or "fp32",
+    )
 
 
-def _rates(times: list[float], texts: int, tokenizing: float) -> dict[str, float]:
-    return {
-        "texts_per_second": texts / median(times),
-        "slowest": texts / max(times),
-        "fastest": texts / min(times),
-        "with_tokenizing": texts / (median(times) + tokenizing),
-    }
+def _rates(times: list[float], texts: int, tokenizing: float) -> Rates:
+    return Rates(
+        texts_per_second=texts / median(times),
+        slowest=texts / max(times),
+        fastest=texts / min(times),
+        with_tokenizing=texts / (median(times) + tokenizing),
+    )
 
 
 def _ratios(seconds: dict[str, list[float]]) -> dict[str, Any]:

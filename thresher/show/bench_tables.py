@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from thresher.reports import Bench
 from thresher.show.wording import count, known, literal, number, rate_text
 
 KINDS = (
@@ -17,16 +17,16 @@ KINDS = (
 )
 
 
-def bench_table(report: dict[str, Any]) -> Table:
+def bench_table(report: Bench) -> Table:
     """One contender a row: quality, rates, latencies, memory, and its ratio to the fastest dense rival."""
-    rows, lengths, texts = report["rows"], report["lengths"], report["data"]["texts"]
+    rows, lengths, texts = report.rows, report.lengths, report.data.texts
     title = (
-        f"{report['model']}: {count(texts, 'text')} of {lengths['shortest']} to {lengths['longest']} tokens, "
-        f"mean {number(lengths['mean'], '.0f')}; batches of {report['batch']}, "
-        f"{count(report['threads'], 'thread')}"
+        f"{report.model}: {count(texts, 'text')} of {lengths.shortest} to {lengths.longest} tokens, "
+        f"mean {number(lengths.mean, '.0f')}; batches of {report.batch}, "
+        f"{count(report.threads, 'thread')}"
     )
     table = _table(title)
-    metric = next(iter(rows[0].get("quality") or ()), None) if rows else None
+    metric = next(iter(rows[0].quality or ()), None) if rows else None
     columns = [
         "engine",
         "precision",
@@ -40,31 +40,31 @@ def bench_table(report: dict[str, Any]) -> Table:
         _add_column(table, name)
     for row in rows:
         cells = [
-            row["name"].replace(",", ""),
-            row["precision"],
-            *([number((row.get("quality") or {}).get(metric))] if metric else []),
-            rate_text(row["texts_per_second"]),
-            f"{rate_text(row['slowest'])}-{rate_text(row['fastest'])}",
-            number(row["tokens_per_second"], ".0f"),
-            number(row["p50_ms"], ".1f"),
-            number(row["p95_ms"], ".1f"),
-            number(row.get("peak_mb"), ".0f"),
-            number(row["times_same_precision"], ".2f", " x"),
-            number(row["times_any_precision"], ".2f", " x"),
-            number(row.get("realised"), ".0%"),
+            row.name.replace(",", ""),
+            row.precision,
+            *([number((row.quality or {}).get(metric))] if metric else []),
+            rate_text(row.texts_per_second),
+            f"{rate_text(row.slowest)}-{rate_text(row.fastest)}",
+            number(row.tokens_per_second, ".0f"),
+            number(row.p50_ms, ".1f"),
+            number(row.p95_ms, ".1f"),
+            number(row.peak_mb, ".0f"),
+            number(row.times_same_precision, ".2f", " x"),
+            number(row.times_any_precision, ".2f", " x"),
+            number(row.realised, ".0%"),
         ]
-        table.add_row(*map(literal, cells), style="bold" if row["kind"] == "pruned" else None)
-    table.caption = literal("\n".join([*_notes(report), *_skipped(report["skipped"])]), "table.caption")
+        table.add_row(*map(literal, cells), style="bold" if row.kind == "pruned" else None)
+    table.caption = literal("\n".join([*_notes(report), *_skipped(report.skipped)]), "table.caption")
     return table
 
 
-def _notes(report: dict[str, Any]) -> list[str]:
+def _notes(report: Bench) -> list[str]:
     """What the columns and kinds mean."""
-    ratio = report["flops_ratio"]
+    ratio = report.flops_ratio
     promise = number(1 / ratio, ".2f", " x") if known(ratio) and ratio else number(None)
     return [
         "speed-up: over the fastest dense engine that is not ours, in the same precision or in any; median "
-        f"of {count(report['repeats'], 'round')}, each of which runs every engine in turn.",
+        f"of {count(report.repeats, 'round')}, each of which runs every engine in turn.",
         f"of what FLOPs promise: the pruned model needs {number(ratio, '.3f')} of the FLOPs, which promises "
         f"{promise} the speed of packed; 100 % is all of that on the clock.",
         KINDS,
@@ -100,22 +100,22 @@ def _together(names: Iterable[str]) -> str:
     )
 
 
-def profile_table(report: dict[str, Any]) -> Table:
+def profile_table(report: Bench) -> Table:
     """One of our engines a row, one kind of work a column: shares of the time, and the linears' rate."""
-    rows = [row for row in report["rows"] if "profile" in row]
+    rows = [(row, row.profile) for row in report.rows if row.profile is not None]
     table = _table("Where the time goes")
     caption = "GFLOP/s: of the linear layers; of peak: their rate over that of one large matrix product"
     table.caption = literal(caption, "table.caption")
-    for name in ["engine", "precision", *(rows[0]["profile"]["shares"] if rows else ())]:
+    for name in ["engine", "precision", *(rows[0][1].shares if rows else ())]:
         _add_column(table, name)
     for name in ("GFLOP/s", "of peak"):
         _add_column(table, name)
-    for row in rows:
-        rate, peak = row["profile"]["linear_rate"], report["matmul_rate"].get(row["precision"])
+    for row, profile in rows:
+        rate, peak = profile.linear_rate, report.matmul_rate.get(row.precision)
         cells = [
-            row["name"].replace(",", ""),
-            row["precision"],
-            *(number(share, ".0%") for share in row["profile"]["shares"].values()),
+            row.name.replace(",", ""),
+            row.precision,
+            *(number(share, ".0%") for share in profile.shares.values()),
             number(rate / 1e9 if known(rate) else None, ".0f"),
             number(rate / peak if known(rate) and known(peak) and peak else None, ".0%"),
         ]

@@ -1,4 +1,4 @@
-"""Figures of a training run and of what a model keeps. The file suffix (.png, .svg, .pdf) is the format."""
+"""Figures of a training run, of what a model keeps, and of a benchmark: drawn, and then saved."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure  # not pyplot, which keeps global state and
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from thresher.files.atomic import replacing
+from thresher.reports import BenchRow
 from thresher.show.wording import known, number, rate_text
 
 INK, QUIET, PALE = "#222222", "#767676", "#e6e6e6"
@@ -21,9 +22,7 @@ STAGES = {"soft": "#fbf3e4", "hard": "#eaf4f5"}  # behind the curves
 History = Sequence[dict[str, Any]]
 
 
-def training_figure(
-    history: History, path: str | Path, base_quality: float | None = None, metric: str = "quality"
-) -> None:
+def training_figure(history: History, base_quality: float | None = None, metric: str = "quality") -> Figure:
     """Draw quality and FLOPs ratio over the steps of a training run.
 
     Parameters
@@ -31,8 +30,6 @@ def training_figure(
     history : sequence of dict
         Entries with ``step`` and any of ``flops_ratio``, ``target`` and ``stage`` (of the training
         batches), ``eval_quality`` and ``eval_flops_ratio`` (held out). Others are passed over.
-    path : str or Path
-        The file, written anew; its folder is made if need be.
     base_quality : float, optional
         Drawn as a line to compare with.
     metric : str
@@ -66,23 +63,20 @@ def training_figure(
     for axes in (quality, ratio):
         _legend(axes)
     figure.align_ylabels()
-    _save(figure, path)
+    return figure
 
 
 def kept_figure(
     kept_share: Sequence[float],
-    path: str | Path,
     thresholds: Sequence[float] | None = None,
     title: str | None = None,
-) -> None:
+) -> Figure:
     """Draw the share of all tokens that is alive after each layer.
 
     Parameters
     ----------
     kept_share : sequence of float [layers]
         From 0 to 1.
-    path : str or Path
-        The file, written anew; its folder is made if need be.
     thresholds : sequence of float [layers], optional
         Written under each layer, in fair shares.
     title : str, optional
@@ -118,40 +112,38 @@ def kept_figure(
     axes.tick_params(axis="x", length=0)
     if title:
         axes.set_title(title, fontsize=10, color=INK, loc="left", parse_math=False)
-    _save(figure, path)
+    return figure
 
 
-def bench_figure(rows: Sequence[dict[str, Any]], path: str | Path, title: str | None = None) -> None:
+def bench_figure(rows: Sequence[BenchRow], title: str | None = None) -> Figure:
     """Draw texts per second of every contender of a benchmark, with the spread over its rounds.
 
     Parameters
     ----------
-    rows : sequence of dict
-        ``rows`` of the report of `thresher.bench.run.bench`.
-    path : str or Path
+    rows : sequence of BenchRow
     title : str, optional
     """
     figure = Figure(figsize=(7.0, 0.8 + 0.28 * len(rows)), layout="constrained")
     axes = figure.subplots()
     _plain(axes)
     places = range(len(rows))[::-1]
-    rates = [row["texts_per_second"] for row in rows]
-    below = [row["texts_per_second"] - row["slowest"] for row in rows]
-    above = [row["fastest"] - row["texts_per_second"] for row in rows]
+    rates = [row.texts_per_second for row in rows]
+    below = [row.texts_per_second - row.slowest for row in rows]
+    above = [row.fastest - row.texts_per_second for row in rows]
     colours = {"packed": TEAL, "pruned": AMBER}
-    axes.barh(places, rates, color=[colours.get(row["kind"], PALE) for row in rows], height=0.7)
+    axes.barh(places, rates, color=[colours.get(row.kind, PALE) for row in rows], height=0.7)
     axes.errorbar(rates, places, xerr=[below, above], fmt="none", ecolor=QUIET, elinewidth=1)
     for place, row in zip(places, rows, strict=True):
-        at = (row["fastest"], place)
-        axes.annotate(f" {rate_text(row['texts_per_second'])}", at, va="center", fontsize=8, color=INK)
-    names = [f"{row['name']}, {row['precision']}" for row in rows]
+        at = (row.fastest, place)
+        axes.annotate(f" {rate_text(row.texts_per_second)}", at, va="center", fontsize=8, color=INK)
+    names = [f"{row.name}, {row.precision}" for row in rows]
     axes.set_yticks(list(places), names, parse_math=False)
     axes.set_xlabel("texts per second")
     axes.grid(visible=False)
     axes.margins(x=0.08)
     if title:
         axes.set_title(title, fontsize=10, color=INK, loc="left", parse_math=False)
-    _save(figure, path)
+    return figure
 
 
 def _curve(history: History, key: str) -> tuple[list[float], list[float]]:
@@ -209,6 +201,7 @@ def _legend(axes: Axes) -> None:
         axes.set_yticks([])
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure, whole or not at all. The file's suffix (.png, .svg, .pdf) is the format."""
     with replacing(Path(path)) as partial:
         figure.savefig(partial, dpi=150)

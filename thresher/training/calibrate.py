@@ -18,12 +18,12 @@ from thresher.config import PruningConfig
 from thresher.data import load_examples, resolve_columns
 from thresher.errors import UserError
 from thresher.families import family_for, family_of
-from thresher.inference.predict import KEYS, warn_if_bare
+from thresher.inference.predict import KEYS, kept_of, warn_if_bare
 from thresher.inference.progress import Stages, silent
 from thresher.inputs.text import TextEncoder, load_tokenizer
 from thresher.model import PrunedModel
-from thresher.reports import kept_report, versions, write_json
-from thresher.show.figures import kept_figure
+from thresher.reports import Calibration, CalibrationData, versions
+from thresher.show.figures import kept_figure, save
 from thresher.store import load_config
 from thresher.tasks import Task, task_of
 from thresher.training.base import device, load_base, pruning_of
@@ -48,7 +48,7 @@ BACK = 0.02  # of the way, at least, is gone back after a check that failed; eac
 @alone
 def calibrate(
     job: Job, max_change: float = 0.01, stage: Stages = silent, pruning: PruningConfig | None = None
-) -> dict[str, Any]:
+) -> Calibration:
     """Prune a fine-tuned model without training it, and without labels.
 
     The pruner's scores are fitted to a few texts, where they can be (`fit_scores`), and on these texts the
@@ -71,7 +71,7 @@ def calibrate(
 
     Returns
     -------
-    dict
+    Calibration
         The report, also written to ``report.json``.
 
     Raises
@@ -93,29 +93,34 @@ def calibrate(
     _settle(subject, fit, check, between(path, place))
     least = 1 / check.texts if subject.task.decides else 0.0
     assert check.found is not None
-    report = {
-        "command": "calibrate",
-        "model": job.model,
-        "out": str(job.out),
-        "task": subject.task.kind,
-        "metric": "agreement",
-        "data": {"texts": job.data.train, "text": subject.text, "max_length": subject.encoder.max_length}
-        | {"searched_on": few.texts, "chosen_on": fit.texts, "checked_on": check.texts},
-        "seed": job.settings.seed,
-        "max_change": max_change,
-        "change": point.change,
-        "standard_error": subject.task.doubt(max(point.change, least), check.texts),
-        "stepped_back": back,
-        "pruning": subject.pruned.pruning.to_dict(),
-        **kept_report(check.found, subject.pruned),
-        "versions": versions(),
-        "seconds": round(time.time() - start, 1),
-    }
+    report = Calibration(
+        model=job.model,
+        out=str(job.out),
+        task=subject.task.kind,
+        metric="agreement",
+        data=CalibrationData(
+            texts=job.data.train,
+            text=subject.text,
+            max_length=subject.encoder.max_length,
+            searched_on=few.texts,
+            chosen_on=fit.texts,
+            checked_on=check.texts,
+        ),
+        seed=job.settings.seed,
+        max_change=max_change,
+        change=point.change,
+        standard_error=subject.task.doubt(max(point.change, least), check.texts),
+        stepped_back=back,
+        pruning=subject.pruned.pruning.to_dict(),
+        **kept_of(check.found, subject.pruned),
+        versions=versions(),
+        seconds=round(time.time() - start, 1),
+    )
     with finished(job) as folder:
         subject.tokenizer.save_pretrained(folder)
         subject.pruned.save_pretrained(folder)
-        kept_figure(check.found.kept_share or [], folder / "kept.png", report["thresholds"])
-        write_json(report, folder / "report.json")
+        save(kept_figure(report.kept_share, report.thresholds), folder / "kept.png")
+        report.write(folder / "report.json")
     forget(job)
     return report
 

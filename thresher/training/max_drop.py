@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from thresher.errors import UserError
 from thresher.inference.predict import Predictions
 from thresher.model import PrunedModel
+from thresher.reports import Choice
 from thresher.tasks import Task
 from thresher.training.examples import Drop, Examples
 from thresher.training.fit import least_ratio
@@ -26,44 +26,6 @@ log = logging.getLogger(__name__)
 
 BISECTIONS = 4
 MARGIN = 1.0  # standard errors that the drop stays clear of the bound: what looks good is in part luck
-
-
-@dataclass
-class Choice:
-    """What was found.
-
-    Attributes
-    ----------
-    bound, drop : float
-        Points of quality that may be lost, and that are, on the held-out texts, weighed by their lengths as
-        FLOPs are.
-    error : float
-        Standard error of the drop.
-    interval : tuple of float
-        95 % interval of the drop, by bootstrap over texts, with both models in pairs. The same texts chose
-        the point, so that the interval errs a little to the good side.
-    kept : bool
-        Whether the drop is within the bound.
-    clear : bool
-        Whether it stays clear of the bound, by `MARGIN`. Where no point does, this is the one that loses
-        least: weights that have learned to run pruned may lose more without any threshold.
-    flops_ratio : float
-        On the held-out texts, weighed by their lengths as in training.
-    texts : int
-        How many those are.
-    tried : list of dict
-        FLOPs ratio and drop of all points that were measured.
-    """
-
-    bound: float
-    drop: float
-    error: float
-    interval: tuple[float, float]
-    kept: bool
-    clear: bool
-    flops_ratio: float
-    texts: int
-    tried: list[dict[str, float]]
 
 
 def choose(
@@ -110,15 +72,17 @@ def choose(
     table = torch.cat([between(path, place)[None], held])
     _hold(model, [round(ratio, 4), *pruner.budgets], table)
     return Choice(
-        bound,
-        drop.points,
-        drop.error,
-        drop.interval,
-        drop.points <= bound,
-        kept is not None,
-        ratio,
-        len(held_out),
-        [{"flops_ratio": p.flops_ratio or 1.0, "drop": d.points} for _, (d, p) in sorted(found.items())],
+        bound=bound,
+        drop=drop.points,
+        error=drop.error,
+        interval=drop.interval,
+        kept=drop.points <= bound,
+        clear=kept is not None,
+        flops_ratio=ratio,
+        texts=len(held_out),
+        tried=[
+            {"flops_ratio": p.flops_ratio or 1.0, "drop": d.points} for _, (d, p) in sorted(found.items())
+        ],
     )
 
 
