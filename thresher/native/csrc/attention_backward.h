@@ -1,25 +1,25 @@
 // The gradients of one head of one sequence in fp32 arithmetic. Included by each_machine.h.
 //
-// Nothing of the n x n matrices is kept from the way forward: they are computed again, some rows of queries at a
-// time. With probabilities P, what arrives at them is G = dO V^T + votes dI^T / heads, and at the scores
-// S = P (G - sum over keys of P G). From there dQ = S K, dK = S^T Q and dV = P^T dO.
+// The way forward keeps no n x n matrix. The way back computes the probabilities P again, for some queries at a time.
+// The gradient of P is G = dO V^T + votes dI^T / heads, and that of the scores is S = P (G - sum over keys of P G).
+// Then dQ = S K, dK = S^T Q and dV = P^T dO.
 
 #include "attention_strip.h"
 
-constexpr int64_t BLOCK = 4 * ROWS;  // queries to a block: dK and dV are read and written once for each of them
+constexpr int64_t BLOCK = 4 * ROWS;  // queries in a block: dK and dV are read and written once for each block
 
-// Some queries of a head on the way back. What a Strip says of itself holds here too.
+// A strip on the way back.
 struct Slope {
   Strip strip;
   const float* context_grad;     // [rows, dim]
   const float* value_panels;
-  const float* importance_grad;  // [keys], over the heads; or null
+  const float* importance_grad;  // [keys], divided by the number of heads; or null
   float* slopes;                 // [rows, stride]: of the scores
   float* log_weight_grad;        // [keys]: of the bias, added to; or null
   float* vote_grad;              // [rows]; read where there are votes
 };
 
-// From unscaled weights of a strip to probabilities, and beside them to the slopes of scores.
+// Turn the unscaled weights of a strip into probabilities, and write the slopes of its scores.
 template <int R>
 static void slope(const Slope& s, int64_t first, int64_t last) {
   const int64_t stride = s.strip.stride;
@@ -57,7 +57,7 @@ static void slope(const Slope& s, int64_t first, int64_t last) {
   }
 }
 
-// `context` takes the gradients of the queries.
+// The gradients of the queries go to `strip.context`.
 template <int R>
 static void run_slope(const Slope& s, const float* keys) {
   const Strip& strip = s.strip;
@@ -69,7 +69,7 @@ static void run_slope(const Slope& s, const float* keys) {
   multiply_rows<R>(s.slopes, strip.stride, first, high, keys, strip.width, strip.context);
 }
 
-// Panels plus the transpose of `weights` times `rows`: R queries, the keys [j, j + W) alone.
+// Add the transpose of `weights` times `rows` to a panel: R queries, and the W keys of the panel.
 template <int R>
 static inline void add_transposed(const float* weights, int64_t stride, const float* rows, int64_t dim, float* panel) {
   F weight[R];
@@ -104,18 +104,18 @@ struct WayBack {
 
   const Gradients& g;
   const Problem& p;
-  int64_t head, start, n, dim, apart;  // from token to token in what is dense
+  int64_t head, start, n, dim, apart;  // apart: from token to token in a dense tensor
   int64_t panelled, width;             // keys and dims, in whole vectors
-  const T *query, *key, *value, *context_grad;  // from here on all are of this head of the sequence
+  const T *query, *key, *value, *context_grad;  // each begins at this head of the sequence
   T *query_grad, *key_grad, *value_grad;
   Scratch scratch;
   float *panels, *value_panels;         // keys and values in panels
   float* keys;                          // [n, width]
-  float *key_slopes, *value_slopes;     // their gradients, in panels
-  float *queries, *arrived;             // [BLOCK, dim]: queries of a block, and what arrives at their context
+  float *key_slopes, *value_slopes;     // gradients of keys and values, in panels
+  float *queries, *arrived;             // [BLOCK, dim]: the queries of a block, and the gradients of their context
   float *importance_grad, *log_weight_grad;  // [keys]
   float *scores, *slopes;               // [BLOCK, stride]
-  int64_t rows[BLOCK];                  // the queries of a block, as places in the sequence
+  int64_t rows[BLOCK];                  // places of the block's queries in the sequence
   Reach reach[BLOCK];
   float factor[ROWS], vote[ROWS], vote_grad[ROWS];
   Slope s;
@@ -182,7 +182,7 @@ void WayBack<T>::pack() {
   std::memset(value_slopes, 0, panelled * dim * sizeof(float));
 }
 
-// Where nothing arrives at a query, as at those whose tokens were dropped, nothing goes on from there.
+// True if no gradient arrives at a query, as is the case where its token was dropped: then it passes none on.
 template <class T>
 bool WayBack<T>::silent(int64_t i) const {
   const T* row = context_grad + i * apart;
@@ -191,7 +191,7 @@ bool WayBack<T>::silent(int64_t i) const {
   return !g.importance_grad;
 }
 
-// The queries of the next block, from `next` on, which moves behind them. Gives back how many they are.
+// Gather the next block of queries that have gradients, and move `next` past them. Returns their number.
 template <class T>
 int64_t WayBack<T>::gather(int64_t& next) {
   int64_t count = 0;
@@ -208,7 +208,7 @@ int64_t WayBack<T>::gather(int64_t& next) {
   return count;
 }
 
-// Probabilities and slopes of a block against the keys [first, last), and the gradients of its queries.
+// Probabilities and slopes of a block's queries against the keys [first, last), and the gradients of these queries.
 template <class T>
 void WayBack<T>::run_strips(int64_t count, int64_t first, int64_t last) {
   static void (*const run[])(const Slope&, const float*) = {
@@ -229,7 +229,7 @@ void WayBack<T>::run_strips(int64_t count, int64_t first, int64_t last) {
     const int64_t low = reach[i].low / W * W, high = (reach[i + strip - 1].high + W - 1) / W * W;
     for (int64_t r = 0; r < strip; ++r) {
       if (s.strip.vote) log_weight_grad[rows[i + r]] += vote[r] * vote_grad[r];
-      for (float* matrix : {s.strip.scores, s.slopes}) {  // what other strips of the block reach
+      for (float* matrix : {s.strip.scores, s.slopes}) {  // zeros where only other strips of the block reach
         float* row = matrix + r * s.strip.stride;
         std::fill(row + first, row + low, 0.0f);
         std::fill(row + high, row + last, 0.0f);
