@@ -20,7 +20,7 @@ namespace {
 
 typedef uint16_t bf16;
 
-// What a team of OpenMP is: threads that stay for the next piece of work, and take their scratch memory with them.
+// Like a team of OpenMP: its threads, with their scratch memory, stay for the next piece of work.
 class Workers {
  public:
   ~Workers() {
@@ -87,7 +87,7 @@ bf16 to_bf16(float value) {
   return bits >> 16;
 }
 
-// Numbers in memory that ends behind the last of them; null where there are none, as of torch's empty tensors.
+// Numbers in memory that ends with the last of them. No numbers are a null pointer, as in torch's empty tensors.
 template <class T>
 class Array {
  public:
@@ -141,7 +141,7 @@ struct Call {
   Team team;
 };
 
-// Inputs are mostly plain numbers. Else they are huge, and then nothing is asked of the outputs.
+// Inputs are mostly plain numbers. Sometimes they are huge, and then the outputs are not checked.
 float size_of(Draw& draw) { return draw.one_in(8) ? 1e38f : 1.0f; }
 
 Array<int32_t> starts_of(Draw& draw, int64_t batch) {

@@ -1,8 +1,7 @@
-// Attention of a packed batch with the importance of every token, behind a C interface; native.py is its
-// only caller. Nothing here knows torch.
+// Attention of a packed batch with the importance of every token. Nothing here knows torch.
 //
-// Every (sequence, head) is worked on by one thread, in a fixed order: a sequence's result depends neither
-// on the other sequences of its batch nor on the number of threads.
+// One thread computes each head of each sequence, in a fixed order. Therefore a sequence's result depends neither on
+// the other sequences of its batch nor on the number of threads.
 
 #include <cmath>
 #include <cstring>
@@ -29,7 +28,7 @@ void average(const Problem& p) {
   for (int64_t token = 0; token < p.tokens; ++token) p.importance[token] /= std::max<int64_t>(1, p.heads);
 }
 
-constexpr int64_t PIECES = 6;  // for each thread, or more: they end at about the same time
+constexpr int64_t PIECES = 6;  // at least so many for each thread, so that threads end at about the same time
 
 }  // namespace
 
@@ -42,7 +41,7 @@ int32_t thresher_attend(const Problem* problem, int32_t threads, Team team) {
 #endif
   const int64_t heads = problem->heads, batch = std::max<int64_t>(1, problem->batch);
   const int64_t wanted = (PIECES * threads + batch - 1) / batch;
-  const int64_t groups = std::min(heads, wanted);  // of heads, to a sequence
+  const int64_t groups = std::min(heads, wanted);  // of heads, in a sequence
   const bool done = share_out(problem->batch * groups, threads, team, [&](int64_t i) {
     run(*problem, i / groups, i % groups * heads / groups, (i % groups + 1) * heads / groups);
   });

@@ -8,7 +8,7 @@
 namespace {
 
 struct Reach {
-  int64_t low, high;  // keys of the sequence from low on, up to and without high
+  int64_t low, high;  // the keys [low, high) of the sequence
 };
 
 // The tokens of a sequence whose context is wanted, as places in all of the batch.
@@ -22,7 +22,7 @@ struct Rows {
   int64_t first, count;
 };
 
-// Keys in reach of queries that are asked for in order.
+// The keys that queries reach. Ask for the queries in order.
 class Window {
  public:
   Window(const Problem& p, int64_t start, int64_t n)
@@ -41,8 +41,8 @@ class Window {
   Reach reach_;
 };
 
-// What the queries of `count` rows from the i-th on reach, and what they weigh in the importance.
-void look(const Problem& p, const Rows& rows, int64_t i, int64_t count, Window& window, Reach* reach, float* vote) {
+// The reach of `count` queries from the i-th row on, and the weight of their votes in the importance.
+inline void look(const Problem& p, const Rows& rows, int64_t i, int64_t count, Window& window, Reach* reach, float* vote) {
   for (int64_t r = 0; r < count; ++r) reach[r] = window.of(rows[i + r]);
   for (int64_t r = 0; p.log_weight && r < count; ++r) vote[r] = std::exp(p.log_weight[rows[i + r]]);
 }

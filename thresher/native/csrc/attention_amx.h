@@ -1,8 +1,8 @@
-// Heads of one sequence in bfloat16 on AMX, which multiplies tiles of 16 rows; softmax and column sums are those
-// of attention_strip.h, in fp32. Included by each_machine.h.
+// Heads of one sequence in bfloat16 on AMX, which multiplies tiles of 16 rows. Softmax and column sums are those of
+// attention_strip.h, in fp32. Included by each_machine.h.
 //
-// A product takes rows of 32 numbers on the left, and on the right pairs of
-// numbers: for a pair of dims (or of keys) 16 keys (or dims) side by side.
+// The left tile of a product holds rows of 32 numbers. The right tile holds pairs: each of its rows belongs to a pair
+// of dims and holds these two numbers of 16 keys, or it belongs to a pair of keys and holds those of 16 dims.
 
 static inline void transpose(__m512i* row) {
   __m512i a[16], b[16];
@@ -27,7 +27,7 @@ static inline void transpose(__m512i* row) {
   }
 }
 
-// 16 keys from `key` on, of which `count` are there, 32 dims of each, as one tile of pairs of dims.
+// 32 dims of 16 keys as one tile of pairs of dims. Only `count` keys exist: zeros stand for the rest.
 static inline void pack_keys(const bf16* key, int64_t stride, int64_t count, bf16* tile) {
   __m512i row[16];
   for (int i = 0; i < 16; ++i) row[i] = i < count ? _mm512_loadu_si512(key + i * stride) : _mm512_setzero_si512();
@@ -35,7 +35,7 @@ static inline void pack_keys(const bf16* key, int64_t stride, int64_t count, bf1
   for (int i = 0; i < 16; ++i) _mm512_store_si512(tile + 32 * i, row[i]);
 }
 
-// Values of two keys (the second may be missing), 32 dims of each, as a row of two tiles of pairs of keys.
+// 32 dims of the values of two keys, the second of which may be missing, as one row of two tiles of pairs of keys.
 static inline void pack_values(const bf16* value, const bf16* next, bf16* tiles) {
   const __m512i a = _mm512_loadu_si512(value), b = next ? _mm512_loadu_si512(next) : _mm512_setzero_si512();
   const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5,
@@ -45,7 +45,7 @@ static inline void pack_values(const bf16* value, const bf16* next, bf16* tiles)
   _mm512_store_si512(tiles + PAIRS, _mm512_permutex2var_epi16(a, high, b));
 }
 
-// Scores of 16 queries against `panels` times 16 keys, 2 or 4.
+// Scores of 16 queries against P times 16 keys. P is 2 or 4.
 template <int P>
 static inline void multiply_keys(const bf16* query, const bf16* keys, int64_t chunks, float* scores, int64_t stride) {
   _tile_zero(0);
@@ -75,7 +75,7 @@ static inline void multiply_keys(const bf16* query, const bf16* keys, int64_t ch
   }
 }
 
-// Context rows of 16 queries, 32 dims of them, from `blocks` times 32 keys. `apart`: numbers from block to block.
+// 32 dims of the context rows of 16 queries, from `blocks` times 32 keys. Blocks of values are `apart` numbers apart.
 static inline void multiply_values(const bf16* weights, int64_t stride, int64_t blocks, const bf16* values,
                                    int64_t apart, float* context, int64_t width) {
   _tile_zero(0);
@@ -91,15 +91,15 @@ static inline void multiply_values(const bf16* weights, int64_t stride, int64_t 
   THRESHER_STORE(1, context + 16, width * 4);
 }
 
-// Some heads of a sequence in tiles, which are named from the outermost on.
+// Some heads of a sequence as tiles.
 struct Tiles {
-  int64_t blocks, chunks, strips;  // of 32 keys, of 32 dims, of 16 queries
+  int64_t blocks, chunks, strips;  // numbers of blocks of 32 keys, chunks of 32 dims, and strips of 16 queries
   bf16* keys;                      // [heads, 2 blocks, chunks]
   bf16* values;                    // [heads, blocks, 2 chunks]
   bf16* queries;                   // [heads, strips, chunks]
 };
 
-// `count` heads from `head` on of the sequence that begins at `start` and has n tokens.
+// Make the tiles of `count` heads, from `head` on, of the sequence that begins at `start` and has n tokens.
 static void pack(const Problem& p, const Rows& rows, int64_t start, int64_t n, int64_t head, int64_t count,
                  const Tiles& t) {
   const int64_t chunks = t.chunks;
@@ -132,7 +132,7 @@ static void pack(const Problem& p, const Rows& rows, int64_t start, int64_t n, i
   THRESHER_STORED;
 }
 
-// Scores of the strip of queries that begins at the i-th row against the keys [first, last), and their softmax.
+// The scores, after softmax, of the strip of queries that begins at the i-th row, against the keys [first, last).
 static void weigh(avx512::Strip s, const Tiles& t, int64_t h, int64_t i, int64_t count, int64_t first, int64_t last) {
   using avx512::soften;
   static void (*const softens[])(const avx512::Strip&, int64_t, int64_t) = {soften<1>, soften<2>, soften<3>,
@@ -155,7 +155,7 @@ static void weigh(avx512::Strip s, const Tiles& t, int64_t h, int64_t i, int64_t
   }
 }
 
-// Context rows of a strip, from its scores after softmax, to rows of `to` that are `apart` numbers apart.
+// The context rows of a strip, from its scores after softmax. Rows of `to` are `apart` numbers apart.
 static void sum_values(const avx512::Strip& s, const Tiles& t, int64_t h, int64_t count, int64_t first, int64_t last,
                        bf16* weights, bf16* to, int64_t apart) {
   const int64_t stride = s.stride + 16;

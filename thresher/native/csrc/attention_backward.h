@@ -1,25 +1,25 @@
 // The gradients of one head of one sequence in fp32 arithmetic. Included by each_machine.h.
 //
-// Nothing of the n x n matrices is kept from the way forward: they are computed again, some rows of queries at a
-// time. With probabilities P, what arrives at them is G = dO V^T + votes dI^T / heads, and at the scores
-// S = P (G - sum over keys of P G). From there dQ = S K, dK = S^T Q and dV = P^T dO.
+// The way forward keeps no n x n matrix. The way back computes the probabilities P again, for some queries at a time.
+// The gradient of P is G = dO V^T + votes dI^T / heads, and that of the scores is S = P (G - sum over keys of P G).
+// Then dQ = S K, dK = S^T Q and dV = P^T dO.
 
 #include "attention_strip.h"
 
-constexpr int64_t BLOCK = 4 * ROWS;  // queries to a block: dK and dV are read and written once for each of them
+constexpr int64_t BLOCK = 4 * ROWS;  // queries in a block: dK and dV are read and written once for each block
 
-// Some queries of a head on the way back. What a Strip says of itself holds here too.
+// A strip on the way back.
 struct Slope {
   Strip strip;
   const float* context_grad;     // [rows, dim]
   const float* value_panels;
-  const float* importance_grad;  // [keys], over the heads; or null
+  const float* importance_grad;  // [keys], divided by the number of heads; or null
   float* slopes;                 // [rows, stride]: of the scores
   float* log_weight_grad;        // [keys]: of the bias, added to; or null
   float* vote_grad;              // [rows]; read where there are votes
 };
 
-// From unscaled weights of a strip to probabilities, and beside them to the slopes of scores.
+// Turn the unscaled weights of a strip into probabilities, and write the slopes of its scores.
 template <int R>
 static void slope(const Slope& s, int64_t first, int64_t last) {
   const int64_t stride = s.strip.stride;
@@ -57,7 +57,7 @@ static void slope(const Slope& s, int64_t first, int64_t last) {
   }
 }
 
-// `context` takes the gradients of the queries.
+// The gradients of the queries go to `strip.context`.
 template <int R>
 static void run_slope(const Slope& s, const float* keys) {
   const Strip& strip = s.strip;
@@ -69,7 +69,7 @@ static void run_slope(const Slope& s, const float* keys) {
   multiply_rows<R>(s.slopes, strip.stride, first, high, keys, strip.width, strip.context);
 }
 
-// Panels plus the transpose of `weights` times `rows`: R queries, the keys [j, j + W) alone.
+// Add the transpose of `weights` times `rows` to a panel: R queries, and the W keys of the panel.
 template <int R>
 static inline void add_transposed(const float* weights, int64_t stride, const float* rows, int64_t dim, float* panel) {
   F weight[R];
@@ -92,36 +92,66 @@ static void add_block(const float* weights, int64_t stride, int64_t count, const
   }
 }
 
+// One head of one sequence on the way back.
 template <class T>
-static void run_back(const Gradients& g, int64_t sequence, int64_t head) {
-  const Problem& p = g.problem;
-  const int64_t start = p.starts[sequence], n = p.starts[sequence + 1] - start, dim = p.dim;
-  const int64_t panelled = (n + W - 1) / W * W, width = (dim + W - 1) / W * W, apart = p.heads * dim;
-  const auto from = [&](const void* base, const int64_t* stride) {
-    return static_cast<const T*>(base) + start * stride[0] + head * stride[1];
-  };
-  const auto own = [&](void* base) { return static_cast<T*>(base) + (start * p.heads + head) * dim; };
-  const T *query = from(p.query, p.query_stride), *key = from(p.key, p.key_stride), *value = from(p.value, p.value_stride);
-  const T* arrives = own(const_cast<void*>(g.context_grad));
-  T *query_grad = own(g.query_grad), *key_grad = own(g.key_grad), *value_grad = own(g.value_grad);
+struct WayBack {
+  WayBack(const Gradients& g, int64_t sequence, int64_t head);
+  void pack();
+  bool silent(int64_t i) const;
+  int64_t gather(int64_t& next);
+  void run_strips(int64_t count, int64_t first, int64_t last);
+  void write() const;
 
+  const Gradients& g;
+  const Problem& p;
+  int64_t head, start, n, dim, apart;  // apart: from token to token in a dense tensor
+  int64_t panelled, width;             // keys and dims, in whole vectors
+  const T *query, *key, *value, *context_grad;  // each begins at this head of the sequence
+  T *query_grad, *key_grad, *value_grad;
   Scratch scratch;
-  float* panels = scratch.take<float>(panelled * dim);
-  float* value_panels = scratch.take<float>(panelled * dim);
-  float* keys = scratch.take<float>(n * width);
-  float* key_slopes = scratch.take<float>(panelled * dim);
-  float* value_slopes = scratch.take<float>(panelled * dim);
-  float* queries = scratch.take<float>(BLOCK * dim);
-  float* arrived = scratch.take<float>(BLOCK * dim);
-  float* importance_grad = scratch.take<float>(panelled);
-  float* log_weight_grad = scratch.take<float>(panelled);
+  float *panels, *value_panels;         // keys and values in panels
+  float* keys;                          // [n, width]
+  float *key_slopes, *value_slopes;     // gradients of keys and values, in panels
+  float *queries, *arrived;             // [BLOCK, dim]: the queries of a block, and the gradients of their context
+  float *importance_grad, *log_weight_grad;  // [keys]
+  float *scores, *slopes;               // [BLOCK, stride]
+  int64_t rows[BLOCK];                  // places of the block's queries in the sequence
   Reach reach[BLOCK];
   float factor[ROWS], vote[ROWS], vote_grad[ROWS];
-  int64_t rows[BLOCK];
   Slope s;
+  Window window;
+};
+
+template <class T>
+WayBack<T>::WayBack(const Gradients& g, int64_t sequence, int64_t head)
+    : g(g),
+      p(g.problem),
+      head(head),
+      start(p.starts[sequence]),
+      n(p.starts[sequence + 1] - start),
+      dim(p.dim),
+      apart(p.heads * dim),
+      panelled((n + W - 1) / W * W),
+      width((dim + W - 1) / W * W),
+      window(p, start, n) {
+  const auto own = [&](void* base) { return static_cast<T*>(base) + (start * p.heads + head) * dim; };
+  query = numbers_of<T>(p.query, p.query_stride, start, head);
+  key = numbers_of<T>(p.key, p.key_stride, start, head);
+  value = numbers_of<T>(p.value, p.value_stride, start, head);
+  context_grad = own(const_cast<void*>(g.context_grad));
+  query_grad = own(g.query_grad), key_grad = own(g.key_grad), value_grad = own(g.value_grad);
+  panels = scratch.take<float>(panelled * dim);
+  value_panels = scratch.take<float>(panelled * dim);
+  keys = scratch.take<float>(n * width);
+  key_slopes = scratch.take<float>(panelled * dim);
+  value_slopes = scratch.take<float>(panelled * dim);
+  queries = scratch.take<float>(BLOCK * dim);
+  arrived = scratch.take<float>(BLOCK * dim);
+  importance_grad = scratch.take<float>(panelled);
+  log_weight_grad = scratch.take<float>(panelled);
   s.strip.stride = panelled + W;
-  float* scores = scratch.take<float>(BLOCK * s.strip.stride);
-  float* slopes = scratch.take<float>(BLOCK * s.strip.stride);
+  scores = scratch.take<float>(BLOCK * s.strip.stride);
+  slopes = scratch.take<float>(BLOCK * s.strip.stride);
   s.strip.context = scratch.take<float>(ROWS * width);
   s.strip.bias = bias_of(p, start, n, panelled, scratch);
   s.strip.vote = p.log_weight ? vote : nullptr;
@@ -135,13 +165,10 @@ static void run_back(const Gradients& g, int64_t sequence, int64_t head) {
   s.importance_grad = g.importance_grad ? importance_grad : nullptr;
   s.log_weight_grad = p.log_weight ? log_weight_grad : nullptr;
   s.vote_grad = vote_grad;
-  static void (*const run[])(const Slope&, const float*) = {
-      run_slope<1>, run_slope<2>, run_slope<3>, run_slope<4>,
-#if THRESHER_WIDTH == 16
-      run_slope<5>, run_slope<6>,
-#endif
-  };
+}
 
+template <class T>
+void WayBack<T>::pack() {
   for (int64_t j = 0; j < panelled; j += 4) {
     pack_keys(key + j * p.key_stride[0], p.key_stride[0], j, n, dim, panels);
     pack_keys(value + j * p.value_stride[0], p.value_stride[0], j, n, dim, value_panels);
@@ -153,53 +180,69 @@ static void run_back(const Gradients& g, int64_t sequence, int64_t head) {
   }
   std::memset(key_slopes, 0, panelled * dim * sizeof(float));
   std::memset(value_slopes, 0, panelled * dim * sizeof(float));
+}
 
-  // Where nothing arrives at a query, as at those whose tokens were dropped, nothing goes on from there.
-  const auto silent = [&](int64_t i) {
-    const T* row = arrives + i * apart;
-    for (int64_t d = 0; d < dim; ++d)
-      if (number(row[d]) != 0.0f) return false;
-    return !g.importance_grad;
-  };
-  Window window(p, start, n);
-  for (int64_t next = 0; next < n;) {
-    int64_t count = 0;
-    for (; next < n && count < BLOCK; ++next) {
-      if (silent(next)) {
-        for (int64_t d = 0; d < dim; ++d) query_grad[next * apart + d] = rounded<T>(0.0f);
-        continue;
-      }
-      reach[count] = window.of(start + next);
-      pack_row(query + next * p.query_stride[0], dim, dim, queries + count * dim);
-      pack_row(arrives + next * apart, dim, dim, arrived + count * dim);
-      rows[count++] = next;
+// True if no gradient arrives at a query, as is the case where its token was dropped: then it passes none on.
+template <class T>
+bool WayBack<T>::silent(int64_t i) const {
+  const T* row = context_grad + i * apart;
+  for (int64_t d = 0; d < dim; ++d)
+    if (number(row[d]) != 0.0f) return false;
+  return !g.importance_grad;
+}
+
+// Gather the next block of queries that have gradients, and move `next` past them. Returns their number.
+template <class T>
+int64_t WayBack<T>::gather(int64_t& next) {
+  int64_t count = 0;
+  for (; next < n && count < BLOCK; ++next) {
+    if (silent(next)) {
+      std::fill_n(query_grad + next * apart, dim, rounded<T>(0.0f));
+      continue;
     }
-    if (!count) break;
-    const int64_t first = reach[0].low / W * W, last = (reach[count - 1].high + W - 1) / W * W;
-    for (int64_t i = 0; i < count; i += ROWS) {
-      const int64_t strip = std::min<int64_t>(ROWS, count - i);
-      s.strip.scores = scores + i * s.strip.stride;
-      s.slopes = slopes + i * s.strip.stride;
-      s.strip.query = queries + i * dim;
-      s.context_grad = arrived + i * dim;
-      s.strip.reach = reach + i;
-      for (int64_t r = 0; s.strip.vote && r < strip; ++r) vote[r] = std::exp(p.log_weight[start + rows[i + r]]);
-      run[strip - 1](s, keys);
-      const int64_t low = reach[i].low / W * W, high = (reach[i + strip - 1].high + W - 1) / W * W;
-      for (int64_t r = 0; r < strip; ++r) {
-        if (s.strip.vote) log_weight_grad[rows[i + r]] += vote[r] * vote_grad[r];
-        for (float* matrix : {s.strip.scores, s.slopes}) {  // what other strips of the block reach
-          float* row = matrix + r * s.strip.stride;
-          std::fill(row + first, row + low, 0.0f);
-          std::fill(row + high, row + last, 0.0f);
-        }
-        T* to = query_grad + rows[i + r] * apart;
-        for (int64_t d = 0; d < dim; ++d) to[d] = rounded<T>(s.strip.context[r * width + d] * p.scale);
-      }
-    }
-    add_block(slopes, s.strip.stride, count, queries, dim, first, last, key_slopes);
-    add_block(scores, s.strip.stride, count, arrived, dim, first, last, value_slopes);
+    reach[count] = window.of(start + next);
+    pack_row(query + next * p.query_stride[0], dim, dim, queries + count * dim);
+    pack_row(context_grad + next * apart, dim, dim, arrived + count * dim);
+    rows[count++] = next;
   }
+  return count;
+}
+
+// Probabilities and slopes of a block's queries against the keys [first, last), and the gradients of these queries.
+template <class T>
+void WayBack<T>::run_strips(int64_t count, int64_t first, int64_t last) {
+  static void (*const run[])(const Slope&, const float*) = {
+      run_slope<1>, run_slope<2>, run_slope<3>, run_slope<4>,
+#if THRESHER_WIDTH == 16
+      run_slope<5>, run_slope<6>,
+#endif
+  };
+  for (int64_t i = 0; i < count; i += ROWS) {
+    const int64_t strip = std::min<int64_t>(ROWS, count - i);
+    s.strip.scores = scores + i * s.strip.stride;
+    s.slopes = slopes + i * s.strip.stride;
+    s.strip.query = queries + i * dim;
+    s.context_grad = arrived + i * dim;
+    s.strip.reach = reach + i;
+    for (int64_t r = 0; s.strip.vote && r < strip; ++r) vote[r] = std::exp(p.log_weight[start + rows[i + r]]);
+    run[strip - 1](s, keys);
+    const int64_t low = reach[i].low / W * W, high = (reach[i + strip - 1].high + W - 1) / W * W;
+    for (int64_t r = 0; r < strip; ++r) {
+      if (s.strip.vote) log_weight_grad[rows[i + r]] += vote[r] * vote_grad[r];
+      for (float* matrix : {s.strip.scores, s.slopes}) {  // zeros where only other strips of the block reach
+        float* row = matrix + r * s.strip.stride;
+        std::fill(row + first, row + low, 0.0f);
+        std::fill(row + high, row + last, 0.0f);
+      }
+      T* to = query_grad + rows[i + r] * apart;
+      for (int64_t d = 0; d < dim; ++d) to[d] = rounded<T>(s.strip.context[r * width + d] * p.scale);
+    }
+  }
+}
+
+// The gradients of keys, values and log weights.
+template <class T>
+void WayBack<T>::write() const {
   for (int64_t j = 0; j < n; ++j)
     for (int64_t d = 0; d < dim; ++d) {
       const int64_t at = (j / W * dim + d) * W + j % W;
@@ -208,4 +251,17 @@ static void run_back(const Gradients& g, int64_t sequence, int64_t head) {
     }
   if (p.log_weight)
     std::memcpy(g.log_weight_grad + head * p.tokens + start, log_weight_grad, n * sizeof(float));
+}
+
+template <class T>
+static void run_back(const Gradients& g, int64_t sequence, int64_t head) {
+  WayBack<T> way(g, sequence, head);
+  way.pack();
+  for (int64_t next = 0, count; (count = way.gather(next));) {
+    const int64_t first = way.reach[0].low / W * W, last = (way.reach[count - 1].high + W - 1) / W * W;
+    way.run_strips(count, first, last);
+    add_block(way.slopes, way.s.strip.stride, count, way.queries, way.dim, first, last, way.key_slopes);
+    add_block(way.scores, way.s.strip.stride, count, way.arrived, way.dim, first, last, way.value_slopes);
+  }
+  way.write();
 }

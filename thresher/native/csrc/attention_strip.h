@@ -1,12 +1,11 @@
 // One head of one sequence in fp32 arithmetic. Included by each_machine.h.
 //
-// Queries go in strips of a few rows. The scores of a strip against all keys in reach stay in cache
-// while softmax, column sums and context rows are made of them, so that memory grows with the length
-// and never with its square.
+// A strip is a few queries. Its scores against all keys in reach stay in cache while they become softmax, column sums
+// and context rows. Therefore memory grows with the length, and never with its square.
 
 #include "vectors.h"
 
-constexpr int ROWS = W == 16 ? 6 : 4;     // queries in a strip: as many as the registers hold sums of
+constexpr int ROWS = W == 16 ? 6 : 4;     // queries in a strip: so many that their sums fit in the registers
 constexpr int COLUMNS = W == 16 ? 4 : 2;  // vectors of keys that are multiplied at a time
 
 static inline I lanes(int64_t first) {
@@ -15,8 +14,8 @@ static inline I lanes(int64_t first) {
   return count + static_cast<int32_t>(first);
 }
 
-// Keys go in panels of W: panel[dim][W], zeros behind the last key. A score is then a sum over dims of one
-// broadcast query number times one vector. This packs the four keys from j on.
+// A panel holds W keys as panel[dim][W], with zeros after the last key. A score is then a sum over dims of one number
+// of the query, broadcast, times one vector. This function packs the four keys from j on.
 template <class T>
 static void pack_keys(const T* key, int64_t stride, int64_t j, int64_t n, int64_t dim, float* panels) {
   float* to = panels + j / W * W * dim + j % W;
@@ -36,7 +35,7 @@ static void pack_keys(const T* key, int64_t stride, int64_t j, int64_t n, int64_
     for (int64_t i = 0; i < 4; ++i) to[t * W + i] = j + i < n ? number(key[i * stride + t]) : 0.0f;
 }
 
-// A row as floats, with zeros behind it.
+// A row as floats, filled up with zeros.
 template <class T>
 static void pack_row(const T* row, int64_t dim, int64_t width, float* to) {
   for (int64_t d = 0; d < dim; ++d) to[d] = number(row[d]);
@@ -75,11 +74,11 @@ static inline void multiply_values(const float* weights, int64_t stride, int64_t
     THRESHER_UNROLL for (int d = 0; d < D; ++d) store(context + r * width + d * W, sum[r][d]);
 }
 
-// Some queries of a head, and room for what is made of them.
+// A strip: some queries of a head, and room for their results.
 struct Strip {
   const float *query, *panels, *value;
   float* scores;    // [rows, stride]
-  float* factor;    // [rows]: of softmax, one over the sum of the row
+  float* factor;    // [rows]: one over the sum of the row, which softmax divides by
   float* context;   // [rows, width], before the factor; or null
   float* received;  // [keys], added to; or null
   const float* bias;  // [keys], added to the scores; or null
@@ -89,8 +88,9 @@ struct Strip {
   float scale;
 };
 
-// Softmax of R rows of scores in place, over columns [first, last) in whole vectors: the largest number of a row is
-// 1, and what to multiply a row by is put beside. The rows go side by side, for each is a chain of slow steps.
+// Softmax of R rows of scores in place, over the columns [first, last) in whole vectors. The largest number of a row
+// becomes 1, and `factor` holds the number to multiply the row by. All rows advance together, because each row alone
+// is a chain of slow steps.
 template <int R>
 static void soften(const Strip& s, int64_t first, int64_t last) {
   const F never = all(-INFINITY);
@@ -117,7 +117,7 @@ static void soften(const Strip& s, int64_t first, int64_t last) {
   for (int64_t j = first; j < last; j += W)
     THRESHER_UNROLL for (int r = 0; r < R; ++r) {
       float* at = s.scores + r * s.stride + j;
-      const F weight = power((load(at) - most[r]) * unit);  // in this order: 0 for the largest, however large
+      const F weight = power((load(at) - most[r]) * unit);  // exactly 1 for the largest, by this order
       store(at, weight);
       sum[r] += weight;
     }
@@ -133,7 +133,7 @@ static void soften(const Strip& s, int64_t first, int64_t last) {
   }
 }
 
-// R rows of numbers times panels: to columns [first, last) of `out`, whose rows are `stride` apart.
+// Columns [first, last) of R rows of numbers times panels. The rows of `out` are `stride` numbers apart.
 template <int R>
 static void multiply_panels(const float* rows, const float* panels, int64_t dim, int64_t first, int64_t last, float* out,
                             int64_t stride) {
@@ -143,7 +143,7 @@ static void multiply_panels(const float* rows, const float* panels, int64_t dim,
   for (; j < last; j += W) multiply_keys<R, 1>(rows, panels + j * dim, dim, out + j, stride);
 }
 
-// R rows of weights, of keys [first, high), times the keys' rows: to R rows of `out`.
+// R rows of weights of the keys [first, high), times the rows of these keys.
 template <int R>
 static void multiply_rows(const float* weights, int64_t stride, int64_t first, int64_t high, const float* rows,
                           int64_t width, float* out) {
@@ -168,7 +168,7 @@ static void run_strip(const Strip& s) {
   if (s.context) multiply_rows<R>(s.scores, s.stride, first, high, s.value, s.width, s.context);
 }
 
-// What is added to the scores of a sequence's keys before they are scaled, with zeros behind; or null.
+// The numbers to add to the scores of each key before the scale, filled up with zeros; or null for none.
 static float* bias_of(const Problem& p, int64_t start, int64_t n, int64_t room, Scratch& scratch) {
   if (!p.log_weight) return nullptr;
   float* bias = scratch.take<float>(room);
@@ -181,7 +181,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   const int64_t start = p.starts[sequence], n = p.starts[sequence + 1] - start, dim = p.dim;
   const Rows rows(p, sequence);
   const int64_t panelled = (n + W - 1) / W * W, width = (dim + W - 1) / W * W;
-  // Heads of a token lie side by side, tokens far apart: heads are packed together, as many as stay in cache.
+  // The heads of a token are neighbours in memory, tokens are not: pack as many heads together as stay in cache.
   const int64_t numbers = panelled * dim + n * width + rows.count * dim;
   const int64_t together = std::max<int64_t>(1, std::min(end - head, ROOM / std::max<int64_t>(1, numbers)));
   Scratch scratch;

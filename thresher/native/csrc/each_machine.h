@@ -1,67 +1,49 @@
-// The file that THRESHER_CODE names, once for each instruction set, each time in a namespace of its own. It has
-// no include guard, therefore, and neither has what it includes. Then the one of THRESHER_AMX_CODE, if there is one, for AMX.
+// Includes the file THRESHER_CODE once for each instruction set, each time in a namespace of its own: that file and
+// the files it includes have no include guard. Then includes the file THRESHER_AMX_CODE, if there is one.
+
+// Code between these two may use these features of a processor. Only GCC reads the strings after the first.
+#define THRESHER_PRAGMA(...) _Pragma(#__VA_ARGS__)
+#if defined(__clang__)
+#define THRESHER_BEGIN(features, ...) \
+  THRESHER_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define THRESHER_END THRESHER_PRAGMA(clang attribute pop)
+#else
+#define THRESHER_BEGIN(...) THRESHER_PRAGMA(GCC push_options) THRESHER_PRAGMA(GCC target(__VA_ARGS__))
+#define THRESHER_END THRESHER_PRAGMA(GCC pop_options)
+#endif
 
 namespace portable {
 #define THRESHER_WIDTH 4
 #include THRESHER_CODE
-}  // namespace portable
-
 #undef THRESHER_WIDTH
+}  // namespace portable
 
 #if defined(__x86_64__)
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
+THRESHER_BEGIN("avx2,fma")
 namespace avx2 {
 #define THRESHER_WIDTH 8
 #include THRESHER_CODE
-}  // namespace avx2
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
 #undef THRESHER_WIDTH
+}  // namespace avx2
+THRESHER_END
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,fma,prefer-vector-width=512")
-#endif
+THRESHER_BEGIN("avx512f,avx512bw,avx512vl,avx512dq,fma", "prefer-vector-width=512")
 namespace avx512 {
 #define THRESHER_WIDTH 16
 #include THRESHER_CODE
-}  // namespace avx512
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
 #undef THRESHER_WIDTH
+}  // namespace avx512
+THRESHER_END
 
 #if defined(THRESHER_AMX) && defined(THRESHER_AMX_CODE)
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("amx-tile,amx-bf16,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("amx-tile,amx-bf16,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma,prefer-vector-width=512")
-#endif
+THRESHER_BEGIN("amx-tile,amx-bf16,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma",
+               "prefer-vector-width=512")
 namespace amx {
 #include "tiles.h"
 #include THRESHER_AMX_CODE
 }  // namespace amx
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+THRESHER_END
 #endif
 
 #endif  // x86_64

@@ -1,4 +1,4 @@
-// Linear layers, and what int8 products need row by row, behind a C interface; thresher/engines is the only caller.
+// Linear layers, and rows before and after int8 products.
 
 #include "interface.h"
 #include "machines.h"
@@ -14,8 +14,8 @@ using Run = void (*)(const RowWork&, int64_t first, int64_t last);
 
 const Run quantise[MACHINES] = THRESHER_EACH(quantise), finish[MACHINES] = THRESHER_EACH(finish);
 
-constexpr int64_t PIECES = 4;  // for each thread: they end at about the same time
-constexpr int64_t ROWS = 128;  // of a linear layer's piece: in tiles they stay in a core's own cache
+constexpr int64_t PIECES = 4;  // for each thread, so that threads end at about the same time
+constexpr int64_t ROWS = 128;  // in a piece of a linear layer: their tiles stay in a core's own cache
 
 int32_t run(const Run* runs, const RowWork& work, int32_t threads, Team team) {
   const int64_t pieces = std::min<int64_t>(work.rows, threads > 1 ? PIECES * threads : 1);
@@ -40,7 +40,7 @@ int32_t thresher_linear(const LinearWork* work, int32_t threads, Team team) {
 #if defined(THRESHER_AMX)
   if (thresher_machine != AMX) return 1;
   const int64_t blocks = (work->rows + ROWS - 1) / ROWS, panels = (work->outputs + 31) / 32;
-  // Few rows: outputs are shared out as well.
+  // Where rows are few, threads share the outputs as well.
   const int64_t parts = threads > 1 ? std::min(panels, (2 * threads + blocks - 1) / std::max<int64_t>(1, blocks)) : 1;
   const auto of_int8 = work->bf16 ? amx::run<true, bf16> : amx::run<true, float>;
   const auto run = work->weight_sizes ? of_int8 : amx::run<false, bf16>;

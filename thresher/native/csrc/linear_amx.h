@@ -1,6 +1,6 @@
-// Linear layers on AMX, in bfloat16 or int8: rows are rounded and laid out in tiles, multiplied, and finished
-// (size, bias, GELU) while they are in cache. Weights come in tiles: for every 16 outputs, and within them for
-// every 64 bytes of inputs, 16 rows of (4 / bytes of a number) inputs for each of the 16 outputs.
+// Linear layers on AMX, in bfloat16 or int8. Rows are rounded, laid out in tiles, multiplied, and finished (size, bias,
+// GELU) while they are in cache. There is a tile of weights for every 16 outputs and, within them, for every 64 bytes
+// of inputs. Each of its 16 rows holds (4 / bytes of a number) inputs of each of the 16 outputs.
 
 constexpr int64_t BYTES = 1024;  // of a tile
 
@@ -42,7 +42,7 @@ static inline void multiply(const char* rows, const char* weights, int64_t chunk
   }
 }
 
-// Sixteen products of a row, made into what they stand for.
+// Finish sixteen products of a row.
 template <bool INT8>
 static inline avx512::F finished(const void* products, float size, avx512::F weight_sizes, avx512::F bias, bool gelu) {
   using avx512::F;
@@ -52,7 +52,7 @@ static inline avx512::F finished(const void* products, float size, avx512::F wei
   return gelu ? avx512::gelu(value) : value;
 }
 
-// Two vectors of numbers to where `count` of them have room.
+// Write two vectors of numbers, of which `count` have room.
 template <class T>
 static inline void write(T* to, avx512::F low, avx512::F high, int64_t count) {
   T some[32];
@@ -73,7 +73,7 @@ static void finish_block(const LinearWork& w, const char* products, const float*
                          int64_t output) {
   using avx512::F;
   using avx512::load;
-  const F bias = load(w.bias + output), next_bias = load(w.bias + output + 16);  // they go on behind the last output
+  const F bias = load(w.bias + output), next_bias = load(w.bias + output + 16);  // padded after the last output
   const F weight_sizes = INT8 ? load(w.weight_sizes + output) : F{};
   const F next_sizes = INT8 ? load(w.weight_sizes + output + 16) : F{};
   T* to = static_cast<T*>(w.target) + row * w.outputs + output;

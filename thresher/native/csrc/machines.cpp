@@ -1,4 +1,4 @@
-// Which instruction set is used: the best there is, or the one that the caller names.
+// The instruction set in use: the best of the machine, or the one that the caller names.
 
 #include "interface.h"
 #include "machines.h"
@@ -21,7 +21,7 @@ static bool here(Machine asked) {
       const bool known = __get_cpuid_count(7, 0, &a, &b, &c, &d) && __get_cpuid_count(7, 1, &a1, &b1, &c1, &d1);
       // amx-bf16, amx-tile, amx-int8, avx512-bf16
       const bool able = known && d >> 22 & 1 && d >> 24 & 1 && d >> 25 & 1 && a1 >> 5 & 1;
-      // Ask for the tiles: the kernel gives their room to those who do. 18 is their number among its states.
+      // The kernel makes room for tiles only in a process that asks. 18 is their number among its states.
       return able && !syscall(SYS_arch_prctl, 0x1023, 18);
     }
 #endif

@@ -8,10 +8,10 @@
 
 enum Machine { PORTABLE, AVX2, AVX512, AMX, MACHINES };
 
-// The one in use: thresher_use() comes first.
+// The instruction set in use. thresher_use() sets it.
 extern Machine thresher_machine;
 
-// A function as each_machine.h makes it for each machine, in their order. With AMX there is AVX-512.
+// A function that each_machine.h makes for every machine, in the order of Machine. For AMX, the one of AVX-512.
 #if defined(__x86_64__)
 #define THRESHER_EACH(...) {portable::__VA_ARGS__, avx2::__VA_ARGS__, avx512::__VA_ARGS__, avx512::__VA_ARGS__}
 #else

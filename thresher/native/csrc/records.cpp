@@ -1,4 +1,4 @@
-// All records, as text: a line for each struct, with its size, and one for each field, with its kind, offset and size.
+// All records as text: each struct has a line with its size, and each field one with its kind, offset and size.
 
 #include <string>
 

@@ -1,4 +1,4 @@
-// What a record looks like in memory, said beside its struct. thresher_records() tells the caller, who compares it
+// How a record lies in memory, listed below its struct. thresher_records() tells the caller, who compares the list
 // with its own records when it opens the library.
 #pragma once
 
@@ -15,7 +15,7 @@ struct Field {
 template <class Struct>
 struct Described;
 
-// The kind of what is pointed to.
+// The kind of a field, by a pointer to its type.
 constexpr const char* kind(const int32_t*) { return "int32"; }
 constexpr const char* kind(const int64_t*) { return "int64"; }
 constexpr const char* kind(const float*) { return "float"; }
@@ -29,7 +29,7 @@ constexpr const char* kind(Struct*) {
   return Described<Struct>::name;
 }
 
-// True if the fields follow each other without a gap, from the first byte to the last: then none is left out.
+// True if the listed fields follow each other without a gap and fill the struct: then the list leaves none out.
 template <size_t N>
 constexpr bool covers(const Field (&fields)[N], size_t size) {
   size_t end = 0;

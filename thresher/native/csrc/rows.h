@@ -1,4 +1,4 @@
-// What int8 products need row by row: numbers rounded to int8 before, and scaled, shifted and rounded after.
+// Rows before an int8 product, rounded to int8; and rows after it, scaled, shifted and rounded.
 // Included by each_machine.h.
 
 #include "vectors.h"
@@ -12,7 +12,7 @@ static inline void write(bf16* to, F values) {
   *reinterpret_cast<AnyHalf*>(to) = __builtin_convertvector(values == values ? even : bits >> 16 | 0x40, Half);
 }
 
-// Whole vectors of a row by `step(place, pointers...)`, and what is left over through a copy with zeros behind it.
+// Call `step(place, from, to)` for every vector of a row. The last, if incomplete, is a copy filled up with zeros.
 template <class From, class To, class Step>
 static inline void along(const From* from, To* to, int64_t width, const Step& step) {
   int64_t i = 0;
@@ -26,12 +26,12 @@ static inline void along(const From* from, To* to, int64_t width, const Step& st
   }
 }
 
-// A row as int8 times its size, which is the largest of it over 127. A NaN makes the size a NaN.
+// A row as int8 times its size. The size is the largest number of the row over 127, and a NaN makes it a NaN.
 template <class T>
 static void quantise_row(const T* row, int64_t width, int8_t* to, float* size) {
   I largest = {};
   along(row, to, width, [&](int64_t, const T* from, int8_t*) {
-    const I bits = (I)read(from) & 0x7fffffff;  // as whole numbers they have the order of what they mean
+    const I bits = (I)read(from) & 0x7fffffff;  // bits of floats, as whole numbers, have the order of the floats
     largest = bits > largest ? bits : largest;
   });
   int32_t bits = 0;
@@ -55,10 +55,10 @@ static inline F gelu(F x) {
   tail = tail * t - 0.284496736f;
   tail = tail * t + 0.254829592f;
   tail = tail * t * power(x * x * -0.72134752f);
-  return larger(x, F{}) - 0.5f * (size < 20.0f ? size : all(20.0f)) * tail;  // infinity times 0 is no number
+  return larger(x, F{}) - 0.5f * (size < 20.0f ? size : all(20.0f)) * tail;  // infinity times 0 is a NaN
 }
 
-// Products of a row of int8 to what they stand for: times the row's size, plus bias, and through GELU if wanted.
+// Finish the products of a row of int8: times the row's size, plus bias, and GELU if wanted.
 template <class T>
 static void finish_row(T* row, float size, const float* bias, bool gelu_too, int64_t width) {
   along(row, row, width, [&](int64_t i, const T* from, T* made) {

@@ -1,4 +1,4 @@
-// Learned scores of a packed batch, behind a C interface; thresher/pruners/score.py is the only caller.
+// Learned scores of a packed batch.
 
 #include <cmath>
 

@@ -22,8 +22,8 @@
 // there is no second team to fight over the cores.
 typedef void (*Team)(void (*labour)(void*), void* shared, unsigned threads, unsigned flags);
 
-// While it lives, the calling thread takes numbers below 2^-126 for zero. Attention makes many of them, of keys
-// that are out of reach or nearly dead, and processors take a hundred times as long over each.
+// While it lives, numbers below 2^-126 are zero for the calling thread. Attention makes many such numbers from keys
+// that are out of reach or nearly dead, and each would take a processor a hundred times as long.
 class NoDenormals {
 #if defined(__x86_64__)
  public:
@@ -35,7 +35,7 @@ class NoDenormals {
 #endif
 };
 
-// Call piece(i) for all i under `pieces`; threads take one after the other. False if one of them threw.
+// Call piece(i) for every i below `pieces`; each thread takes the next piece that is left. False if one threw.
 template <class Piece>
 bool share_out(int64_t pieces, int32_t threads, Team team, const Piece& piece) {
   struct Shared {
@@ -47,7 +47,7 @@ bool share_out(int64_t pieces, int32_t threads, Team team, const Piece& piece) {
   const auto labour = [](void* from) {
     Shared& shared = *static_cast<Shared*>(from);
     [[maybe_unused]] const NoDenormals guard;
-    try {  // nothing may be thrown through C or through another's team
+    try {  // no exception may pass through C or through another library's team
       for (int64_t i; (i = shared.next.fetch_add(1, std::memory_order_relaxed)) < shared.pieces;) shared.piece(i);
     } catch (...) {
       shared.failed = true;
@@ -61,7 +61,7 @@ bool share_out(int64_t pieces, int32_t threads, Team team, const Piece& piece) {
     std::vector<std::thread> others;
     try {
       for (int32_t i = 1; i < threads; ++i) others.emplace_back(labour, &shared);
-    } catch (...) {  // no more threads to be had: those there are will do
+    } catch (...) {  // no further thread is available: those that started do the work
     }
     labour(&shared);
     for (std::thread& other : others) other.join();
@@ -69,7 +69,7 @@ bool share_out(int64_t pieces, int32_t threads, Team team, const Piece& piece) {
   return !shared.failed;
 }
 
-// Memory of the calling thread, kept for its next piece of work. One Scratch at a time.
+// Memory of the calling thread, which keeps it for its next piece of work. A thread has one Scratch at a time.
 class Scratch {
  public:
   template <class T>
@@ -83,7 +83,7 @@ class Scratch {
     }
     const auto address = (reinterpret_cast<uintptr_t>(block.memory.get()) + 63) / 64 * 64;
     T* taken = reinterpret_cast<T*>(address);
-#if defined(__SANITIZE_ADDRESS__)  // nothing may be read that was not written, and nothing behind what was asked for
+#if defined(__SANITIZE_ADDRESS__)  // report reads before writes (NaN), and reads after the end
     ASAN_UNPOISON_MEMORY_REGION(block.memory.get(), block.bytes + 64);
     std::memset(block.memory.get(), 0xff, block.bytes + 64);
     ASAN_POISON_MEMORY_REGION(taken + count, block.memory.get() + block.bytes + 64 - reinterpret_cast<char*>(taken + count));

@@ -1,12 +1,12 @@
-// AMX tiles: 16 rows of 64 bytes, eight of them. Included within a region of code for such machines.
+// AMX has eight tiles of 16 rows of 64 bytes. Included within a region of code for AMX.
 
 constexpr int TILE = 16, PAIRS = 512;  // rows of a tile, and bfloat16 numbers in it
 
-// Compilers do not see that tiles are loaded from memory: this keeps what is stored before it in front.
+// Compilers do not see that tiles are loaded from memory: this keeps earlier stores before later loads.
 #define THRESHER_STORED asm volatile("" ::: "memory")
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-// Sanitizers do not see what a tile reads and writes: for them the ends of its rows are read and written as well.
+// Sanitizers do not see what a tile reads and writes: code for them also reads or writes the ends of the rows.
 static inline void read_tile(const void* from, int64_t stride) {
   auto row = static_cast<const volatile char*>(from);
   for (int i = 0; i < TILE; ++i, row += stride) static_cast<void>(row[0] + row[63]);

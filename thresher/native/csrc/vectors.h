@@ -1,4 +1,4 @@
-// Vectors of THRESHER_WIDTH floats. No include guard, as of all that each_machine.h includes.
+// Vectors of THRESHER_WIDTH floats. There is no include guard: each_machine.h includes this for every machine.
 
 constexpr int W = THRESHER_WIDTH;     // floats in a vector
 constexpr float MAGIC = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
@@ -20,7 +20,7 @@ static inline F read(const bf16* from) {
 static inline F all(float value) { return value - F{}; }
 static inline F larger(F a, F b) { return a < b ? b : a; }  // a NaN in a stays
 
-// 2^x for x <= 0, relative error 2e-7; 2^-126 for anything below. A NaN stays.
+// 2^x for x <= 0, with a relative error of 2e-7; 2^-126 for x below -126. A NaN stays.
 static inline F power(F x) {
   x = larger(x, all(-126.0f));
   const F shifted = x + MAGIC;
