@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -20,10 +18,9 @@ from transformers import (
 from typer.testing import CliRunner
 
 from tests import toy
-from thresher import PrunedModel, PruningConfig, UserError, cli, prune
+from thresher import PrunedModel, PruningConfig, UserError, prune
 from thresher.cli import app
 from thresher.data import iter_rows
-from thresher.training import TrainingSettings
 
 
 def call(*arguments: object) -> tuple[int, str]:
@@ -63,17 +60,6 @@ def test_help_names_every_command():
     assert re.fullmatch(
         r"thresher 0\.\d+\.\d+ \(attention: (native, \w+|plain, by torch)\)", call("--version")[1]
     )
-
-
-@pytest.mark.parametrize("command", [cli.finetune, cli.prune])
-def test_training_options_default_to_the_settings(command):
-    settings = asdict(TrainingSettings())
-    given = {name: p.default for name, p in inspect.signature(command).parameters.items() if name in settings}
-    assert {"learning_rate", "weight_decay", "warmup", "evaluations", "seed"} <= set(given)
-    decided = {"budget": None, "regularizer": None} | (
-        {"learning_rate": 5e-5} if command is cli.finetune else {}
-    )
-    assert given == {name: decided.get(name, settings[name]) for name in given}
 
 
 @pytest.mark.parametrize("command", ["finetune", "prune"])
@@ -222,12 +208,12 @@ def test_an_output_folder_with_a_model_needs_force(world):
         ({"--precision": "fp8"}, "auto, fp32 or bf16"),
         ({"--batch-size": 0}, "1 or more"),
         ({"--distill": 1.5}, "from 0 to 1"),
-        ({"--seed": -1}, "seed is -1"),
+        ({"--seed": -1}, "--seed is -1"),
         ({"--learning-rate": -1}, "must not be negative"),
         ({"--threshold-learning-rate": -1}, "must not be negative"),
         ({"--warmup": 2}, "from 0, below 1"),
-        ({"--learning-rate": "nan"}, "learning_rate is nan"),
-        ({"--soft-epochs": "inf"}, "soft_epochs is inf"),
+        ({"--learning-rate": "nan"}, "--learning-rate is nan"),
+        ({"--soft-epochs": "inf"}, "--soft-epochs is inf"),
         ({"--seed": 2**70}, "must be below 2 ** 32"),
         ({"--pruner": "none", "--budget": 0.5}, "no --budget"),
         ({"--budget": 0.5, "--regularizer": 0.1}, "--budget and --regularizer exclude each other"),

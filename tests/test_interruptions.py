@@ -27,7 +27,7 @@ from thresher import PrunedModel, UserError
 from thresher.cli import app
 from thresher.files.lock import sole_writer
 from thresher.tasks.single_label import SingleLabel
-from thresher.training import Data, Job, TrainingSettings, recipes, trainer
+from thresher.training import Data, Job, TrainingSettings, session, trainer
 from thresher.training.checkpoints import check_complete, last_checkpoint
 from thresher.training.examples import base_outputs
 from thresher.training.job import alone, begin, check_folder, finished, forget
@@ -94,7 +94,7 @@ def test_stopped_runs_end_where_the_uninterrupted_run_ends(files, tmp_path):
     assert "interrupted run" in said
     code, said = at_once(command(files, out, "--resume", "--seed", "7"))
     assert code == 2, said
-    assert "another seed: 42, now 7." in said
+    assert "another --seed: 42, now 7." in said
 
     code, said = at_once(command(files, out, "--resume"))
     assert code == 0, said
@@ -143,7 +143,7 @@ def test_what_was_stopped_behind_its_last_step_is_not_trained_again(files, tmp_p
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    for name, where in (("choose", recipes), ("distance", SingleLabel)):
+    for name, where in (("choose", session), ("distance", SingleLabel)):
         with monkeypatch.context() as patch:
             patch.setattr(where, name, stop)
             again = ("--resume",) if where is SingleLabel else ()
@@ -198,7 +198,7 @@ def test_a_note_that_says_nothing(tmp_path, note):
         (out / "checkpoints" / "job.json").write_bytes(note)
     before = names(out)
     for asked in (job(out), job(out, resume=True)):
-        with pytest.raises(UserError, match=r"job.json is missing or damaged.*--force"):
+        with pytest.raises(UserError, match=r"job.json is missing or damaged.*`force`"):
             check_folder(asked)
     assert names(out) == before
     check_folder(job(out, force=True))
@@ -221,7 +221,7 @@ def test_a_note_that_says_nothing(tmp_path, note):
 def test_files_of_the_user_are_not_lost_unasked(tmp_path, name):
     fill(tmp_path, name, "train.tsv")
     for asked in (job(tmp_path), job(tmp_path, resume=True)):
-        with pytest.raises(UserError, match="--force"):
+        with pytest.raises(UserError, match="`force`"):
             check_folder(asked)
     check_folder(job(tmp_path, force=True))
     assert names(tmp_path) == {name, "train.tsv"}
@@ -274,7 +274,7 @@ def test_a_checkpoint_that_lacks_a_file(tmp_path, gone):
     fill(tmp_path, *given)
     check_complete(tmp_path)
     (tmp_path / gone).unlink()
-    with pytest.raises(UserError, match=r"is damaged.*missing.*--force"):
+    with pytest.raises(UserError, match=r"is damaged.*missing.*`force`"):
         check_complete(tmp_path)
 
 
@@ -283,7 +283,7 @@ def test_what_a_resumed_run_must_have_in_common(tmp_path):
     again = job(tmp_path, resume=True)
     assert begin(again, how={"pruner": "threshold"}, **{"content of the model": "a"}) is None
     for other, said in (
-        ({"how": {"pruner": "topk"}, "content of the model": "a"}, "another pruner: threshold, now topk"),
+        ({"how": {"pruner": "topk"}, "content of the model": "a"}, "another `pruner`: threshold, now topk"),
         ({"how": {"pruner": "threshold"}, "content of the model": "b"}, "another content of the model. Res"),
     ):
         with pytest.raises(UserError, match=said):
@@ -307,11 +307,11 @@ def test_to_resume_what_has_ended_gives_its_report(tmp_path):
     with pytest.raises(UserError, match="already holds a model"):
         check_folder(job(tmp_path))
     with pytest.raises(
-        UserError, match=r"no interrupted run.*made with another kind: None, now 1\. Use --force"
+        UserError, match=r"no interrupted run.*made with another `kind`: None, now 1\. Set `force`"
     ):
         begin(job(tmp_path, resume=True), how={"kind": 1})
     (tmp_path / "report.json").write_text("{}")
-    with pytest.raises(UserError, match=r"no interrupted run.*another command\. Use --force"):
+    with pytest.raises(UserError, match=r"no interrupted run.*another command\. Set `force`"):
         begin(job(tmp_path, resume=True), how={})
     assert names(tmp_path) == before
     assert begin(job(tmp_path).go_on(), how={}) is None
@@ -341,7 +341,7 @@ def test_of_an_older_model_nothing_is_left_and_of_the_user_all(tmp_path):
 def test_a_model_that_would_go_with_the_checkpoints(tmp_path):
     asked = job(tmp_path)
     asked.model = str(tmp_path / "checkpoints" / "checkpoint-8")
-    with pytest.raises(UserError, match="name another --out"):
+    with pytest.raises(UserError, match="name another `out`"):
         check_folder(asked)
 
 

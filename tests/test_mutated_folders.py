@@ -159,7 +159,7 @@ def verdict(mutation: Mutation, world: Path, expected: dict[str, Any], watch: Wa
         except UserError as error:
             if mutation.outcome == "same":
                 return f"refused: {error}"
-            asked = "--text" in str(error) or "texts.jsonl:1: no column" in str(error)  # as its settings say
+            asked = "`text`" in str(error) or "texts.jsonl:1: no column" in str(error)  # as its settings say
             named = str(folder) in str(error) or asked
             return None if named else f"the folder is not named: {error}"
         if mutation.outcome == "refused":

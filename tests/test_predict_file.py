@@ -164,7 +164,7 @@ def test_rows_before_a_fault_are_kept(
     with pytest.raises(UserError, match=message) as error:
         predict_file(model, source, output, [])
     assert str(error.value).endswith(
-        f". The rows before it are in {output}; mend the file, and --resume goes on after them."
+        f". The rows before it are in {output}; mend the file, and set `resume` to go on after them."
     )
     assert [row["text"] for row in read(output)] == ["good film"] * 5
     source.write_text(head + row * 9)
@@ -324,10 +324,10 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> str:
     ("change", "said"),
     [
         ("model", "had another model"),
-        ("budget", r"another budget \(0.7, now 0.5\)"),
-        ("precision", r"another precision \(fp32, now bf16\)"),
-        ("max_length", "another max_length"),
-        ("text", "another text"),
+        ("budget", r"another `budget` \(0.7, now 0.5\)"),
+        ("precision", r"another `precision` \(fp32, now bf16\)"),
+        ("max_length", "another `max_length`"),
+        ("text", "another `text`"),
         ("input", "its rows 3 to 4, which were answered, have changed"),
         ("fewer", "fewer rows than"),
     ],
@@ -358,7 +358,7 @@ def test_another_run_does_not_go_on(
         source.write_text("text\tn\n" + "".join(ROWS[:2]))
     text = ["n"] if change == "text" else []
     expected = "the input has changed since" if ended and change in ("input", "fewer") else said
-    with pytest.raises(UserError, match=f"{expected}.*--force"):
+    with pytest.raises(UserError, match=f"{expected}.*`force`"):
         predict_file(model if change == "model" else ladder, source, output, text, resume=True, **how)
     assert output.read_bytes() == before
     source.write_text(WHOLE)
@@ -375,7 +375,7 @@ def test_a_resumed_run_writes_the_same_bytes(
     journal = tmp_path / f".o.{suffix}.run"
     assert len(journal.read_bytes().splitlines()) == 3
     journal.write_bytes(journal.read_bytes()[:-7])  # torn: the second chunk is to be answered again
-    with pytest.raises(UserError, match=r"was interrupted\. Use --resume"):
+    with pytest.raises(UserError, match=r"was interrupted\. Set `resume`"):
         predict_file(model, source, output, [])
     said: list[int] = []
     monkeypatch.setattr(
@@ -528,7 +528,7 @@ def test_standard_output_has_rows_alone(
     assert [row["n"] for row in read(copy)] == ["0", "1", "2"]
     assert {row["prediction"] for row in read(copy)} <= {"neg", "pos"}
     assert {path.name for path in tmp_path.iterdir()} == {name, copy.name}
-    with pytest.raises(UserError, match="leave out --resume"):
+    with pytest.raises(UserError, match="leave out `resume`"):
         predict_file(model, source, Path("-"), [], resume=True)
 
 

@@ -68,9 +68,9 @@ def test_a_ladder_holds_thresholds_for_each_of_its_budgets():
     assert (pruned(**inputs).trace.kept == 1).all()
     pruned.set_budget(0.7)
     assert torch.allclose(pruned(**inputs).logits, pruned.model(**inputs).logits, atol=1e-9)
-    with pytest.raises(UserError, match=r"holds no budget 0\.4; it holds 0\.3, 0\.5, 0\.7\. Train"):
+    with pytest.raises(UserError, match=r"holds no budget 0\.4; it holds 0\.3, 0\.5, 0\.7\. Prune it"):
         pruned.set_budget(0.4)
-    with pytest.raises(UserError, match=r"holds no budget 0\.5; it holds none\. Train"):
+    with pytest.raises(UserError, match=r"holds no budget 0\.5; it holds none\. Prune it"):
         build("bert", "topk").set_budget(0.5)
 
 

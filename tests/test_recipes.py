@@ -369,9 +369,9 @@ def test_a_drop_is_asked_for_instead_of_a_budget(files, base, tmp_path, monkeypa
     assert "not sure" in training_table(unsure).caption
     failed = report | {"max_drop": choice | {"kept": False}}
     assert "cannot be kept" in training_table(failed).caption
-    assert "--held-out" in training_table(failed).caption
+    assert "`held_out`" in training_table(failed).caption
     failed["data"] = failed["data"] | {"held_out": "valid.tsv"}
-    assert "--held-out" not in training_table(failed).caption
+    assert "`held_out`" not in training_table(failed).caption
 
 
 @pytest.mark.usefixtures("two_rungs")
@@ -605,7 +605,7 @@ def test_a_rare_class_may_tell_nothing_of_a_drop(files, base, tmp_path):
 def test_what_is_learned_from_is_not_chosen_on(files, base, tmp_path):
     asked = job(files, tmp_path / "out", base)
     asked.data.held_out = asked.data.train
-    with pytest.raises(UserError, match="the file of --train"):
+    with pytest.raises(UserError, match="the file of `train`"):
         prune(asked, PruningConfig())
     report = {"data": {"eval": "a.tsv", "held_out": "a.tsv", "eval_texts": 3}, "metric": "accuracy"}
     report |= {"out": "out", "quality": {"base": {"accuracy": 90.0}}}
@@ -622,9 +622,9 @@ def test_texts_that_base_may_have_seen_are_warned_of(files, base, tmp_path, capl
     right = toy.write_tsv(tmp_path / "right.tsv", 400)  # as train
     asked.data.held_out = str(right) if named else None
     prune(asked, PruningConfig())
-    assert ("name others with --held-out" in caplog.text) != named
+    assert ("name others in `held_out`" in caplog.text) != named
 
 
 def test_budgets_are_named_in_one_place(files, base, tmp_path):
-    with pytest.raises(UserError, match="--budget"):
+    with pytest.raises(UserError, match="in `budget`"):
         prune(job(files, tmp_path / "out", base, budget=0.6), PruningConfig(options={"budgets": [0.5]}))

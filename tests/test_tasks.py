@@ -317,7 +317,7 @@ def test_a_model_gives_the_names_of_vectors() -> None:
         (["bug", "NaN"], None, "look like missing labels: 'NaN'"),
         ([["bug"], ["None"]], None, "look like missing labels: 'None'"),
         (["bug", "account", "bug;account"], "multi-label", "look like several: 'bug;account'"),
-        (["bug", "account", "bug,account"], None, "ask for --task multi-label"),
+        (["bug", "account", "bug,account"], None, "set `kind` to multi-label"),
         (["0,5", "1,0", "2,25"], None, "decimal commas"),
         ([str(i) for i in range(0, 300, 7)], None, "read as 43 classes. If they are scores"),
         (["[x, y]", "[y]"], None, "look like lists"),
@@ -365,7 +365,7 @@ def test_one_output_may_be_a_yes_or_no(task: Task) -> None:
         (TAGS, "[a, b]", "dev.tsv:17: .* begins as a list"),
         (TAGS, "b, 1", "'1' beside 'b'|'b' beside '1'"),
         (SingleLabel(("Bug", "bug")), "BUG", "unknown label 'BUG'"),
-        (SingleLabel(("1 star", "2 stars")), "2", "unknown label '2'.*--label-map"),
+        (SingleLabel(("1 star", "2 stars")), "2", "unknown label '2'.*`label_map`"),
         (SingleLabel(("2", "b")), "1", "unknown label '1'"),  # an id, where a name is a number?
         (TAGS, ["a", "d"], "dev.tsv:17: unknown label 'd'"),
         (UNNAMED, 3, "unknown label 3"),

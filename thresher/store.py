@@ -79,7 +79,7 @@ def load(path: str | Path, **hub: Any) -> tuple[PreTrainedModel, dict[str, Tenso
     if block is None:
         raise UserError(
             f"{path} holds a model that is not pruned (its config.json has no '{BLOCK}'). "
-            "Run `thresher prune`."
+            "Prune it first: `thresher prune`, or thresher.training.prune."
         )
     delattr(config, BLOCK)
     pruner = make_pruner(PruningConfig.from_dict(block), *family_for(config).sizes(config))

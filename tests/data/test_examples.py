@@ -65,7 +65,7 @@ def test_empty_label_refused(make: Make) -> None:
 def test_blank_labels(make: Make) -> None:
     path = str(make("a.tsv", "x\ty\na\tb,c\na\t\na\t  \n"))
     assert load_examples(path, ["x"], "y", blank_labels=True)["label"][:] == ["b,c", "", ""]
-    with pytest.raises(UserError, match=r"a\.tsv:3: .*an empty cell means none.*: --task multi-label"):
+    with pytest.raises(UserError, match=r"a\.tsv:3: .*an empty cell means none.*`kind` multi-label"):
         load_examples(path, ["x"], "y")
     for null in ("null", "NaN"):
         path = str(make("a.jsonl", f'{{"x": "a", "y": []}}\n{{"x": "a", "y": {null}}}\n'))

@@ -83,7 +83,7 @@ def bench(
         for engine in engines:
             check_names(engine, precision)
     if min(batch, texts, repeats) < 1:
-        raise UserError("Texts, batch size and repeats must be 1 or more.")
+        raise UserError("`texts`, `batch` and `repeats` must be 1 or more.")
     asked = _open(folder, source, text, label, label_map, max_length, budget, batch, texts, stage)
     with tempfile.TemporaryDirectory() as temporary:
         found = _run(asked, Path(temporary), precisions, engines, repeats, memory, profile, stage)

@@ -108,8 +108,8 @@ def _label(value: Any, where: str, blank_labels: bool) -> Any:
         advice = (
             "write [] or an empty cell for none of the classes, or remove the row"
             if blank_labels
-            else "remove the row or label it; for multi-label data an empty cell means none of the classes: "
-            "--task multi-label"
+            else "remove the row or label it; if an empty cell means none of the classes, fine-tune with "
+            "`kind` multi-label"
             if blank
             else "remove the row or label it"
         )

@@ -234,7 +234,7 @@ class Family(ABC):
             If the model does not allow so many.
         """
         if asked is not None and asked > self.max_length:
-            raise UserError(f"--max-length is {asked}, but this model allows {self.max_length} tokens.")
+            raise UserError(f"`max_length` is {asked}, but this model allows {self.max_length} tokens.")
         return self.max_length if asked is None else asked
 
     def check_length(self, longest: int) -> None:

@@ -27,7 +27,8 @@ def head_for(name: str) -> type[Head]:
             return head
     raise UserError(
         f"{name} has no sequence-classification head. Load the model with "
-        "AutoModelForSequenceClassification; if its head is not trained yet, run `thresher finetune`."
+        "AutoModelForSequenceClassification. If its head is not trained yet, fine-tune it first: "
+        "`thresher finetune`, or thresher.training.finetune."
     )
 
 

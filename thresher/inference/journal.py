@@ -106,7 +106,7 @@ class Journal(Unkept):
         if resume and not head and _has_rows(output):
             raise UserError(
                 f"{output} has rows, but no note beside it says which run wrote them, so that nobody can go "
-                "on with them. Use --force to write the output anew."
+                "on with them. Set `force` to write the output anew."
             )
         self._before = head[0] if resume and head else None
         self.finished = whole if resume else None
@@ -168,7 +168,7 @@ class Journal(Unkept):
             self._before = self.finished = None
         elif self.finished and _digest(self._place) != self.finished["output"]:
             raise UserError(
-                f"{self.output} has changed since its run ended. Use --force to write the output anew."
+                f"{self.output} has changed since its run ended. Set `force` to write the output anew."
             )
 
     def close(self) -> None:
@@ -203,7 +203,7 @@ class Journal(Unkept):
         self.rows, self.missing = self.finished["rows"], self.finished["missing"]
         if self._all.hexdigest() != self.finished["digest"]:
             raise UserError(
-                f"{self.output} is whole, but the input has changed since. Use --force to write the output "
+                f"{self.output} is whole, but the input has changed since. Set `force` to write the output "
                 "anew."
             )
 
@@ -248,20 +248,20 @@ def _has_rows(output: Path) -> bool:
 def _refuse(output: Path, interrupted: bool) -> None:
     if interrupted:
         raise UserError(
-            f"A run that writes {output} was interrupted. Use --resume to go on with it, or --force to start "
+            f"A run that writes {output} was interrupted. Set `resume` to go on with it, or `force` to start "
             "anew."
         )
     if output.exists():
         raise UserError(
-            f"{output} exists already. Use --force to write over it, or --resume to go on with the run that "
-            "began it."
+            f"{output} exists already. Set `force` to write over it, or `resume` to go on with the run "
+            "that began it."
         )
 
 
 def _changed(how: str) -> UserError:
     return UserError(
-        f"The input is another than when the run began: {how}. Resume with the input as it was, or use "
-        "--force to start anew."
+        f"The input is another than when the run began: {how}. Resume with the input as it was, or set "
+        "`force` to start anew."
     )
 
 
@@ -269,7 +269,8 @@ def _compare(before: dict[str, Any], run: dict[str, Any], output: Path) -> None:
     if changed := [key for key in run if before.get(key) != run[key]]:
         was, now = before.get(changed[0]), run[changed[0]]
         values = "" if changed[0] == "model" else f" ({was}, now {now})"
+        name = changed[0] if changed[0] in ("version", "model", "chunk") else f"`{changed[0]}`"
         raise UserError(
-            f"The run that began {output} had another {changed[0]}{values}. Resume with the same, or use "
-            "--force to start anew."
+            f"The run that began {output} had another {name}{values}. Resume with the same, or set "
+            "`force` to start anew."
         )

@@ -51,7 +51,7 @@ def text_columns(model: PrunedModel, given: list[str]) -> list[str]:
     """The columns asked for, else those the model was trained on."""
     columns = list(given or model.metadata.get("text") or [])
     if not columns:
-        raise UserError("This folder does not say which column holds the text: name it with --text.")
+        raise UserError("This folder does not say which column holds the text: name it in `text`.")
     return columns
 
 

@@ -185,7 +185,7 @@ def _check_output(output: Path, source: Path, resumes_stream: bool) -> None:
     if same or source.resolve() in (partial_of(place), journal_of(place)):
         raise UserError(f"{output} is the input as well, or would remove it; name another output file.")
     if resumes_stream:
-        raise UserError(f"{output} is no file, so that nobody can go on with it: leave out --resume.")
+        raise UserError(f"{output} is no file, so that nobody can go on with it: leave out `resume`.")
 
 
 def _run(
@@ -301,5 +301,5 @@ def _chunks(rows: Iterator[WithTexts], output: Path) -> Iterator[Chunk]:
             return
     advice = "Mend the file"
     if not is_stream(output):
-        advice = f"The rows before it are in {output}; mend the file, and --resume goes on after them"
+        advice = f"The rows before it are in {output}; mend the file, and set `resume` to go on after them"
     raise Fault(f"{str(fault).rstrip('.')}. {advice}.") from fault

@@ -136,7 +136,8 @@ class TextEncoder:
         self.max_length = max_length
         if max_length <= (own := tokenizer.num_special_tokens_to_add(pair=True)):
             raise UserError(
-                f"--max-length {max_length} leaves no room: this tokenizer adds {own} tokens of its own."
+                f"`max_length` is {max_length}, which leaves no room: this tokenizer adds {own} tokens of "
+                "its own."
             )
         self.excerpts = Excerpts(tokenizer, max_length)
         self.truncated = self.seen = 0

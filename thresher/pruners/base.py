@@ -199,7 +199,7 @@ class Pruner(nn.Module):
             held = ", ".join(f"{b:g}" for b in sorted(self.budgets)) or "none"
             raise UserError(
                 f"This model holds no budget {budget:g}; it holds {held}. "
-                "Train it for several at once by `thresher prune --budget 0.7,0.5,0.3`."
+                "Prune it to several at once: `thresher prune`, or thresher.training.prune."
             )
         return near[0]
 

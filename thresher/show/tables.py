@@ -10,7 +10,7 @@ from thresher.show.wording import count, known, literal, number, points, rate_te
 
 SEEN = (
     ". If the model was fine-tuned on this part of train, pruning looks worse there than it is: name texts "
-    "that it has not seen with --held-out"
+    "that it has not seen in `held_out`"
 )
 
 
@@ -36,21 +36,21 @@ def training_table(report: Training) -> Table:
 
 
 def _promise(choice: Choice, metric: str, held_out: str | None) -> str:
-    """What came of --max-drop."""
+    """What came of a bound on the drop."""
     sense, drop, interval = points(choice.drop, choice.interval)
     came = (
         f"{drop} points of {metric} {sense} (95 %: {interval}) "
         f"on {count(choice.texts, 'held-out text')}, which chose it"
     )
     if choice.kept:
-        doubt = "; that is not sure on so few, and more of them (--held-out) may allow more pruning"
+        doubt = "; that is not sure on so few, and more of them (`held_out`) may allow more pruning"
         allowed = count(float(choice.bound), "point")
         return f"{came}; {allowed} may be lost{'' if choice.clear else doubt}"
     lost, error = choice.drop, choice.error
     possible = lost + error + 0.1 if known(lost) and known(error) else None
     return (
         f"{count(float(choice.bound), 'point')} at most cannot be kept: the least is {came}. "
-        f"What can: --max-drop {number(possible, '.1f')}%, or longer training (--soft-epochs, --hard-epochs)"
+        f"What can: `max_drop` {number(possible, '.1f')}%, or longer training (`soft_epochs`, `hard_epochs`)"
         + ("" if held_out else SEEN)
     )
 

@@ -171,7 +171,7 @@ class Classes:
         if odd:
             log.warning(
                 "In %s, labels are not called as the model's classes are: %s%s. If one means another class, "
-                "say so by --label-map 'FROM=TO'.",
+                "name that class in `label_map`.",
                 source,
                 ", ".join(odd[: raw.MANY]),
                 f" and {len(odd) - raw.MANY} more" if len(odd) > raw.MANY else "",
@@ -200,7 +200,7 @@ class _Reading:
         if len(self.first) > 1:
             raise UserError(
                 f"{where}: label {label!r} beside {self.first[how != BY_ID]!r}: one is a name and the other "
-                "an id; write names in all rows, or say what ids mean by --label-map 'FROM=TO'"
+                "an id; write names in all rows, or say what ids mean in `label_map`"
             )
         self.found[label] = id_, how
         return id_
@@ -210,13 +210,13 @@ class _Reading:
         if id_ < 0:
             raise UserError(
                 f"{where}: unknown label {name!r}; {self.classes.known()}: mend the label, or say what it "
-                "means by --label-map 'FROM=TO'"
+                "means in `label_map`"
             )
         return id_, how
 
     def tell_unused(self, source: str) -> None:
         if unused := [label for label in self.aliases if label not in self.aliased]:
-            log.warning("In %s, no label is %s, as --label-map says.", source, raw.few(unused))
+            log.warning("In %s, no label is %s, though `label_map` has it.", source, raw.few(unused))
 
 
 def read_classes(label: Any, many: bool, where: str) -> Sequence[Any]:

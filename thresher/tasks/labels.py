@@ -227,11 +227,11 @@ def doubts(names: Iterable[str], kind: str) -> Iterator[str]:
     if "-1" in names and {"0", "1"} <= set(names) and single:
         yield "The label -1 often marks a text without a label. Remove those rows if it does."
     if lists := [name for name in names if single and looks_like_list(name)]:
-        yield f"Some classes look like lists: {few(lists)}. If they are, ask for --task multi-label."
+        yield f"Some classes look like lists: {few(lists)}. If they are, set `kind` to multi-label."
     parted = re.compile(r"[;|/,]" if single else r"[;|/]")
     parts = {name: [part.strip().casefold() for part in parted.split(name)] for name in names}
     if joined := [name for name in names if len(parts[name]) > 1 and any(p in folded for p in parts[name])]:
-        advice = ", and ask for --task multi-label" if single else ""
+        advice = ", and set `kind` to multi-label" if single else ""
         yield f"Some classes look like several: {few(joined)}. If so, write commas between them{advice}."
     scores = [name for name in names if number(name) is not None]
     if single and len(scores) < len(names) <= 2 * len(scores) and not all(n.isdigit() for n in scores):
@@ -240,7 +240,7 @@ def doubts(names: Iterable[str], kind: str) -> Iterator[str]:
     if names and all(re.fullmatch(r"[+-]?\d+,\d+", name) for name in names):
         yield "The classes look like numbers with decimal commas. If they are scores, write points."
     if single and len(names) > MANY and all(number(name) is not None for name in names):
-        yield f"The labels are read as {len(names)} classes. If they are scores, ask for --task regression."
+        yield f"The labels are read as {len(names)} classes. If they are scores, set `kind` to regression."
 
 
 def few(words: Iterable[Any]) -> str:
@@ -250,4 +250,4 @@ def few(words: Iterable[Any]) -> str:
     return ", ".join(map(repr, words[:MANY])) + more
 
 
-_JOIN = "If they are one class, join them: --label-map 'FROM=TO'."
+_JOIN = "If they are one class, join them in `label_map`."

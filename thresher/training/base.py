@@ -38,7 +38,7 @@ def load_base(path: str) -> tuple[Any, Task]:
     if missing:
         raise UserError(
             f"{path} has no trained head ({', '.join(missing[:2])} are missing). "
-            "Run `thresher finetune` first, and prune what it writes."
+            "Fine-tune it first: `thresher finetune`, or thresher.training.finetune."
         )
     return model, task_of(config)
 

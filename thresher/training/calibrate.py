@@ -82,7 +82,7 @@ def calibrate(
     """
     start = time.time()
     if not 0 < max_change < 1:
-        raise UserError(f"max-change is {max_change}; it is a share: above 0, below 1. 1% is 0.01.")
+        raise UserError(f"`max_change` is {max_change}; it is a share: above 0, below 1. 1% is 0.01.")
     check_folder(job)
     subject, parts = _open(job, max_change, stage, pruning or PruningConfig())
     few, fit = _probes(subject, parts, max_change, stage)
@@ -233,7 +233,7 @@ def _check(
     if place == 0:
         log.warning(
             "No threshold above 0 keeps the bound: nothing is pruned but what changes no output. Allow a "
-            "larger change, or train by `thresher prune`."
+            "larger change, or train: `thresher prune`, or thresher.training.prune."
         )
     return point, place, back
 

@@ -83,5 +83,5 @@ def undamaged(checkpoint: str | Path | None) -> Iterator[None]:
             raise
         raise UserError(
             f"{checkpoint} is damaged ({first_line(error)}). Remove it to go on from the one before, if "
-            "there is one, or use --force to start anew."
+            "there is one, or set `force` to start anew."
         ) from error

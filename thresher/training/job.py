@@ -38,6 +38,8 @@ OF_A_RUN = re.compile(
 )
 """What a run writes among its checkpoints."""
 
+WRITE_OVER = "Set `force` to write over it, or name another `out`."
+
 
 @dataclass
 class Data:
@@ -129,24 +131,22 @@ def check_folder(job: Job) -> None:
         raise UserError(f"{job.out} is a file; name a folder.")
     start = Path(job.model).expanduser()
     if job.out.is_dir() and same_file(str(job.out), str(start)):
-        raise UserError(f"{job.out} is the model to start from: name another --out, or it would be lost.")
+        raise UserError(f"{job.out} is the model to start from, and would be lost: name another `out`.")
     if start.resolve().is_relative_to(job.checkpoints.resolve()):
         raise UserError(
-            f"{start} would go with the checkpoints of {job.out}: copy it, or name another --out."
+            f"{start} would go with the checkpoints of {job.out}: copy it, or name another `out`."
         )
     if job.force:
         return
     if _holds_model(job.out):
         if not job.resume:
-            raise UserError(
-                f"{job.out} already holds a model. Use --force to write over it, or another --out."
-            )
+            raise UserError(f"{job.out} already holds a model. {WRITE_OVER}")
     elif _begun(job) is None:
         _check_files(job.out)
     elif not job.resume:
         raise UserError(
-            f"{job.out} holds an interrupted run. The command that began it goes on with --resume; --force "
-            "starts anew."
+            f"{job.out} holds an interrupted run. Repeat that run with `resume` to go on, or set `force` to "
+            "start anew."
         )
 
 
@@ -176,8 +176,8 @@ def begin(job: Job, **what: Any) -> dict[str, Any] | None:
             return None
         if not job.force:
             raise UserError(
-                f"The run in {job.out} was started with another {other}. Resume with the same, or use "
-                "--force to start anew."
+                f"The run in {job.out} was started with another {other}. Resume with the same, or set "
+                "`force` to start anew."
             )
     elif job.resume and _holds_model(job.out):
         report = _read(job.out / "report.json") or {}
@@ -188,7 +188,7 @@ def begin(job: Job, **what: Any) -> dict[str, Any] | None:
         if not job.force:
             raise UserError(
                 f"There is no interrupted run in {job.out} to resume, but a model that was made with another "
-                f"{other}. Use --force to write over it, or another --out."
+                f"{other}. {WRITE_OVER}"
             )
     forget(job)
     write_json(what, note(job))
@@ -245,18 +245,15 @@ def _begun(job: Job) -> dict[str, Any] | None:
     if job.force or all(entry.name.startswith((PARTIAL, GOING)) for entry in _inside(job.checkpoints)):
         return None
     raise UserError(
-        f"{note(job)} is missing or damaged, so that nobody can tell what {job.checkpoints} holds. Use "
-        "--force to write over it, or another --out."
+        f"{note(job)} is missing or damaged, so that nobody can tell what {job.checkpoints} holds. "
+        + WRITE_OVER
     )
 
 
 def _check_files(folder: Path) -> None:
     """Refuse a folder without a model, but with files that would go as those of an old model do."""
     if lost := sorted(entry.name for entry in _inside(folder) if _of_a_model(entry.name)):
-        raise UserError(
-            f"{folder / lost[0]} would be lost, as part of an old model. Use --force to write over it, or "
-            "another --out."
-        )
+        raise UserError(f"{folder / lost[0]} would be lost, as part of an old model. {WRITE_OVER}")
 
 
 def _of_a_model(name: str) -> bool:
@@ -290,7 +287,7 @@ def _other(before: dict[str, Any], what: dict[str, Any]) -> str | None:
     changed = next((key for key in now if was.get(key) != now[key]), None)
     if changed is None or changed.startswith("content"):
         return changed
-    return f"{changed}: {was.get(changed)}, now {now[changed]}"
+    return f"`{changed}`: {was.get(changed)}, now {now[changed]}"
 
 
 def _flat(what: dict[str, Any]) -> dict[str, Any]:

@@ -99,8 +99,9 @@ def keep_reachable(model: PrunedModel, measure: Callable[[], float]) -> None:
     budgets = [budget for budget in pruner.budgets if budget > least]
     if not budgets:
         raise UserError(
-            f"Pruned as hard as can be, the FLOPs ratio of this model is still {least:.2f}: there is too "
-            "little to be had. `thresher calibrate` costs nothing to try."
+            f"Pruned as hard as can be, the model still has a FLOPs ratio of {least:.2f}: there is too "
+            "little to save. Calibration costs nothing to try: `thresher calibrate`, or "
+            "thresher.training.calibrate.calibrate."
         )
     if len(budgets) < len(pruner.budgets):
         log.warning("Pruned as hard as can be, the FLOPs ratio is %.2f: lower budgets are left out.", least)

@@ -51,7 +51,7 @@ def finetune(job: Job, kind: str | None = None, stage: Stages = silent) -> Finet
     start = time.time()
     job = replace(job, settings=_of_labels_alone(job.settings))
     if job.data.label is None:
-        raise UserError("finetune needs labels: name their column with --label.")
+        raise UserError("finetune needs labels: name the column of labels in `label`.")
     family_for(config := load_config(job.model))
     check_folder(job)
     set_seed(job.settings.seed)
@@ -95,7 +95,7 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> Pruning:
     """
     start = time.time()
     if job.settings.metric and job.data.label is None:
-        raise UserError("A metric needs labels: name their column with --label.")
+        raise UserError("A metric needs labels: name the column of labels in `label`.")
     check_folder(job)
     pruning = _with_budgets(pruning, job.settings.budgets)
     set_seed(job.settings.seed)
@@ -199,13 +199,13 @@ def _of_labels_alone(settings: TrainingSettings) -> TrainingSettings:
 def _with_budgets(pruning: PruningConfig, budgets: list[float]) -> PruningConfig:
     """The model notes what it was trained for."""
     if "budgets" in pruning.options:
-        raise UserError("The option budgets follows from the settings: name them with --budget.")
+        raise UserError("`options` holds 'budgets', which follow from the settings: name them in `budget`.")
     kind = PRUNERS.get(pruning.pruner)
     if kind is not None and kind.ladder:
         return replace(pruning, options=pruning.options | {"budgets": budgets})
     if len(budgets) > 1:
         raise UserError(
-            f"Pruner '{pruning.pruner}' holds one budget; several are asked for (--max-drop does so, too). "
-            "Take --pruner threshold, or name one --budget."
+            f"Pruner '{pruning.pruner}' holds one budget, but `budget` or `max_drop` asks for several. Set "
+            "`pruner` to threshold, or name one number in `budget`."
         )
     return pruning

@@ -56,7 +56,7 @@ class Session:
             raise UserError(
                 f"{data.held_out or data.train}: of the rarest class, too few texts are held out to tell "
                 f"whether {bound:g} points of {task.metric} are lost: one of them counts for {grain:.1f}. "
-                "Give more of them (--held-out), or allow more to be lost."
+                "Name more texts in `held_out`, or allow more to be lost."
             )
 
     def _examples(self, examples: Any) -> Examples:
@@ -88,7 +88,7 @@ class Session:
         if any("base outputs" in term.needs for term in terms):
             parts["train"] = self.examples
         for name, part in parts.items():
-            advance = self.stage(f"base's outputs, {name}", len(part))
+            advance = self.stage(f"the base model's outputs, {name}", len(part))
             file = self.job.checkpoints / f"base-{name.replace(' ', '-')}.npy"
             # What is measured against is exact; what is only learned from need not be.
             autocast = self.job.settings.autocast if name == "train" else None
@@ -99,9 +99,9 @@ class Session:
         apart, base = self.held_out.base_level(self.task), self.eval.base_level(self.task)
         if self.job.data.held_out is None and apart - base > bound:
             log.warning(
-                "On the part of train that is held out, base has %.2f, on eval %.2f. If it was fine-tuned on "
-                "these texts, pruning looks worse there than it is, and less will be pruned: name others "
-                "with --held-out.",
+                "The base model has %.2f on the part of `train` that is held out, and %.2f on `eval`. If the "
+                "base model was fine-tuned on `train`, pruning looks worse there than it is, and less will "
+                "be pruned: name others in `held_out`.",
                 apart,
                 base,
             )

@@ -74,9 +74,9 @@ def load_texts(job: Job, blank_labels: bool) -> Texts:
     """
     data = job.data
     if data.held_out is not None and same_file(data.held_out, data.train):
-        raise UserError("--held-out is the file of --train: name texts that are not learned from.")
+        raise UserError("`held_out` is the file of `train`: name texts that are not learned from.")
     if data.eval is not None and same_file(data.eval, data.train):
-        log.warning("Quality is reported on texts that are learned from: name others with --eval.")
+        log.warning("Quality is reported on texts that are learned from: name others in `eval`.")
 
     def load(source: str | None, split: str) -> Any:
         if source is None:
@@ -102,8 +102,8 @@ def _check_count(job: Job, texts: Texts) -> None:
     elif round(HELD_OUT_SHARE * len(texts.train)) < least:
         raise UserError(
             f"{job.data.train} has {len(texts.train)} rows: too few to tell {what} on {HELD_OUT_SHARE:.0%} "
-            f"of them. Give {math.ceil(least / HELD_OUT_SHARE)} at least, or name {least} or more others "
-            "with --held-out, best texts that the model has not learned from."
+            f"of them. Give {math.ceil(least / HELD_OUT_SHARE)} at least, or name {least} or more others in "
+            "`held_out`, best texts that the model has not learned from."
         )
 
 

@@ -55,7 +55,7 @@ class PruningTrainer(Trainer):
                 best = checkpoint.parent / Path(state.best_model_checkpoint).name
                 if not (best / SAFE_WEIGHTS_NAME).is_file():
                     raise UserError(
-                        f"{best} is gone, which was the best checkpoint: use --force to start anew."
+                        f"{best} is gone, which was the best checkpoint: set `force` to start anew."
                     )
                 state.best_model_checkpoint = str(best)
                 with replacing(checkpoint / STATE) as partial:

@@ -1,0 +1,31 @@
+"""``thresher show``"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from thresher.cli import ends
+from thresher.cli.options import AtBudget, Folder
+from thresher.cli.values import argument
+
+
+def show(
+    folder: Folder,
+    text: Annotated[str, typer.Argument(help="The text to look at.")],
+    pair: Annotated[str | None, typer.Option(help="Second text of a pair.")] = None,
+    at_budget: AtBudget = None,
+) -> None:
+    """Show which tokens of a text survive to which layer."""
+    with ends.working() as stage:
+        from thresher.inference.load import open_model
+        from thresher.show.view import render, survival
+
+        text, pair = argument(text), None if pair is None else argument(pair)
+        stage("loading the model")
+        model, encoder, _ = open_model(folder, budget=at_budget)
+        encoder.encode([text], None if pair is None else [pair])
+        encoder.warn(encoder.truncated, encoder.seen)
+        view = render(survival(model, encoder.tokenizer, text, pair, encoder.max_length))
+    ends.show(view)
