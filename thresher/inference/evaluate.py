@@ -52,28 +52,17 @@ def evaluate(
     ----------
     folder : str
         What `PrunedModel.save_pretrained` wrote.
-    source : str
-        File, or hub data set.
-    text : list of str
-        Text columns; empty for those the model was trained on.
-    label : str or None
-        None: quality is the agreement with the dense model.
+    source, text, label, label_map
+        File or hub data set, and its columns; no text columns are those the model was trained on. Without
+        labels, quality is the agreement with the dense model.
     precision, engine : str
-        As of `PrunedModel.for_inference`. What another than fp32 costs is reported.
-    max_length : int, optional
-        Most tokens of a text. Default: as in training.
-    budget : float, optional
-        Of a model that holds several, the one to run at. Default: the first.
+        As of `PrunedModel.for_inference`. What another precision than fp32 costs is reported.
+    max_length, budget : optional
+        As of `open_model`.
     speed : bool
         Time transformers and the pruned model as well.
-    label_map : dict of str to str, optional
-        The class that a label of the file stands for, where it is called otherwise.
     stage : Stages
         Shows what is done.
-
-    Returns
-    -------
-    Evaluation
     """
     start = time.time()
     check_engine(engine, precision)
@@ -91,8 +80,7 @@ def evaluate(
         "dense": texts.quality(dense, dense),
         "pruned": texts.quality(pruned, dense),
     }
-    if budget is None and model.budgets:
-        budget = model.budgets[0]
+    budget = model.budgets[0] if budget is None and model.budgets else budget
     cost: dict[str, float] = {}
     if other:
         model, found = _run_otherwise(folder, encoder, rows, budget, precision, engine, stage)

@@ -86,9 +86,8 @@ def predict_file(
     folder : str
         A saved pruned model.
     source, output : Path
-        Any of the file formats; they may differ. An output that is a pipe, or ``-`` for the standard output,
-        is written as rows are answered, in the format of `source` where its name has no suffix, JSON Lines
-        for Parquet.
+        Any of the file formats. A pipe, or ``-`` for the standard output, is written as rows are answered:
+        without a suffix in the format of `source`, and in JSON Lines for Parquet.
     text : list of str
         Names of the text columns, found by `resolve`; empty for those the model was trained on.
     precision, engine : str
@@ -103,14 +102,13 @@ def predict_file(
 
     Returns
     -------
-    int
-        Rows written.
+    int, of the rows written
 
     Raises
     ------
     UserError
-        Of the input, before anything is written, or after the rows before the fault are. Of the output, also
-        where another run writes it. If the run to be resumed had another model, settings or input.
+        Of the input, before anything is written, or after the rows before the fault are. Of the output.
+        If the run to be resumed had another model, settings or input.
     NotFinite
         At the end, if some answers are no finite numbers: their rows have no prediction.
     BrokenPipeError
