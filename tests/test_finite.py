@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests import toy
-from tests.test_cli import call, train_arguments, world  # noqa: F401 - a fixture
+from tests.cli.calling import call, train_arguments
+from tests.cli.conftest import world  # noqa: F401 - a fixture
 
 
 def spoil(source: Path, folder: Path, weight: str, value: float) -> Path:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests import toy
-from tests.test_cli import call
+from tests.cli.calling import call
 from thresher import PrunedModel
 from thresher.data import iter_rows, load_examples
 from thresher.tasks import infer

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import toy
-from tests.test_cli import call, train_arguments, world  # noqa: F401 - a fixture
+from tests.cli.calling import call, train_arguments
 from thresher.data import iter_rows
 
 LITTLE = {"--soft-epochs": 0, "--hard-epochs": 0.1, "--evaluations": 1}
@@ -22,7 +22,7 @@ def process(command: str, folder: Path, **environment: str) -> tuple[int, str]:
     found = subprocess.run(
         ["bash", "-o", "pipefail", "-c", program],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])} | environment,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | environment,
         capture_output=True,
         text=True,
     )
@@ -30,7 +30,7 @@ def process(command: str, folder: Path, **environment: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("name", ["[run]", "[/old]:smile:"])
-def test_names_are_printed_as_they_are(world, tmp_path, monkeypatch, name):  # noqa: F811
+def test_names_are_printed_as_they_are(world, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     out = Path("o") / name
     code, said = call("prune", world / "base", *train_arguments(world, out, **LITTLE))
@@ -73,7 +73,7 @@ def test_labels_are_printed_as_they_are(tmp_path):
         ("thresher evaluate pruned --eval eval.tsv --no-speed --json full.json", "full.json"),
     ],
 )
-def test_a_full_disk_is_a_sentence(world, tmp_path, command, said):  # noqa: F811
+def test_a_full_disk_is_a_sentence(world, tmp_path, command, said):
     for name in ("pruned", "eval.tsv"):
         (tmp_path / name).symlink_to(world / name)
     for name in ("full.tsv", "full.json"):
@@ -88,7 +88,7 @@ def test_a_full_disk_is_a_sentence(world, tmp_path, command, said):  # noqa: F81
 @pytest.mark.parametrize(
     "blocks", [20, 200]
 )  # less than the weights take, and less than the optimizer's state
-def test_a_disk_that_fills_in_training_is_a_sentence(world, tmp_path, blocks):  # noqa: F811
+def test_a_disk_that_fills_in_training_is_a_sentence(world, tmp_path, blocks):
     """A limit on the size of files is what a full disk is, for safetensors and PyTorch alike."""
     options = " ".join(map(str, train_arguments(world, tmp_path / "out", **LITTLE)))
     code, errors = process(f"ulimit -f {blocks}; thresher prune base {options}", world)
@@ -97,27 +97,27 @@ def test_a_disk_that_fills_in_training_is_a_sentence(world, tmp_path, blocks):  
     assert "Traceback" not in errors
 
 
-def test_a_text_in_another_encoding_is_a_sentence(world):  # noqa: F811
+def test_a_text_in_another_encoding_is_a_sentence(world):
     code, errors = process("thresher show pruned $'caf\\xe9'", world)
     assert code == 2, errors
     assert "The text is not UTF-8" in errors
 
 
-def test_a_reader_that_stops_is_no_error(world):  # noqa: F811
+def test_a_reader_that_stops_is_no_error(world):
     code, errors = process("thresher show pruned 'the film' | true", world)
     assert code == 1, errors
     assert "Traceback" not in errors
     assert "Error" not in errors
 
 
-def test_a_terminal_that_lacks_characters_shows_others(world, tmp_path):  # noqa: F811
+def test_a_terminal_that_lacks_characters_shows_others(world, tmp_path):
     file = tmp_path / "shown"
     code, errors = process(f"thresher show pruned 'a ☕ film' > {file}", world, PYTHONIOENCODING="ascii")
     assert code == 0, errors
     assert "film" in file.read_text("ascii")
 
 
-def test_a_report_that_cannot_be_written_says_where(world, tmp_path):  # noqa: F811
+def test_a_report_that_cannot_be_written_says_where(world, tmp_path):
     (tmp_path / "taken").write_text("")  # a file where a folder is wanted
     code, said = call(
         "evaluate",
@@ -135,7 +135,7 @@ def test_a_report_that_cannot_be_written_says_where(world, tmp_path):  # noqa: F
 # What a user brings ------------------------------------------------------------------------------
 
 
-def test_text_columns_by_awkward_names(world, tmp_path):  # noqa: F811
+def test_text_columns_by_awkward_names(world, tmp_path):
     file = tmp_path / "awkward.csv"
     file.write_text('" text","Title, body",,\n"good film","dull plot",,\n')
     for text in (["--text", "text"], ["--text", " text"], ["--text", "Title, body"]):
@@ -161,7 +161,7 @@ def test_text_columns_by_awkward_names(world, tmp_path):  # noqa: F811
     assert row.values["Title, body"] == "dull plot"
 
 
-def test_a_label_map_and_ids(world, tmp_path, caplog):  # noqa: F811
+def test_a_label_map_and_ids(world, tmp_path, caplog):
     rows = [(text, label) for text, label in toy.rows(40, seed=1)]
     found = []
     for name, spelled, options in (
