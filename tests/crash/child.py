@@ -19,7 +19,7 @@ import transformers
 
 from thresher import cli
 from thresher.inference import stream
-from thresher.training import recipes
+from thresher.training import session
 
 torch.set_num_threads(1)
 transformers.logging.set_verbosity_error()
@@ -41,7 +41,7 @@ def run(arguments: list[str], work: Path, library: Path, crash_at: int, torn: bo
         Kill it when half of the bytes of this operation, a write, are written, not before.
     """
     stream.CHUNK = 4
-    recipes.speeds = lambda *args, **kwargs: {}  # type: ignore[assignment]
+    session.speeds = lambda *args, **kwargs: None  # type: ignore[assignment]
     os.chdir(work / "files")
     said, log = (os.open(work / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for name in ("said", "log"))
     os.dup2(said, 1)
