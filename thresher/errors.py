@@ -11,8 +11,8 @@ from contextlib import contextmanager
 class UserError(ValueError):
     """Something the caller can mend: a missing file, an unknown column, an unsupported model.
 
-    Its message says what is wrong and what to do. The command line prints it without a
-    traceback and exits with code 2.
+    Its message says what is wrong and what to do, and names parameters in backticks. The command
+    line calls them by their options, prints the message without a traceback and exits with code 2.
     """
 
 

@@ -88,7 +88,7 @@ def _run(
     data = Data(str(files["train"]), ["text"], str(files["held_out"]), "label")
     common = TrainingSettings(seed=seed, learning_rate=2e-4, evaluations=2)
     base, pruned = out / "base", out / "pruned"
-    show("1. Fine-tuning the base")
+    show("1. Fine-tuning the base model")
     settings = replace(common, soft_epochs=0.0, hard_epochs=3.0)
     with working() as stage:
         finetune(Job(str(encoder), data, base, settings, MAX_LENGTH).go_on(), stage=stage)

@@ -54,12 +54,12 @@ class Data:
     eval : str, optional
         What quality is reported on; a budget is meant for texts as long as these. None: the held-out texts.
     label : str, optional
-        Label column. None: the pruned model learns to reproduce base's outputs.
+        Label column. None: the pruned model learns to reproduce the base model's outputs.
     held_out : str, optional
         What checkpoint and thresholds are chosen on. None: a part of train, which is then not learned from.
-        Base should not have been fine-tuned on these texts, or it looks better there than it is.
+        The base model should not have been fine-tuned on these texts, or it looks better there than it is.
     label_map : dict of str to str, optional
-        The class that a label of the files stands for, where they call classes otherwise than the model does.
+        The class that a label of the files stands for, where the files name classes otherwise than the model.
     """
 
     train: str
