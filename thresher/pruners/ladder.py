@@ -105,6 +105,6 @@ def check_budgets(budgets: Sequence[float]) -> None:
     numbers = known and all(type(budget) in (int, float) for budget in budgets)
     if not numbers or not all(0 < budget <= 1 for budget in budgets):
         raise UserError(
-            f"Option 'budgets' of pruner 'threshold' cannot be {budgets!r:.100}: it is a list of "
-            f"ratios above 0 and up to 1, at most {MOST}."
+            f"The pruner's option 'budgets' cannot be {budgets!r:.100}: it is a list of ratios above 0 and "
+            f"up to 1, at most {MOST}."
         )
