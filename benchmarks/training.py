@@ -27,7 +27,7 @@ from thresher.batches import token_batches
 from thresher.data import load_examples
 from thresher.inference.speed import side_by_side
 from thresher.inputs.text import TextEncoder, load_tokenizer
-from thresher.plan import Plan, Soft
+from thresher.plan import Soft
 from thresher.training.base import load_base
 from thresher.training.settings import TrainingSettings
 
@@ -60,7 +60,7 @@ def main() -> None:
 
     def run(engine: Any, batches: list[list[int]], *, soft: bool, dropout: bool, fused: bool) -> None:
         model.train()
-        model.default = Plan(soft=Soft(0.1) if soft else None)
+        model.soft = Soft(0.1) if soft else None
         with ExitStack() as stack:
             if not fused:
                 stack.enter_context(patch.object(native, "library", None))

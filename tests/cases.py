@@ -5,7 +5,6 @@ in other words who must stay makes its test sharper.
 """
 
 from contextlib import ExitStack
-from dataclasses import replace
 from itertools import product
 from math import ceil, inf
 
@@ -22,7 +21,7 @@ from .tiny import FAMILIES, random_inputs
 LENGTHS = [26, 1, 9, 20, 2, 9]
 THRESHOLDS = (0.5, 0.625, 0.75, 0.625)  # exact in float32; about half of the tokens are left at the end
 SLOPE = 0.1875
-STILL = ExitStack()  # models that run without dropout until the tests end
+STILL = ExitStack()  # models that run without dropout until the test ends
 OPTIONS = {
     "topk": {"dense_layers": 1, "slope": SLOPE},
     "random": {"dense_layers": 1, "slope": SLOPE},
@@ -67,7 +66,7 @@ def build(
 
 def soften(pruned: PrunedModel, temperature: float) -> PrunedModel:
     """Soft stage, without dropout."""
-    pruned.default = replace(pruned.default, soft=Soft(temperature))
+    pruned.soft = Soft(temperature)
     STILL.enter_context(pruned.without_dropout())
     return pruned.train()
 

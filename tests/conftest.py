@@ -10,6 +10,8 @@ import torch
 import transformers
 from hypothesis import HealthCheck, settings
 
+from tests.cases import STILL
+
 # The tensors here are tiny: on a busy machine threads cost ten times what they save.
 torch.set_num_threads(1)
 transformers.logging.set_verbosity_error()
@@ -40,6 +42,13 @@ def pytest_collection_finish() -> None:
 def _fixed_seed():
     """Every test draws the same numbers, whichever tests ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _dropout_again():
+    """Models that `soften` left without dropout end with the test."""
+    yield
+    STILL.close()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from thresher import UserError
-from thresher.plan import Plan
 from thresher.pruners.threshold import Threshold
 from thresher.pruners.topk import TopK
 from thresher.training.budget import BudgetController
@@ -34,9 +33,9 @@ def step(
     control: BudgetController, pruner: torch.nn.Module, at: int, ratio: float, steps: int = 100
 ) -> float:
     state = SimpleNamespace(global_step=at, max_steps=steps)
-    model = SimpleNamespace(pruner=pruner, default=Plan())
+    model = SimpleNamespace(pruner=pruner, rung=0, soft=None)
     control.on_step_begin(None, state, None, model=model)
-    control.plan = model.default  # for the tests to look at
+    control.model = model  # for the tests to look at
     penalty = float(torch.as_tensor(control.penalty(trace(ratio))).detach())
     control.on_optimizer_step(None, state, None, model=model)
     return penalty
@@ -45,15 +44,15 @@ def step(
 def test_soft_then_hard():
     control, pruner = controller(), Threshold(3, 8)
     step(control, pruner, 0, 1.0)
-    assert control.plan.soft.temperature == pytest.approx(0.4)
+    assert control.model.soft.temperature == pytest.approx(0.4)
     assert control.target == pytest.approx(1.0)
     step(control, pruner, 16, 1.0)
     assert control.target == pytest.approx(1 - 0.5 * 3 * 16 / 49)  # a third of the way it is there
     step(control, pruner, 49, 1.0)
-    assert control.plan.soft.temperature == pytest.approx(0.1)
+    assert control.model.soft.temperature == pytest.approx(0.1)
     assert control.target == 0.5
     step(control, pruner, 50, 1.0)
-    assert control.plan.soft is None
+    assert control.model.soft is None
     assert control.log()["stage"] == "hard"
 
 
@@ -62,7 +61,7 @@ def test_a_text_counts_in_the_ratio_by_its_weight():
     two = trace(0.5)
     two.flops, two.dense_flops = torch.tensor([20.0, 180.0]), torch.tensor([100.0, 200.0])
     state = SimpleNamespace(global_step=0, max_steps=100)
-    model = SimpleNamespace(pruner=pruner, default=Plan())
+    model = SimpleNamespace(pruner=pruner, rung=0, soft=None)
     control.on_step_begin(None, state, None, model=model)
     control.penalty(two, torch.tensor([3.0, 1.0]))
     control.on_optimizer_step(None, state, None, model=model)
@@ -123,7 +122,7 @@ def test_every_rung_is_steered_to_its_own_budget_in_turn():
     pruner = Threshold(3, 8, budgets=[0.7, 0.3])
     for at in range(40, 50):
         step(control, pruner, at, 0.5)
-        assert control.plan.rung == at % 2
+        assert control.model.rung == at % 2
         assert control.target == pytest.approx((0.7, 0.3)[at % 2])
     assert control.multiplier[0] < 0 < control.multiplier[1]
     pruner.table.data[:] = 1.0
@@ -179,7 +178,7 @@ def test_a_ladder_for_a_drop_is_narrowed_to_where_the_bound_is(drops, live):
     again = BudgetController.from_state(control.state())
     for at in range(66, 76):
         step(again, pruner, at, 0.5)
-        assert again.plan.rung == live[at % 2]
+        assert again.model.rung == live[at % 2]
     assert again.score(80.0, [budgets[rung] for rung in live], 70) == 80.0
     assert again.score(80.0, [budgets[rung] + 0.1 for rung in live], 70) < 0
     assert again.log()["target"] == pytest.approx(sum(budgets[rung] for rung in live) / 2, abs=1e-4)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from thresher import UserError, prune
+from thresher.attention import ROUTES
 from thresher.pruners import PRUNERS
 
 from .cases import (
@@ -195,6 +196,25 @@ def test_importance_equals_the_reference_with_mean_one(family, pruner):
             importance, reference.importance[layer][entering[layer]], **tolerance(family)
         )
         torch.testing.assert_close(packed.mean(importance[:, None]), torch.ones(len(LENGTHS), 1).double())
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_importance_is_computed_only_where_it_decides(pruner, dense, monkeypatch):
+    """And so costs nothing in layers that drop nothing."""
+    asked = []
+
+    def receive(attended):
+        asked.append(attended)
+        return torch.ones(attended.asked.packed.tokens)
+
+    for route in ROUTES:
+        monkeypatch.setattr(route, "_receive", receive)
+    pruned = build("bert", pruner)
+    if pruned.pruner.ladder:
+        pruned.pruner.thresholds[1:3] = 0.0
+    pruned(**random_inputs(pruned.model, LENGTHS), dense=dense)
+    assert len(asked) == (0 if dense else {"none": 0, "topk": 3, "random": 0}.get(pruner, 2))
 
 
 @every_family

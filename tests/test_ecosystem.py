@@ -19,7 +19,7 @@ from transformers import AutoConfig, BertConfig, BertModel, Trainer, TrainingArg
 from thresher import PrunedModel, UserError, prune, store
 from thresher.files import hub
 from thresher.folders import locate
-from thresher.plan import Plan, Soft
+from thresher.plan import Soft
 from thresher.store import FILE, load_config
 from thresher.training.base import load_base, load_dense
 
@@ -75,7 +75,7 @@ def test_trainer_with_gradient_checkpointing(tmp_path):
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 def test_gradients_are_equal_with_checkpointing(family, options):
     pruned = build(family).train()
-    pruned.default = Plan(soft=Soft(0.1))
+    pruned.soft = Soft(0.1)
     inputs, found, calls = batch(pruned), [], []
     stage = pruned.engine.stage
     pruned.engine.stage = lambda layer, *rest: calls.append(layer) or stage(layer, *rest)
@@ -206,7 +206,7 @@ def test_distributed_training_holds_thresholds_in_the_hard_stage(options, to_non
     wrapped = DistributedDataParallel(pruned, **options)
     optimiser = torch.optim.AdamW(pruned.parameters(), lr=1e-2, weight_decay=0.1)
     for step in range(5):
-        pruned.default = Plan(soft=Soft(0.1) if step < 2 else None)
+        pruned.soft = Soft(0.1) if step < 2 else None
         before = {name: tensor.clone() for name, tensor in pruned.pruner.state_dict().items()}
         weight = pruned.model.classifier.weight.detach().clone()
         wrapped(**batch(pruned), labels=LABELS).loss.backward()
@@ -221,7 +221,7 @@ def test_gradients_of_the_soft_stage_are_the_same_in_distributed_training(one_pr
     found = []
     for wrap in (lambda model: model, DistributedDataParallel):
         pruned = small().train()
-        pruned.default = Plan(soft=Soft(0.1))
+        pruned.soft = Soft(0.1)
         torch.manual_seed(0)
         wrap(pruned)(**batch(pruned), labels=LABELS).loss.backward()
         found.append([parameter.grad for parameter in pruned.parameters()])
@@ -234,7 +234,7 @@ def test_zeros_that_are_left_of_the_soft_stage_move_no_threshold():
     pruned = small().train()
     optimiser = torch.optim.AdamW(pruned.parameters(), lr=1e-2)
     for step in range(4):
-        pruned.default = Plan(soft=Soft(0.1) if step < 2 else None)
+        pruned.soft = Soft(0.1) if step < 2 else None
         before = pruned.pruner.table.detach().clone()
         pruned(**batch(pruned), labels=LABELS).loss.backward()
         optimiser.step()

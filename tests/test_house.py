@@ -66,6 +66,19 @@ def test_every_room_has_a_floor():
     assert sum(map(len, FLOORS)) == len(rooms)
 
 
+APART = {
+    "attention": {"pruners", "engines", "heads"},
+    "pruners": {"attention", "engines", "families", "heads"},
+}
+"""Rooms of one floor that know nothing of each other: the loop brings them together."""
+
+
+def test_rooms_that_the_loop_brings_together_are_apart():
+    for file in SOURCES:
+        met = {module.split(".")[1] for module in imported(file)}
+        assert not met & APART.get(room(file), set()), file
+
+
 @pytest.mark.parametrize("file", [file for file in SOURCES if room(file) != "__init__"], ids=str)
 def test_imports_go_down_only(file):
     for module in imported(file):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests import toy
+from tests.test_tables import training
 from thresher import PrunedModel, PruningConfig, UserError
 from thresher.inference.evaluate import evaluate
 from thresher.pruners import unpruned
@@ -328,7 +329,7 @@ def test_a_drop_is_kept_where_harder_pruning_breaks_the_model(files, base, tmp_p
     monkeypatch.setattr(Examples, "predict", broken)
     monkeypatch.setattr(BudgetController, "narrow", watched)
     asked = job(files, tmp_path / "out", base, soft_epochs=1.0, hard_epochs=3.0, max_drop=5.0, evaluations=6)
-    choice = prune(asked, PruningConfig())["max_drop"]
+    choice = prune(asked, PruningConfig()).max_drop
     assert min(lives[-1]) < 0.4 < max(lives[-1])
     assert choice.clear
     assert 0.4 <= choice.flops_ratio < 0.5
@@ -365,12 +366,12 @@ def test_a_drop_is_asked_for_instead_of_a_budget(files, base, tmp_path, monkeypa
     assert saved.pruner.thresholds.tolist() == first.thresholds
     assert "lost (95 %" in training_table(report).caption
     assert "not sure" not in training_table(report).caption
-    unsure = report | {"max_drop": choice | {"clear": False}}
+    unsure = replace(report, max_drop=replace(choice, clear=False))
     assert "not sure" in training_table(unsure).caption
-    failed = report | {"max_drop": choice | {"kept": False}}
+    failed = replace(report, max_drop=replace(choice, kept=False))
     assert "cannot be kept" in training_table(failed).caption
     assert "`held_out`" in training_table(failed).caption
-    failed["data"] = failed["data"] | {"held_out": "valid.tsv"}
+    failed = replace(failed, data=replace(report.data, held_out="valid.tsv"))
     assert "`held_out`" not in training_table(failed).caption
 
 
@@ -454,7 +455,7 @@ def test_a_head_keeps_its_meaning(files, base, tmp_path):
         weights[name] = weights[name].flip(0)
     save_file(weights, turned / "model.safetensors", metadata={"format": "pt"})
     asked = job(files, tmp_path / "out", turned, hard_epochs=0.04, learning_rate=1e-9)
-    assert finetune(asked)["quality"]["dense"]["accuracy"] > 90
+    assert finetune(asked).quality["dense"]["accuracy"] > 90
     assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"] == names
 
 
@@ -465,7 +466,7 @@ def test_texts_that_are_learned_from_are_named(files, base, tmp_path, caplog):
     assert "learned from" in caplog.text
     asked.data.held_out = asked.data.eval
     asked.force = True
-    with pytest.raises(UserError, match="is the file of --train"):
+    with pytest.raises(UserError, match="is the file of `train`"):
         prune(asked, PruningConfig("none", prefix_only_at_end=True))
 
 
@@ -607,9 +608,8 @@ def test_what_is_learned_from_is_not_chosen_on(files, base, tmp_path):
     asked.data.held_out = asked.data.train
     with pytest.raises(UserError, match="the file of `train`"):
         prune(asked, PruningConfig())
-    report = {"data": {"eval": "a.tsv", "held_out": "a.tsv", "eval_texts": 3}, "metric": "accuracy"}
-    report |= {"out": "out", "quality": {"base": {"accuracy": 90.0}}}
-    assert "which also chose" in training_table(report).title
+    data = replace(training().data, eval="a.tsv", held_out="a.tsv")
+    assert "which also chose" in training_table(training(data=data)).title
 
 
 @pytest.mark.usefixtures("two_rungs")

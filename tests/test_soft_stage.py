@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from thresher.plan import Plan, Soft
+from thresher.plan import Soft
 from thresher.pruners import PRUNERS
 
 from .cases import LENGTHS, THRESHOLDS, build, clear_case, every_family, every_learner, soften, tolerance
@@ -137,7 +137,7 @@ def test_tokens_that_are_hardly_alive_are_not_computed(family, pruner):
     inputs = random_inputs(pruned.model, LENGTHS)
 
     def found(faint):
-        pruned.default = Plan(soft=Soft(pruned.default.soft.temperature, faint))
+        pruned.soft = Soft(pruned.soft.temperature, faint)
         pruned.zero_grad()
         output = pruned(**inputs)
         ratio = output.trace.flops.sum() / output.trace.dense_flops.sum()

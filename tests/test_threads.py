@@ -20,7 +20,7 @@ from torch import nn
 from thresher import PrunedModel, UserError
 from thresher.inference.predict import predict
 from thresher.inputs.text import TextEncoder
-from thresher.plan import Plan, Soft, is_dense
+from thresher.plan import Soft, is_dense
 
 from . import toy
 from .cases import LENGTHS, build
@@ -182,6 +182,30 @@ def test_threads_in_evaluations_do_not_wait_for_each_other():
     assert in_time(run, run)
 
 
+def test_a_call_that_waits_for_a_mode_runs_in_that_mode():
+    """All of it: gates of the mode of before would meet modules of the new one."""
+    model, answers = ladder(), []
+    batch = random_inputs(model.model, LENGTHS)
+    expected = plain(model, batch)
+    model.soft = Soft(0.1)
+    model.train()
+
+    def call():
+        with torch.no_grad():
+            answers.append(plain(model, batch))
+
+    changes, waits = threading.Thread(target=model.eval), threading.Thread(target=call)
+    with ThreadPoolExecutor(1) as pool, model._turns.call():
+        changes.start()
+        while not model._turns._changes:
+            pass
+        waits.start()
+        pool.submit(waits.join, 0.2).result()  # time for it to come to where it waits
+    changes.join()
+    waits.join()
+    assert torch.equal(answers[0], expected)
+
+
 def test_an_evaluation_may_hand_calls_to_other_threads():
     model, waits = ladder(), threading.Event()
     batch = random_inputs(model.model, LENGTHS)
@@ -205,7 +229,7 @@ def test_an_evaluation_is_one_of_every_part():
     """A part in training mode would answer by gates, or drop at random."""
     model = ladder()
     model.pruner.train()
-    model.default = Plan(soft=Soft())
+    model.soft = Soft()
     with model.evaluating():
         assert not any(module.training for module in model.modules())
         assert model.plan().soft is None

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from thresher.plan import Plan, Soft
+from thresher.plan import Soft
 
 from .cases import build
 from .tiny import random_inputs
@@ -58,7 +58,7 @@ def trainer(pruned, folder, callbacks=()):
 
 def fresh(family, pruner, soft):
     pruned = build(family, pruner, dtype=torch.float32).train()
-    pruned.default = Plan(soft=Soft(0.5) if soft else None)
+    pruned.soft = Soft(0.5) if soft else None
     return pruned
 
 

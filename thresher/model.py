@@ -187,7 +187,8 @@ class PrunedModel(Modes):
         refuse_inputs(inputs, others)
         packed, values = self.family.pack(inputs)
         states: list[Tensor] | None = [] if output_hidden_states else None
-        output, trace = self.run(packed, values, self.plan(budget, dense), states)
+        with self._turns.call():  # the plan is read after a change of mode that this call waits for
+            output, trace = self.run(packed, values, self.plan(budget, dense), states)
         if labels is not None:
             output = type(output)(loss=self.head.loss(output.logits, labels), **output)
         if states is not None:

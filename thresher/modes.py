@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from typing import Self
 
 from torch import nn
 
 from thresher.conventions import Conventions
 from thresher.errors import UserError
-from thresher.plan import Plan, Turns, dense_block, is_dense
+from thresher.plan import Plan, Soft, Turns, dense_block, is_dense
 from thresher.pruners import Pruner
 
 
@@ -20,8 +19,10 @@ class Modes(Conventions):
 
     Attributes
     ----------
-    default : Plan
-        What a call takes from here that says nothing else: the rung, and in training mode the soft stage.
+    rung : int
+        Place of the budget in use among those of the pruner, for calls that name none.
+    soft : Soft or None
+        The soft stage, which calls in training mode are in.
     precision : str or None
         What the model was made ready to run in; None where it can be trained.
     """
@@ -30,7 +31,8 @@ class Modes(Conventions):
 
     def __init__(self) -> None:
         super().__init__()
-        self.default = Plan()
+        self.rung = 0
+        self.soft: Soft | None = None
         self.precision: str | None = None
         self._turns = Turns()
         self._rates: list[tuple[nn.Dropout, float]] = []  # of dropout, while there is none
@@ -38,11 +40,11 @@ class Modes(Conventions):
 
     def plan(self, budget: float | None = None, dense: bool | None = None) -> Plan:
         """How a call that begins now runs; parameters as of `forward`."""
-        default, training = self.default, self.training
+        training = self.training
         return Plan(
             dense=is_dense(self) if dense is None else dense,
-            rung=default.rung if budget is None else self.pruner.rung_of(budget),
-            soft=default.soft if training else None,
+            rung=self.rung if budget is None else self.pruner.rung_of(budget),
+            soft=self.soft if training else None,
             training=training,
             dropout=training and not self._undropped,
         )
@@ -101,14 +103,13 @@ class Modes(Conventions):
         UserError
             If the model holds none for it; the message says for which it does.
         """
-        self.default = replace(self.default, rung=self.pruner.rung_of(budget))
+        self.rung = self.pruner.rung_of(budget)
 
     @contextmanager
     def at(self, rung: int) -> Iterator[Self]:
         """Use the dials of this place in the ladder inside the ``with`` block, in all threads."""
-        before = self.default.rung
-        self.default = replace(self.default, rung=rung)
+        before, self.rung = self.rung, rung
         try:
             yield self
         finally:
-            self.default = replace(self.default, rung=before)
+            self.rung = before

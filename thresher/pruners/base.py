@@ -77,7 +77,7 @@ class Sample:
     ----------
     layer : LayerView
     saliency : float tensor [tokens]
-        Norm of the gradient of the outputs by the token's hidden state after the layer. Above 0.
+        Norm of the gradient of the outputs by the token's hidden state after the layer: 0 or more.
     free : bool tensor [tokens]
         False at the tokens that are never pruned.
     """
@@ -112,6 +112,8 @@ class Pruner(nn.Module):
         FLOPs ratios that it was trained for.
     fits : bool
         Whether `fit` starts its scores from data.
+    advice : str
+        What else may help where a budget is out of reach, as an end of the error's last sentence.
     accumulates : bool
         How the model uses gates in the soft stage. True is the exact form: gates multiply up over the layers,
         weigh the token as key and as voter, and tend to the hard model. False is the paper's form: each
@@ -124,6 +126,7 @@ class Pruner(nn.Module):
     ladder: ClassVar[bool] = False
     budgets: tuple[float, ...] = ()
     fits: bool = False
+    advice: ClassVar[str] = ""
     accumulates: bool = True
 
     def __init__(self, layers: int, dim: int):
@@ -157,6 +160,14 @@ class Pruner(nn.Module):
 
     def rescale(self, factor: float, rung: int = 0) -> None:
         """Prune harder (`factor` above 1) or milder (below 1), in place. Factor 0 prunes nothing.
+
+        A dial at 0 counts as one at `SMALLEST`, because no factor would move it.
+
+        Parameters
+        ----------
+        factor : float
+        rung : int
+            Place of the budget whose dials are rescaled, whichever budget is in use.
 
         Raises
         ------

@@ -24,6 +24,7 @@ class TopK(Pruner):
     """
 
     adjustable = True
+    advice = ", or set the option dense_layers lower"
 
     def __init__(self, layers: int, dim: int, dense_layers: int | None = None, slope: float | None = None):
         super().__init__(layers, dim)

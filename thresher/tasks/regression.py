@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -31,6 +32,11 @@ class Regression(Task):
     ) -> tuple[Self, int]:
         found = {score(label, where) for label, where in zip(labels, places, strict=True)}
         return cls((score_name,), aliases=aliases), len(found)
+
+    def in_order_of(self, config: Any) -> Self:
+        theirs = tuple(str(name) for name in config.id2label.values())
+        same = [name.casefold() for name in theirs] == [name.casefold() for name in self.names]
+        return replace(self, names=theirs) if same else self
 
     def _encode(self, labels: list[Any], places: Sequence[str], source: str) -> list[Any]:
         return [score(label, where) for label, where in zip(labels, places, strict=True)]

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from thresher.plan import Plan
 from thresher.training.fit import fit_budgets
 from thresher.training.prepare import prepare
 from thresher.training.run import run
@@ -46,7 +45,7 @@ def train(work: Work) -> list[dict[str, Any]]:
 def settle(work: Work, prepared: Prepared, trained: Trained) -> None:
     """The third act: fit the best checkpoint to its budgets, in full precision, and leave it ready to run."""
     model = work.model
-    model.default = Plan()
+    model.rung, model.soft = 0, None
     model.eval()
     if prepared.budgets and not trained.within_budget:
         log.warning(

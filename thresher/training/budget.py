@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -112,7 +111,7 @@ class BudgetController(TrainerCallback, ExportableState):
             start, end = self.temperatures
             self.temperature = start * (end / start) ** self.progress
             soft = Soft(self.temperature, FAINT)
-        model.default = replace(model.default, rung=self.rung, soft=soft)
+        model.rung, model.soft = self.rung, soft
 
     def penalty(self, trace: Any, weights: Tensor | float = 1.0) -> Tensor | float:
         """Added to the loss of a training batch, whose texts' FLOPs count by `weights` ``[batch]``; the FLOPs

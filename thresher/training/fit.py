@@ -53,10 +53,9 @@ def least_ratio(pruner: Pruner, measure: Callable[[], float]) -> float:
 
 
 def _out_of_reach(pruner: Pruner, budget: float, least: float) -> UserError:
-    advice = ", or set the option dense_layers lower" if hasattr(pruner, "dense_layers") else ""
     return UserError(
         f"The budget {budget:.2f} is out of reach: as hard as this pruner prunes, the FLOPs ratio is "
-        f"{least:.2f}. Ask for a larger budget{advice}."
+        f"{least:.2f}. Ask for a larger budget{pruner.advice}."
     )
 
 

@@ -72,7 +72,9 @@ def _samples(
     def keep_all(pruner: Pruner, seen: tuple[LayerView, Plan], decision: Decision) -> Decision:
         view = seen[0]
         importance = view.importance.detach()
-        views.append(replace(view, hidden=view.hidden.detach(), received=lambda: importance))
+        views.append(
+            replace(view, hidden=view.hidden.detach(), keys=view.keys.detach(), received=lambda: importance)
+        )
         return Decision()
 
     packed, inputs = model.family.pack({key: values.to(model.device) for key, values in batch.items()})
