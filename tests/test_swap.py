@@ -281,6 +281,22 @@ def test_of_two_who_save_at_the_same_time_both_can(tmp_path, monkeypatch, way, t
     assert os.listdir(tmp_path) == ["out"]
 
 
+def test_a_file_that_another_writer_takes_meanwhile_is_not_missed(tmp_path, monkeypatch):
+    """Between the look whether it is there and the look who may read it."""
+    out, exists = fill(tmp_path / "out", OLD), Path.exists
+
+    def taken(path, **how):
+        found = exists(path, **how)
+        if path == out / "config.json":
+            path.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "exists", taken)
+    with replacing_folder(out) as folder:
+        fill(folder, NEW)
+    assert files(out).items() >= NEW.items()
+
+
 def write_and_wait(out: Path, begun, never) -> None:
     with replacing_folder(out) as folder:
         fill(folder, NEW)

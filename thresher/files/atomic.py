@@ -77,8 +77,12 @@ def create_partial(path: Path, like: Path | None = None) -> Path:
 
 def match_access(path: Path, like: Path, also: int = 0) -> None:
     """Let those read and write a file or folder who may do so with another one; and the mode in `also`. Where
-    the group cannot be the same, another group may do no more than everybody."""
-    wanted = like.stat()
+    the group cannot be the same, another group may do no more than everybody. Nothing changes where the other
+    one is gone, because another writer may have replaced it."""
+    try:
+        wanted = like.stat()
+    except FileNotFoundError:
+        return
     mode = stat.S_IMODE(wanted.st_mode)
     if path.stat().st_gid != wanted.st_gid:
         try:
