@@ -12,11 +12,11 @@ from statistics import median
 import torch
 from rich.console import Console
 from rich.table import Table
+from thresher.engines.layers.tiles import TileLinear
 
 from thresher.engines import tiles
 from thresher.engines.layers.int8 import Int8Linear
 from thresher.engines.layers.packed import PackedLinear
-from thresher.engines.layers.tiles import TileLinear
 from thresher.inference.speed import side_by_side
 
 SHAPES = [

@@ -11,6 +11,7 @@ import transformers
 from hypothesis import HealthCheck, settings
 
 from tests.cases import STILL
+from thresher import UserError, native
 
 # The tensors here are tiny: on a busy machine threads cost ten times what they save.
 torch.set_num_threads(1)
@@ -49,6 +50,20 @@ def _dropout_again():
     """Models that `soften` left without dropout end with the test."""
     yield
     STILL.close()
+
+
+@pytest.fixture(params=native.INSTRUCTIONS, scope="module")
+def instructions(request):
+    """Native code with each set of instructions that the machine has."""
+    if native.library is None:
+        pytest.skip("native code was not built")
+    before = native.instructions
+    try:
+        yield native.use(request.param)
+    except UserError:
+        pytest.skip(f"this machine has no {request.param}")
+    finally:
+        native.use(before)
 
 
 @pytest.fixture

@@ -272,38 +272,110 @@ void rows(Draw& draw) {
   must(size > 1 || source.written(), "a finished row holds NaN");
 }
 
+// Weights of a linear layer in a precision, as interface.h says.
+struct Weights {
+  Weights(Draw& draw, int64_t inputs, int64_t outputs, int32_t precision)
+      : padded((outputs + 31) / 32 * 32),
+        filled((inputs + side(precision) - 1) / side(precision) * side(precision) * padded),
+        floats(precision == FLOAT ? filled : 0),
+        halves(precision == BFLOAT16 ? filled : 0, true),
+        bytes(precision == INT8 ? filled : 0),
+        sizes(precision == INT8 ? padded : 0),
+        start(precision == INT8 ? padded : 0),
+        bias(padded) {
+    for (Numbers* input : {&floats, &halves, &sizes, &bias}) input->draw(draw, 0.3f);
+    for (int64_t i = 0; i < bytes.count(); ++i) bytes[i] = static_cast<int8_t>(draw.under(255) - 127);
+    for (int64_t i = 0; i < start.count(); ++i) start[i] = static_cast<int32_t>(draw.under(1 << 20));
+    const void* weights = precision == FLOAT ? floats.at(0) : precision == BFLOAT16 ? halves.at(0) : bytes.get();
+    linear = {weights, sizes.floats.get(), start.get(), bias.floats.get(), inputs, outputs};
+  }
+  static int64_t side(int32_t precision) { return precision == FLOAT ? 16 : precision == BFLOAT16 ? 32 : 64; }
+  int64_t padded, filled;
+  Numbers floats, halves;
+  Array<int8_t> bytes;
+  Numbers sizes;
+  Array<int32_t> start;
+  Numbers bias;
+  Linear linear;
+};
+
+// A precision that the instructions in use have, for linear layers (1) or stages (2).
+int32_t precision_of(Draw& draw, int32_t kind) {
+  for (;;)
+    if (const auto precision = static_cast<int32_t>(draw.under(PRECISIONS)); thresher_has(precision) & kind)
+      return precision;
+}
+
 void linear(Draw& draw) {
   const int64_t rows = draw.of({0, 1, 5, 16, 17, 33, 130, 300}), inputs = draw.of({0, 1, 31, 64, 65, 100});
   const int64_t outputs = draw.of({0, 1, 16, 31, 32, 33, 80, 200}), stride = inputs + draw.of({0, 0, 3});
-  const bool int8 = draw.one_in(2), half = !int8 || draw.one_in(2);
+  const int32_t precision = precision_of(draw, 1);
+  const bool half = precision == BFLOAT16 || (precision == INT8 && draw.one_in(2));
   const float size = size_of(draw);
-  const int64_t side = int8 ? 64 : 32, padded = (outputs + 31) / 32 * 32, chunks = (inputs + side - 1) / side;
-  Numbers source(rows && inputs ? (rows - 1) * stride + inputs : 0, half), bias(padded);
-  Numbers sizes(padded ? padded : 1);  // no null pointer, which would say that weights are bfloat16
-  for (Numbers* input : {&source, &sizes, &bias}) input->draw(draw, input == &source ? size : 1);
-  Numbers halves(int8 ? 0 : padded * chunks * side, true);
-  halves.draw(draw);
-  const Array<int8_t> bytes(int8 ? padded * chunks * side : 0);
-  for (int64_t i = 0; i < bytes.count(); ++i) bytes[i] = static_cast<int8_t>(draw.under(255) - 127);
+  const Weights weights(draw, inputs, outputs, precision);
+  Numbers source(rows && inputs ? (rows - 1) * stride + inputs : 0, half);
+  source.draw(draw, size);
   const Numbers target(rows * outputs, half);
   LinearWork work = {};
-  work.source = source.at(0), work.target = target.at(0), work.bias = bias.floats.get();
-  work.weights = int8 ? static_cast<const void*>(bytes.get()) : halves.at(0);
-  work.weight_sizes = int8 ? sizes.floats.get() : nullptr;
-  work.rows = rows, work.inputs = inputs, work.outputs = outputs, work.stride = stride;
-  work.bf16 = half, work.gelu = draw.one_in(2);
+  work.linear = weights.linear;
+  work.source = source.at(0), work.target = target.at(0);
+  work.rows = rows, work.stride = stride, work.precision = precision;
+  work.bf16 = half, work.activation = draw.under(RELU + 1);
   const Call call(draw);
   must(!thresher_linear(&work, call.threads, call.team), "a linear layer found no memory");
   must(size > 1 || target.written(), "a linear layer left a number unwritten");
 }
 
-void solve(unsigned seed, int problems, bool tiles) {
+Norm norm_of(Draw& draw, const Numbers& weight, const Numbers& bias) {
+  return {draw.one_in(8) ? nullptr : weight.floats.get(), draw.one_in(2) ? bias.floats.get() : nullptr, 1e-5f,
+          draw.one_in(2)};
+}
+
+void stage(Draw& draw) {
+  const int64_t entering = draw.of({1, 5, 30, 200}), rows = draw.under(entering + 1);
+  const int64_t head_dim = draw.of({2, 8, 32}), heads = draw.of({1, 2, 3}), inner = heads * head_dim;
+  const int64_t dim = draw.of({1, 17, 64, 100}), gate = draw.one_in(2), ffn = draw.of({16, 48, 144});
+  const int64_t outputs = draw.one_in(4) ? 0 : 3 * inner;
+  const int32_t precision = precision_of(draw, 2);
+  const bool half = precision == BFLOAT16 || (precision == INT8 && draw.one_in(2));
+  const float size = size_of(draw);
+  const Weights output(draw, inner, dim, precision), up(draw, dim, gate ? 2 * ffn : ffn, precision);
+  const Weights down(draw, ffn, dim, precision), next(draw, outputs ? dim : 0, outputs, precision);
+  Numbers weight(dim), bias(dim);
+  weight.draw(draw), bias.draw(draw);
+  Stage s = {};
+  s.output = output.linear, s.up = up.linear, s.down = down.linear, s.next = next.linear;
+  s.first = norm_of(draw, weight, bias), s.second = norm_of(draw, weight, bias);
+  s.dim = dim, s.before = draw.one_in(2), s.gated = gate != 0, s.activation = draw.under(RELU + 1);
+  s.precision = precision;
+  StageWork work = {};
+  work.stage = &s;
+  work.hidden_stride = dim + draw.of({0, 3}), work.context_stride = inner + draw.of({0, 5});
+  Numbers hidden((entering - 1) * work.hidden_stride + dim, half);
+  Numbers context(rows ? (rows - 1) * work.context_stride + inner : 0, half);
+  hidden.draw(draw, size), context.draw(draw, size);
+  const Array<int64_t> survivors(rows), positions(rows);
+  for (int64_t i = 0; i < rows; ++i) survivors[i] = draw.under(entering), positions[i] = draw.under(50);
+  const Numbers target(rows * dim, half), made(rows * outputs, half);
+  Numbers turns(outputs ? 50 * head_dim : 0);
+  turns.draw(draw, 0.5f);
+  work.hidden = hidden.at(0), work.context = context.at(0), work.target = target.at(0), work.heads = made.at(0);
+  work.survivors = draw.one_in(4) ? nullptr : survivors.get();
+  work.turns = draw.one_in(2) ? turns.floats.get() : nullptr, work.positions = positions.get();
+  work.turned = 2 * inner, work.head_dim = head_dim, work.rows = rows, work.bf16 = half;
+  const Call call(draw);
+  must(!thresher_stage(&work, call.threads, call.team), "a stage found no memory");
+  must(size > 1 || (target.written() && made.written()), "a stage left a number unwritten");
+}
+
+void solve(unsigned seed, int problems) {
   Draw draw(seed);
   for (int i = 0; i < problems; ++i) {
     attend(draw);
     score(draw);
     rows(draw);
-    if (tiles) linear(draw);
+    linear(draw);
+    stage(draw);
   }
 }
 
@@ -311,14 +383,13 @@ void solve(unsigned seed, int problems, bool tiles) {
 
 int main(int count, char** words) {
   const int problems = count > 1 ? std::atoi(words[1]) : 200;
-  for (const char* name : {"portable", "avx2", "avx512", "amx"}) {
+  for (const char* name : {"portable", "avx2", "avx512", "avx512-vnni", "avx512-bf16", "amx"}) {
     if (!thresher_use(name)) {
       std::printf("%s: not on this machine\n", name);
       continue;
     }
-    const bool tiles = !std::strcmp(name, "amx");
-    std::thread other(solve, 1, problems, tiles);
-    solve(2, problems, tiles);
+    std::thread other(solve, 1, problems);
+    solve(2, problems);
     other.join();
     std::printf("%s: 2 x %d problems for each function\n", name, problems);
     std::fflush(stdout);

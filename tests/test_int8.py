@@ -16,7 +16,7 @@ from thresher import UserError, native
 from thresher.engines.layers.int8 import Int8Linear, finish_, quantise
 from thresher.families import GeluLinear
 
-ROUTES = ["torch", "portable", "avx2", "avx512", "amx"]
+ROUTES = ["torch", *native.INSTRUCTIONS]
 
 
 @pytest.fixture(params=ROUTES)

@@ -25,17 +25,6 @@ pytestmark = pytest.mark.skipif(native.library is None, reason="native attention
 CLOSE = {torch.float32: {"atol": 4e-5, "rtol": 1e-5}, torch.bfloat16: {"atol": 1e-2, "rtol": 1e-2}}
 
 
-@pytest.fixture(params=["amx", "avx512", "avx2", "portable"], scope="module")
-def instructions(request):
-    before = native.instructions
-    try:
-        yield native.use(request.param)
-    except UserError:
-        pytest.skip(f"this machine has no {request.param}")
-    finally:
-        native.use(before)
-
-
 def inputs(packed, heads, dim, dtype, layout="fused", seed=0):
     """Queries, keys and values, as the layouts that families make."""
     generator = torch.Generator().manual_seed(seed)

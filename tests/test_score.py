@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.test_attention import ragged
-from tests.test_native import instructions  # noqa: F401 - a fixture
 from thresher import native
 from thresher.pruners import score
 from thresher.pruners.score import LARGEST, fair_scores
@@ -58,7 +57,7 @@ def test_by_torch(lengths, seed, dtype, dim, size, alone):
 @pytest.mark.skipif(native.library is None, reason="native code is not built")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @batches
-def test_by_native_code(instructions, lengths, seed, dtype, dim, size, alone):  # noqa: F811
+def test_by_native_code(instructions, lengths, seed, dtype, dim, size, alone):
     with patch.object(score, "_native", wraps=score._native) as fast:
         check(lengths, seed, dtype, dim, size, alone)
     assert fast.called

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from thresher.engines.layers.tiles import OPERATION
+from thresher.engines.layers.native import OPERATION
 from thresher.reports import Profile
 
 LINEARS, STAGES = "linears", "OpenVINO"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from thresher.engines.base import Engine, Heads
-from thresher.engines.layers import Int8Linear, PackedLinear, TileLinear
+from thresher.engines.layers import Int8Linear, NativeLinear, PackedLinear
 from thresher.errors import UserError
 from thresher.families import Family
 
@@ -44,7 +44,7 @@ class OpenVinoEngine(Engine, name="openvino"):
 
         self.family, self.precision = family, precision
         if any(
-            isinstance(module, (Int8Linear, PackedLinear, TileLinear)) for module in family.model.modules()
+            isinstance(module, (Int8Linear, PackedLinear, NativeLinear)) for module in family.model.modules()
         ):
             raise UserError("Another PrunedModel has made this transformers model ready; load it again.")
         family.model.float()

@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from thresher import native
 from thresher.engines.base import Engine, Heads
-from thresher.engines.layers import Int8Linear, PackedLinear, TileLinear, replace
-from thresher.engines.layers.tiles import here as tiles_here
+from thresher.engines.layers import Int8Linear, NativeLinear, PackedLinear, replace
 from thresher.errors import UserError
 from thresher.families import Family
 
@@ -25,13 +25,6 @@ def dtype_of(precision: str) -> torch.dtype:
     """What weights are held in, and what int8 leaves over is computed in: bfloat16 where that is fast."""
     bf16 = precision == "bf16" or (precision == "int8" and torch.cpu._is_amx_tile_supported())
     return torch.bfloat16 if bf16 else torch.float32
-
-
-def _kind(precision: str, device: torch.device) -> Callable[[nn.Linear], nn.Module]:
-    """The linear layer to use."""
-    if precision != "fp32" and device.type == "cpu" and tiles_here():
-        return partial(TileLinear, int8=precision == "int8")
-    return Int8Linear if precision == "int8" else PackedLinear
 
 
 class TorchEngine(Engine, name="torch"):
@@ -61,13 +54,19 @@ class TorchEngine(Engine, name="torch"):
         if precision != "int8":  # which is made of the weights as they came, not rounded once more
             convert(family.model)
         for layer in layers:
-            replace(layer, _kind(precision, device))
+            replace(layer, self._linear(precision, device))
         if precision == "int8":
             convert(family.model)
         if bf16:
-            replace(family.model, _kind("bf16", device))  # the head
+            replace(family.model, self._linear("bf16", device))  # the head
         compiled = (nn.Linear, PackedLinear, Int8Linear)
         self.rounds_rows = any(isinstance(module, compiled) for module in family.model.modules())
+
+    def _linear(self, precision: str, device: torch.device) -> Callable[[nn.Linear], nn.Module]:
+        """The linear layer to use."""
+        if precision != "fp32" and device.type == "cpu" and native.instructions == "amx":
+            return partial(NativeLinear, precision=precision)
+        return Int8Linear if precision == "int8" else PackedLinear
 
     def _embed(self, inputs: dict[str, Tensor], positions: Tensor) -> tuple[Tensor, Heads]:
         hidden = self.family.embed(inputs, positions)

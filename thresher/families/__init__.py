@@ -7,10 +7,11 @@ from typing import Any
 from torch import nn
 
 from thresher.errors import UserError
-from thresher.families.base import Family, GeluLinear, is_plain
+from thresher.families.base import Family, GeluLinear, is_heard, is_plain
 from thresher.families.bert import Bert
 from thresher.families.modernbert import ModernBert
 from thresher.families.shape import LayerShape
+from thresher.families.stage import StageModules
 from thresher.heads import head_for
 
 FAMILIES: tuple[type[Family], ...] = (Bert, ModernBert)
@@ -53,4 +54,14 @@ def family_for(config: Any) -> type[Family]:
     raise UserError(f"Architecture '{model_type}' is not supported. Supported encoders: {supported}.")
 
 
-__all__ = ["FAMILIES", "Family", "GeluLinear", "LayerShape", "family_for", "family_of", "is_plain"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "GeluLinear",
+    "LayerShape",
+    "StageModules",
+    "family_for",
+    "family_of",
+    "is_heard",
+    "is_plain",
+]

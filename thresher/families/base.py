@@ -12,21 +12,23 @@ from transformers.activations import GELUActivation
 
 from thresher.errors import UserError
 from thresher.families.shape import LayerShape
+from thresher.families.stage import StageModules
 from thresher.packed import PackedBatch
 
 
 def is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
     """True for a plain linear layer without hooks."""
-    return type(module) is nn.Linear and not _is_heard(module)
+    return type(module) is nn.Linear and not is_heard(module)
 
 
 def is_gelu(module: nn.Module) -> bool:
     """True for the exact GELU without hooks."""
     exact = isinstance(module, nn.GELU) and module.approximate == "none"
-    return (exact or type(module) is GELUActivation) and not _is_heard(module)
+    return (exact or type(module) is GELUActivation) and not is_heard(module)
 
 
-def _is_heard(module: nn.Module) -> bool:
+def is_heard(module: nn.Module) -> bool:
+    """True for a module with hooks, which must be called to be heard."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
@@ -162,6 +164,10 @@ class Family(ABC):
     def pools_prefix(self) -> bool:
         """Whether the head reads the first token alone, so that no other is needed at the end."""
         return True
+
+    def stage(self, index: int) -> StageModules | None:
+        """The live modules of a stage, after `fuse`. None: they are not such a stage, and are called one by one."""
+        return None
 
     def fuse(self) -> None:  # noqa: B027 - most have nothing to join
         """For inference: join plain linear layers that read the same input, or with the GELU after them.

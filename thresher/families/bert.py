@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from thresher.errors import UserError
 from thresher.families.base import Family, GeluLinear, is_gelu, is_plain
 from thresher.families.shape import LayerShape
+from thresher.families.stage import StageModules
 
 FUSED = "query_key_value"
 
@@ -108,6 +109,21 @@ class Bert(Family):
                     setattr(fused, name, nn.Parameter(joined, requires_grad=False))
                 setattr(attention, FUSED, fused)
                 del attention.query, attention.key, attention.value
+
+    def stage(self, index: int) -> StageModules | None:
+        layer, last = self.layer(index), index + 1 == self.layers
+        following = None if last else getattr(self.layer(index + 1).attention.self, FUSED, None)
+        if following is None and not last:
+            return None
+        return StageModules(
+            output=layer.attention.output.dense,
+            first=layer.attention.output.LayerNorm,
+            up=layer.intermediate.dense,
+            activation=layer.intermediate.intermediate_act_fn,
+            down=layer.output.dense,
+            second=layer.output.LayerNorm,
+            following=following,
+        )
 
     def transform(self, index: int, hidden: Tensor, context: Tensor) -> Tensor:
         layer = self.layer(index)

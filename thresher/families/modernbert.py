@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
 from thresher.errors import UserError
 from thresher.families.base import Family
 from thresher.families.shape import LayerShape
+from thresher.families.stage import StageModules
 
 
 class ModernBert(Family):
@@ -64,6 +67,30 @@ class ModernBert(Family):
         layer = self.layer(index)
         hidden = hidden + layer.attn.out_drop(layer.attn.Wo(context))
         return hidden + layer.mlp(layer.mlp_norm(hidden))
+
+    def stage(self, index: int) -> StageModules | None:
+        layer = self.layer(index)
+        following = None if index + 1 == self.layers else self.layer(index + 1)
+        return StageModules(
+            output=layer.attn.Wo,
+            first=layer.mlp_norm,
+            up=layer.mlp.Wi,
+            activation=layer.mlp.act,
+            down=layer.mlp.Wo,
+            second=None if following is None else following.attn_norm,
+            following=None if following is None else following.attn.Wqkv,
+            pre_norm=True,
+            gated=True,
+            turns=None if following is None else partial(self._turns, following.attention_type),
+        )
+
+    def _turns(self, kind: str) -> Tensor:
+        """Cosines and sines of all positions, for one kind of layer."""
+        positions = torch.arange(self.max_length, device=self.model.device)
+        like = torch.empty(0, dtype=torch.float32, device=self.model.device)
+        cos, sin = self.model.model.rotary_emb(like, positions[None], kind)
+        half = cos.shape[-1] // 2
+        return torch.stack([cos[0, :, :half], sin[0, :, :half]], 1).contiguous()
 
     @property
     def pools_prefix(self) -> bool:

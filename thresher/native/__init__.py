@@ -17,16 +17,18 @@ from torch.profiler import record_function
 
 from thresher.errors import UserError
 from thresher.native.layout import differences
-from thresher.native.records import FUNCTIONS
+from thresher.native.records import FUNCTIONS, LAYOUTS
 
-# Instructions to use: amx, avx512, avx2 or portable; off to do without. Default: the best there are.
+# Instructions to use: one of INSTRUCTIONS; off to do without. Default: the best there are.
 SWITCH = "THRESHER_NATIVE"
 log = logging.getLogger(__name__)
 NOTHING = nullcontext()
+INSTRUCTIONS = ("amx", "avx512-bf16", "avx512-vnni", "avx512", "avx2", "portable")
+"""From the best on; each has those after it."""
 
 
 def use(name: str | None = None) -> str:
-    """Choose the instructions: amx, avx512, avx2 or portable; by default the best there are.
+    """Choose one of `INSTRUCTIONS`; by default the best there are.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def use(name: str | None = None) -> str:
     assert library is not None
     if (found := library.thresher_use(None if name is None else name.encode())) is None:
         raise UserError(
-            f"{SWITCH} is '{name}', which this machine lacks; choose amx, avx512, avx2, portable or off."
+            f"{SWITCH} is '{name}', which this machine lacks; choose {', '.join(INSTRUCTIONS)} or off."
         )
     instructions = found.decode()
     return instructions
@@ -51,6 +53,11 @@ def use(name: str | None = None) -> str:
 def serves(values: Tensor) -> bool:
     """True if the library is there and can take such numbers: on a CPU, in float32 or bfloat16."""
     return library is not None and values.is_cpu and values.dtype in (torch.float32, torch.bfloat16)
+
+
+def has(precision: int, linear: bool = False) -> bool:
+    """True if the instructions in use have stages, or single linear layers, in a precision: csrc/interface.h."""
+    return library is not None and bool(library.thresher_has(precision) & (1 if linear else 2))
 
 
 def wants_gradients(*inputs: Tensor) -> bool:
@@ -109,7 +116,7 @@ def _open(file: Path) -> ctypes.CDLL | None:
         opened.thresher_use.restype = opened.thresher_records.restype = ctypes.c_char_p
         for name in FUNCTIONS:
             getattr(opened, f"thresher_{name}")
-        wrong = differences(opened.thresher_records().decode(), FUNCTIONS.values())
+        wrong = differences(opened.thresher_records().decode(), LAYOUTS)
     except (OSError, AttributeError, ValueError) as error:
         wrong = [str(error)]
     if not wrong:

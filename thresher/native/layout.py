@@ -82,12 +82,19 @@ class Layout:
         return f"{self.name}.{name} must be a tensor of {wanted}{how} on the CPU"
 
     def lines(self) -> dict[str, str]:
-        """What csrc/records.cpp says of the struct: its size, and how every field lies in it."""
+        """What csrc/records.cpp says of the struct and of those in it: size, and how every field lies."""
         places = {name: getattr(self.struct, name) for name in self.kinds}
-        return {self.name: str(ctypes.sizeof(self.struct))} | {
-            f"{self.name}.{name}": f"{self.kinds[name].name} {place.offset} {place.size}"
-            for name, place in places.items()
-        }
+        nested: dict[str, str] = {}
+        for _, layout in self._nested:
+            nested |= layout.lines()
+        return (
+            nested
+            | {self.name: str(ctypes.sizeof(self.struct))}
+            | {
+                f"{self.name}.{name}": f"{self.kinds[name].name} {place.offset} {place.size}"
+                for name, place in places.items()
+            }
+        )
 
 
 def differences(told: str, layouts: Iterable[Layout]) -> list[str]:

@@ -24,7 +24,8 @@ Numbers = Annotated[Tensor, Kind("void*", dtypes=_numbers)]
 Strided = Annotated[
     Tensor, Kind("void*", dtypes=_numbers, contiguous=False)
 ]  # another field holds the stride
-Weights = Annotated[Tensor, Kind("void*", dtypes=(torch.int8, torch.bfloat16))]
+Weights = Annotated[Tensor, Kind("void*", dtypes=(torch.int8, *_numbers))]
+Address = Annotated[int, Kind("void*")]  # of a record that was filled before, and is kept
 Rounded = Annotated[Tensor, Kind("void*", dtypes=(torch.int8, *_numbers))]
 Count = Annotated[int, Kind("int64", ctypes.c_int64)]
 Flag = Annotated[bool, Kind("int32", ctypes.c_int32)]
@@ -100,20 +101,72 @@ class RowWork(TypedDict):
     gelu: Flag
 
 
-class LinearWork(TypedDict):
-    """A linear layer in tiles."""
+class Linear(TypedDict):
+    """A linear layer in panels."""
 
-    source: Strided
-    target: Numbers
     weights: Weights
-    weight_sizes: Floats | None
+    sizes: Floats | None
+    start: Offsets | None
     bias: Floats
-    rows: Count
     inputs: Count
     outputs: Count
+
+
+class LinearWork(TypedDict):
+    """Rows through a linear layer."""
+
+    linear: Linear
+    source: Strided
+    target: Numbers
+    rows: Count
     stride: Count
+    activation: Count
+    precision: Flag
     bf16: Flag
-    gelu: Flag
+
+
+class Norm(TypedDict):
+    """LayerNorm or RMSNorm."""
+
+    weight: Floats | None
+    bias: Floats | None
+    epsilon: Real
+    centred: Flag
+
+
+class Stage(TypedDict):
+    """The rest of a layer after its attention, and the next layer's queries, keys and values."""
+
+    output: Linear
+    up: Linear
+    down: Linear
+    next: Linear
+    first: Norm
+    second: Norm
+    dim: Count
+    before: Flag
+    gated: Flag
+    activation: Flag
+    precision: Flag
+
+
+class StageWork(TypedDict):
+    """Rows through a stage."""
+
+    stage: Address
+    hidden: Strided
+    survivors: Places | None
+    context: Strided
+    target: Numbers
+    heads: Numbers | None
+    turns: Floats | None
+    positions: Places | None
+    turned: Count
+    head_dim: Count
+    rows: Count
+    hidden_stride: Count
+    context_stride: Count
+    bf16: Count
 
 
 FUNCTIONS = {
@@ -123,5 +176,10 @@ FUNCTIONS = {
     "quantise": Layout(RowWork),
     "finish": Layout(RowWork),
     "linear": Layout(LinearWork),
+    "stage": Layout(StageWork),
 }
 """What each function of the library takes. Its name there is ``thresher_<name>``."""
+
+STAGE = Layout(Stage)
+"""Filled once a stage: `StageWork` holds its address."""
+LAYOUTS = (*FUNCTIONS.values(), STAGE)

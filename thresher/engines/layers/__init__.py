@@ -1,7 +1,7 @@
 """Linear layers for inference: one kind, one file."""
 
 from thresher.engines.layers.int8 import Int8Linear
+from thresher.engines.layers.native import NativeLinear
 from thresher.engines.layers.packed import PackedLinear, replace
-from thresher.engines.layers.tiles import TileLinear
 
-__all__ = ["Int8Linear", "PackedLinear", "TileLinear", "replace"]
+__all__ = ["Int8Linear", "NativeLinear", "PackedLinear", "replace"]

@@ -8,12 +8,6 @@
 constexpr int ROWS = W == 16 ? 6 : 4;     // queries in a strip: so many that their sums fit in the registers
 constexpr int COLUMNS = W == 16 ? 4 : 2;  // vectors of keys that are multiplied at a time
 
-static inline I lanes(int64_t first) {
-  I count;
-  for (int i = 0; i < W; ++i) count[i] = i;
-  return count + static_cast<int32_t>(first);
-}
-
 // A panel holds W keys as panel[dim][W], with zeros after the last key. A score is then a sum over dims of one number
 // of the query, broadcast, times one vector. This function packs the four keys from j on.
 template <class T>

@@ -1,5 +1,6 @@
 // Includes the file THRESHER_CODE once for each instruction set, each time in a namespace of its own: that file and
-// the files it includes have no include guard. Then includes the file THRESHER_AMX_CODE, if there is one.
+// the files it includes have no include guard. Then includes the files THRESHER_BF16_CODE and
+// THRESHER_AMX_CODE, where there are such.
 
 // Code between these two may use these features of a processor. Only GCC reads the strings after the first.
 #define THRESHER_PRAGMA(...) _Pragma(#__VA_ARGS__)
@@ -35,6 +36,14 @@ namespace avx512 {
 #undef THRESHER_WIDTH
 }  // namespace avx512
 THRESHER_END
+
+#if defined(THRESHER_AMX) && defined(THRESHER_BF16_CODE)
+THRESHER_BEGIN("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma", "prefer-vector-width=512")
+namespace avx512_bf16 {
+#include THRESHER_BF16_CODE
+}  // namespace avx512_bf16
+THRESHER_END
+#endif
 
 #if defined(THRESHER_AMX) && defined(THRESHER_AMX_CODE)
 THRESHER_BEGIN("amx-tile,amx-bf16,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma",

@@ -64,18 +64,66 @@ struct RowWork {
 THRESHER_RECORD(RowWork, FIELD(source), FIELD(target), FIELD(sizes), FIELD(bias), FIELD(rows), FIELD(width),
                 FIELD(bf16), FIELD(gelu));
 
-struct LinearWork {
-  const void* source;         // [rows, inputs]
-  void* target;               // [rows, outputs]
-  const void* weights;        // int8 or bfloat16 tiles, as in linear_amx.h
-  const float* weight_sizes;  // [outputs, and up to 31 more] of int8 weights; null for bfloat16 weights
-  const float* bias;          // [outputs, and up to 31 more]
-  int64_t rows, inputs, outputs, stride;  // from row to row of `source`
-  int32_t bf16;               // 1 if rows are bfloat16; 0 if they are float, which needs int8 weights
-  int32_t gelu;
+struct Linear {
+  const void* weights;   // panels, as in panels.h: int8, bfloat16 or float
+  const float* sizes;    // [outputs, and zeros up to whole panels] of int8 weights; null for others
+  const int32_t* start;  // [as sizes]: -128 times the sum of an output's int8 weights; null for others
+  const float* bias;     // [as sizes]
+  int64_t inputs, outputs;
 };
-THRESHER_RECORD(LinearWork, FIELD(source), FIELD(target), FIELD(weights), FIELD(weight_sizes), FIELD(bias),
-                FIELD(rows), FIELD(inputs), FIELD(outputs), FIELD(stride), FIELD(bf16), FIELD(gelu));
+THRESHER_RECORD(Linear, FIELD(weights), FIELD(sizes), FIELD(start), FIELD(bias), FIELD(inputs), FIELD(outputs));
+
+enum Activation { IDENTITY, GELU, GELU_TANH, SILU, RELU };
+enum Precision { FLOAT, BFLOAT16, INT8, PRECISIONS };
+
+struct LinearWork {
+  Linear linear;
+  const void* source;  // [rows, inputs]
+  void* target;        // [rows, outputs]
+  int64_t rows, stride;  // from row to row of `source`
+  int64_t activation;  // see Activation
+  int32_t precision;   // of the weights: see Precision
+  int32_t bf16;        // 1 if rows are bfloat16; 0 if they are float
+};
+THRESHER_RECORD(LinearWork, FIELD(linear), FIELD(source), FIELD(target), FIELD(rows), FIELD(stride), FIELD(activation),
+                FIELD(precision), FIELD(bf16));
+
+struct Norm {
+  const float *weight, *bias;  // [dim]; a null weight is for no norm
+  float epsilon;
+  int32_t centred;             // 1 for LayerNorm, 0 for RMSNorm
+};
+THRESHER_RECORD(Norm, FIELD(weight), FIELD(bias), FIELD(epsilon), FIELD(centred));
+
+// A stage: the rest of a layer after its attention, and the next layer's queries, keys and values.
+struct Stage {
+  Linear output, up, down, next;  // after attention; feed-forward; queries, keys and values, without outputs if none follow
+  Norm first, second;    // after the sums with `output` and `down`; or, `before`, of what `up` and `next` read
+  int64_t dim;
+  int32_t before;        // 1 for pre-norm layers
+  int32_t gated;         // 1 if the first half of what `up` gives is activated, and times the second half
+  int32_t activation;    // see Activation
+  int32_t precision;     // of the weights: see Precision
+};
+THRESHER_RECORD(Stage, FIELD(output), FIELD(up), FIELD(down), FIELD(next), FIELD(first), FIELD(second), FIELD(dim),
+                FIELD(before), FIELD(gated), FIELD(activation), FIELD(precision));
+
+struct StageWork {
+  const Stage* stage;
+  const void* hidden;        // [tokens at entry, dim]
+  const int64_t* survivors;  // [rows]: their places among the tokens at entry; null for all
+  const void* context;       // [rows, inputs of `output`]
+  void* target;              // [rows, dim]
+  void* heads;               // [rows, outputs of `next`]
+  const float* turns;        // [positions, 2, head_dim / 2]: cosines and sines of rotary positions; or null
+  const int64_t* positions;  // [rows], where there are turns
+  int64_t turned, head_dim;  // numbers of a row of `heads` that are turned: those of queries and keys
+  int64_t rows, hidden_stride, context_stride;
+  int64_t bf16;              // 1 if hidden states, context and heads are bfloat16; 0 if they are float
+};
+THRESHER_RECORD(StageWork, FIELD(stage), FIELD(hidden), FIELD(survivors), FIELD(context), FIELD(target), FIELD(heads),
+                FIELD(turns), FIELD(positions), FIELD(turned), FIELD(head_dim), FIELD(rows), FIELD(hidden_stride),
+                FIELD(context_stride), FIELD(bf16));
 
 extern "C" {
 
@@ -101,7 +149,13 @@ int32_t thresher_quantise(const RowWork* work, int32_t threads, Team team);
 // Turn products and sizes into float or bfloat16, in place.
 int32_t thresher_finish(const RowWork* work, int32_t threads, Team team);
 
-// A linear layer, on machines with AMX. Returns 1 on all others.
+// A linear layer, in a precision that thresher_has() has.
 int32_t thresher_linear(const LinearWork* work, int32_t threads, Team team);
+
+// A stage, likewise.
+int32_t thresher_stage(const StageWork* work, int32_t threads, Team team);
+
+// Whether the instructions in use multiply in a precision: bit 0 is for linear layers, bit 1 for stages.
+int32_t thresher_has(int32_t precision);
 
 }  // extern "C"

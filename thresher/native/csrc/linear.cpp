@@ -1,4 +1,7 @@
-// Linear layers, and rows before and after int8 products.
+// Linear layers, stages, and rows before and after int8 products.
+
+#include <cmath>
+#include <type_traits>
 
 #include "interface.h"
 #include "machines.h"
@@ -6,16 +9,43 @@
 
 namespace {
 
-#define THRESHER_CODE "rows.h"
+using Part = void (*)(const LinearWork&, int64_t first, int64_t count, int64_t output, int64_t end);
+using Block = void (*)(const StageWork&, int64_t first, int64_t count);
+
+#define THRESHER_CODE "stage.h"
 #define THRESHER_AMX_CODE "linear_amx.h"
 #include "each_machine.h"
 
 using Run = void (*)(const RowWork&, int64_t first, int64_t last);
 
 const Run quantise[MACHINES] = THRESHER_EACH(quantise), finish[MACHINES] = THRESHER_EACH(finish);
+Part (*const parts[MACHINES])(int32_t, bool) = THRESHER_EACH(part_of);
+Block (*const blocks[MACHINES])(int32_t, bool) = THRESHER_EACH(block_of);
 
-constexpr int64_t PIECES = 4;  // for each thread, so that threads end at about the same time
-constexpr int64_t ROWS = 128;  // in a piece of a linear layer: their tiles stay in a core's own cache
+constexpr int64_t PIECES = 4;     // for each thread, so that threads end at about the same time
+constexpr int64_t ROWS = 128;     // in a piece of a linear layer: they stay in a core's own cache
+constexpr int64_t ROOM = 400000;  // bytes that a block of a stage may take of it
+
+bool has(int32_t precision) {
+  switch (precision) {
+    case INT8: return thresher_machine >= AVX512_VNNI;
+    case BFLOAT16: return thresher_machine >= AVX512_BF16;
+    default: return true;
+  }
+}
+
+// Whether AMX multiplies in a precision, faster than vectors do.
+bool in_tiles(int32_t precision) { return thresher_machine == AMX && precision != FLOAT; }
+
+Part part_of(const LinearWork& work) {
+#if defined(THRESHER_AMX)
+  if (in_tiles(work.precision)) {
+    if (work.precision == INT8) return work.bf16 ? amx::run<true, bf16> : amx::run<true, float>;
+    return amx::run<false, bf16>;
+  }
+#endif
+  return has(work.precision) ? parts[thresher_machine](work.precision, work.bf16) : nullptr;
+}
 
 int32_t run(const Run* runs, const RowWork& work, int32_t threads, Team team) {
   const int64_t pieces = std::min<int64_t>(work.rows, threads > 1 ? PIECES * threads : 1);
@@ -28,6 +58,8 @@ int32_t run(const Run* runs, const RowWork& work, int32_t threads, Team team) {
 
 extern "C" {
 
+int32_t thresher_has(int32_t precision) { return has(precision) ? in_tiles(precision) ? 1 : 3 : 0; }
+
 int32_t thresher_quantise(const RowWork* work, int32_t threads, Team team) {
   return run(quantise, *work, threads, team);
 }
@@ -37,20 +69,33 @@ int32_t thresher_finish(const RowWork* work, int32_t threads, Team team) {
 }
 
 int32_t thresher_linear(const LinearWork* work, int32_t threads, Team team) {
-#if defined(THRESHER_AMX)
-  if (thresher_machine != AMX) return 1;
-  const int64_t blocks = (work->rows + ROWS - 1) / ROWS, panels = (work->outputs + 31) / 32;
+  const Part part = part_of(*work);
+  if (!part) return 1;
+  constexpr int64_t STEP = 64;  // outputs that are multiplied together, on every machine
+  const int64_t blocks = (work->rows + ROWS - 1) / ROWS, steps = (work->linear.outputs + STEP - 1) / STEP;
   // Where rows are few, threads share the outputs as well.
-  const int64_t parts = threads > 1 ? std::min(panels, (2 * threads + blocks - 1) / std::max<int64_t>(1, blocks)) : 1;
-  const auto of_int8 = work->bf16 ? amx::run<true, bf16> : amx::run<true, float>;
-  const auto run = work->weight_sizes ? of_int8 : amx::run<false, bf16>;
-  return !share_out(blocks * parts, threads, team, [&](int64_t i) {
-    const int64_t row = i / parts * ROWS, part = i % parts;
-    run(*work, row, std::min(ROWS, work->rows - row), part * panels / parts * 32, (part + 1) * panels / parts * 32);
+  const int64_t shares =
+      threads > 1 ? std::min(steps, (2 * threads + blocks - 1) / std::max<int64_t>(1, blocks)) : 1;
+  return !share_out(blocks * shares, threads, team, [&](int64_t i) {
+    const int64_t row = i / shares * ROWS, share = i % shares;
+    part(*work, row, std::min(ROWS, work->rows - row), share * steps / shares * STEP,
+         std::min((share + 1) * steps / shares * STEP, work->linear.outputs));
   });
-#else
-  return 1;
-#endif
+}
+
+int32_t thresher_stage(const StageWork* work, int32_t threads, Team team) {
+  const Stage& stage = *work->stage;
+  const Block block = thresher_has(stage.precision) & 2 ? blocks[thresher_machine](stage.precision, work->bf16) : nullptr;
+  if (!block) return 1;
+  const int64_t row = 4 * (stage.dim + stage.down.inputs) + 4 * std::max(stage.output.inputs, stage.dim);
+  const int64_t least = 24, most = std::max<int64_t>(least, std::min<int64_t>(192, ROOM / row));
+  // As many rounds of blocks as threads need, all of about the same number of rows.
+  const int64_t rounds = (work->rows + most * threads - 1) / (most * threads);
+  const int64_t count = std::max<int64_t>(1, std::min(rounds * threads, work->rows));
+  return !share_out(count, threads, team, [&](int64_t i) {
+    const int64_t first = i * work->rows / count;
+    block(*work, first, (i + 1) * work->rows / count - first);
+  });
 }
 
 }  // extern "C"

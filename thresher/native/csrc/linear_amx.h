@@ -73,14 +73,14 @@ static void finish_block(const LinearWork& w, const char* products, const float*
                          int64_t output) {
   using avx512::F;
   using avx512::load;
-  const F bias = load(w.bias + output), next_bias = load(w.bias + output + 16);  // padded after the last output
-  const F weight_sizes = INT8 ? load(w.weight_sizes + output) : F{};
-  const F next_sizes = INT8 ? load(w.weight_sizes + output + 16) : F{};
-  T* to = static_cast<T*>(w.target) + row * w.outputs + output;
-  for (int64_t r = 0; r < count; ++r, products += 128, to += w.outputs) {
+  const F bias = load(w.linear.bias + output), next_bias = load(w.linear.bias + output + 16);  // padded after the last output
+  const F weight_sizes = INT8 ? load(w.linear.sizes + output) : F{};
+  const F next_sizes = INT8 ? load(w.linear.sizes + output + 16) : F{};
+  T* to = static_cast<T*>(w.target) + row * w.linear.outputs + output;
+  for (int64_t r = 0; r < count; ++r, products += 128, to += w.linear.outputs) {
     const float size = INT8 ? sizes[r] : 0.0f;
-    write(to, finished<INT8>(products, size, weight_sizes, bias, w.gelu),
-          finished<INT8>(products + 64, size, next_sizes, next_bias, w.gelu), w.outputs - output);
+    write(to, finished<INT8>(products, size, weight_sizes, bias, w.activation == GELU),
+          finished<INT8>(products + 64, size, next_sizes, next_bias, w.activation == GELU), w.linear.outputs - output);
   }
 }
 
@@ -88,7 +88,7 @@ static void finish_block(const LinearWork& w, const char* products, const float*
 template <bool INT8, class T>
 static void run(const LinearWork& w, int64_t row, int64_t count, int64_t output, int64_t end) {
   constexpr int64_t NUMBERS = INT8 ? 64 : 32;  // in a row of a tile
-  const int64_t chunks = (w.inputs + NUMBERS - 1) / NUMBERS, strips = (count + TILE - 1) / TILE;
+  const int64_t chunks = (w.linear.inputs + NUMBERS - 1) / NUMBERS, strips = (count + TILE - 1) / TILE;
   Scratch scratch;
   char* tiles = scratch.take<char>(strips * chunks * BYTES);
   float* sizes = scratch.take<float>(count);
@@ -100,16 +100,16 @@ static void run(const LinearWork& w, int64_t row, int64_t count, int64_t output,
     if (r >= count)
       std::memset(line, 0, chunks * 64);
     else if constexpr (INT8)
-      avx512::quantise_row(from, w.inputs, reinterpret_cast<int8_t*>(line), sizes + r);
+      avx512::quantise_row(from, w.linear.inputs, reinterpret_cast<int8_t*>(line), sizes + r);
     else
-      std::copy_n(from, w.inputs, reinterpret_cast<T*>(line));
+      std::copy_n(from, w.linear.inputs, reinterpret_cast<T*>(line));
     char* to = tiles + r / TILE * chunks * BYTES + r % TILE * 64;
     for (int64_t c = 0; c < chunks; ++c) std::memcpy(to + c * BYTES, line + c * 64, 64);
   }
   THRESHER_STORED;
   _tile_loadconfig(&SHAPES);
   for (; output < end; output += 32) {
-    const char* weights = static_cast<const char*>(w.weights) + output / 16 * chunks * BYTES;
+    const char* weights = static_cast<const char*>(w.linear.weights) + output / 16 * chunks * BYTES;
     for (int64_t r = 0; r < count; r += 32) {
       const int64_t some = std::min<int64_t>(32, count - r);
       const char* from = tiles + r / TILE * chunks * BYTES;

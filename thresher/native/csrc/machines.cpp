@@ -26,6 +26,10 @@ static bool here(Machine asked) {
     }
 #endif
 #if defined(__x86_64__)
+    case AVX512_BF16:
+      return here(AVX512_VNNI) && __builtin_cpu_supports("avx512bf16");
+    case AVX512_VNNI:
+      return here(AVX512) && __builtin_cpu_supports("avx512vnni");
     case AVX512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
@@ -38,7 +42,7 @@ static bool here(Machine asked) {
 }
 
 extern "C" const char* thresher_use(const char* name) {
-  static const char* const names[MACHINES] = {"portable", "avx2", "avx512", "amx"};
+  static const char* const names[MACHINES] = {"portable", "avx2", "avx512", "avx512-vnni", "avx512-bf16", "amx"};
   for (int i = MACHINES - 1; i >= 0; --i)
     if ((!name || !std::strcmp(name, names[i])) && here(Machine(i))) {
       thresher_machine = Machine(i);

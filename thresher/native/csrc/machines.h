@@ -6,14 +6,17 @@
 #include <immintrin.h>
 #endif
 
-enum Machine { PORTABLE, AVX2, AVX512, AMX, MACHINES };
+// Each has the instructions of those before it.
+enum Machine { PORTABLE, AVX2, AVX512, AVX512_VNNI, AVX512_BF16, AMX, MACHINES };
 
 // The instruction set in use. thresher_use() sets it.
 extern Machine thresher_machine;
 
-// A function that each_machine.h makes for every machine, in the order of Machine. For AMX, the one of AVX-512.
+// A function that each_machine.h makes for every machine, in the order of Machine. From AVX-512 on it is the same one.
 #if defined(__x86_64__)
-#define THRESHER_EACH(...) {portable::__VA_ARGS__, avx2::__VA_ARGS__, avx512::__VA_ARGS__, avx512::__VA_ARGS__}
+#define THRESHER_EACH(...)                                                                        \
+  {portable::__VA_ARGS__, avx2::__VA_ARGS__,   avx512::__VA_ARGS__, \
+   avx512::__VA_ARGS__,   avx512::__VA_ARGS__, avx512::__VA_ARGS__}
 #else
 #define THRESHER_EACH(...) {portable::__VA_ARGS__}
 #endif

@@ -20,6 +20,8 @@ std::string described() {
 
 extern "C" const char* thresher_records() {
   static const std::string text = described<Problem>() + described<Gradients>() + described<ScoreWork>() +
-                                  described<RowWork>() + described<LinearWork>();
+                                  described<RowWork>() + described<Linear>() +
+                                  described<LinearWork>() + described<Norm>() + described<Stage>() +
+                                  described<StageWork>();
   return text.c_str();
 }

@@ -28,6 +28,10 @@ template <class Struct, class = std::enable_if_t<std::is_class_v<Struct>>>
 constexpr const char* kind(Struct*) {
   return Described<Struct>::name;
 }
+template <class Struct, class = std::enable_if_t<std::is_class_v<Struct>>>
+constexpr const char* kind(const Struct* const*) {
+  return "void*";
+}
 
 // True if the listed fields follow each other without a gap and fill the struct: then the list leaves none out.
 template <size_t N>

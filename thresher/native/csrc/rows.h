@@ -26,9 +26,10 @@ static inline void along(const From* from, To* to, int64_t width, const Step& st
   }
 }
 
-// A row as int8 times its size. The size is the largest number of the row over 127, and a NaN makes it a NaN.
+// A row as int8 times its size. The size is the largest number of the row over 127, and a NaN makes it a NaN. `zero` is
+// the byte that stands for 0.
 template <class T>
-static void quantise_row(const T* row, int64_t width, int8_t* to, float* size) {
+static void quantise_row(const T* row, int64_t width, int8_t* to, float* size, float zero = 0) {
   I largest = {};
   along(row, to, width, [&](int64_t, const T* from, int8_t*) {
     const I bits = (I)read(from) & 0x7fffffff;  // bits of floats, as whole numbers, have the order of the floats
@@ -41,7 +42,7 @@ static void quantise_row(const T* row, int64_t width, int8_t* to, float* size) {
   *size = most / 127;
   const F factor = all(most > 0 ? 127 / most : 0);
   along(row, to, width, [&](int64_t, const T* from, int8_t* made) {
-    const I whole = (I)(read(from) * factor + MAGIC) - (I)all(MAGIC);
+    const I whole = (I)(read(from) * factor + (MAGIC + zero)) - (I)all(MAGIC);
     *reinterpret_cast<AnyBytes*>(made) = __builtin_convertvector(whole, Bytes);
   });
 }
@@ -56,6 +57,11 @@ static inline F gelu(F x) {
   tail = tail * t + 0.254829592f;
   tail = tail * t * power(x * x * -0.72134752f);
   return larger(x, F{}) - 0.5f * (size < 20.0f ? size : all(20.0f)) * tail;  // infinity times 0 is a NaN
+}
+
+static inline F sigmoid(F x) {
+  const F small = power((F)((I)x | static_cast<int32_t>(0x80000000)) * 1.44269504f);  // e^-|x|
+  return (x < 0.0f ? small : all(1.0f)) / (small + 1.0f);
 }
 
 // Finish the products of a row of int8: times the row's size, plus bias, and GELU if wanted.

@@ -6,6 +6,7 @@ constexpr float MAGIC = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole
 typedef float F __attribute__((vector_size(4 * W)));
 typedef int32_t I __attribute__((vector_size(4 * W)));
 typedef float AnyF __attribute__((vector_size(4 * W), aligned(4), may_alias));
+typedef int32_t AnyI __attribute__((vector_size(4 * W), aligned(4), may_alias));
 
 typedef uint16_t Half __attribute__((vector_size(2 * W)));
 typedef Half AnyHalf __attribute__((aligned(2), may_alias));
@@ -18,6 +19,17 @@ static inline F read(const bf16* from) {
   return (F)(__builtin_convertvector(*reinterpret_cast<const AnyHalf*>(from), U) << 16);
 }
 static inline F all(float value) { return value - F{}; }
+static inline F part(const float* from, int64_t count) {  // with zeros after the last
+  if (count >= W) return load(from);
+  F some = {};
+  std::memcpy(&some, from, count * sizeof(float));
+  return some;
+}
+static inline I lanes(int64_t first) {
+  I count;
+  for (int i = 0; i < W; ++i) count[i] = i;
+  return count + static_cast<int32_t>(first);
+}
 static inline F larger(F a, F b) { return a < b ? b : a; }  // a NaN in a stays
 
 // 2^x for x <= 0, with a relative error of 2e-7; 2^-126 for x below -126. A NaN stays.

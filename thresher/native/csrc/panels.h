@@ -1,0 +1,176 @@
+// Products of rows with the weights of a linear layer. Included by each_machine.h, after rows.h.
+//
+// A panel holds the weights of 16 outputs: for each group of inputs (four of int8, two of bfloat16, or one float: 4
+// bytes) that of the first output, that of the second, and so on. Rows hold the same groups. A product is then, over
+// groups, the sum of a row's group, broadcast, times vectors of groups. One order of this sum serves every row, so that
+// a row's result does not depend on the rows beside it.
+
+constexpr int PANEL = 16;               // outputs of a panel
+constexpr int SINGLE = PANEL / W;       // vectors of a panel
+constexpr int WIDE = W == 16 ? 4 : SINGLE;  // vectors that are multiplied at a time
+constexpr int HIGH = W == 4 ? 4 : 6;        // rows that are: so many that the sums fit in the registers
+constexpr int64_t TILE_BYTES = HIGH * WIDE * 4 * W;  // of the sums
+constexpr int64_t GROUP = 4;            // bytes
+
+// Kinds of numbers: what sums they have, and how a product of groups is added to them.
+struct Floats {
+  using Sum = F;
+  using Number = float;
+  static inline void add(F& sum, I row, I weights) { sum += (F)row * (F)weights; }
+};
+
+#if THRESHER_WIDTH == 16
+struct Halves {
+  using Sum = F;
+  using Number = bf16;
+  static inline void add(F& sum, I row, I weights) { asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(row), "v"(weights)); }
+};
+
+// Rows hold bytes from 0, where 128 stands for 0.
+struct Bytes128 {
+  using Sum = I;
+  using Number = int8_t;
+  static inline void add(I& sum, I row, I weights) { asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(row), "v"(weights)); }
+};
+#endif
+
+template <class Kind>
+constexpr bool IN_INT8 = std::is_same_v<typename Kind::Number, int8_t>;
+
+// Groups of inputs of a linear layer. Zeros fill the last 64 bytes.
+template <class Kind>
+static int64_t groups_of(const Linear& linear) {
+  constexpr int64_t NUMBERS = 64 / sizeof(typename Kind::Number);
+  return (linear.inputs + NUMBERS - 1) / NUMBERS * PANEL;
+}
+
+// The sums of R rows, `stride` bytes apart, times V vectors of outputs. Panels are `apart` bytes apart.
+template <class Kind, int R, int V>
+static void multiply(const char* rows, int64_t stride, const char* panel, int64_t apart, int64_t groups,
+                     const int32_t* from, char* sums) {
+  typename Kind::Sum sum[R][V];
+  THRESHER_UNROLL for (int v = 0; v < V; ++v)
+    THRESHER_UNROLL for (int r = 0; r < R; ++r) {
+      if constexpr (IN_INT8<Kind>)
+        sum[r][v] = *reinterpret_cast<const AnyI*>(from + v * W);
+      else
+        sum[r][v] = F{};
+    }
+  for (int64_t g = 0; g < groups; ++g) {
+    I weights[V];
+    THRESHER_UNROLL for (int v = 0; v < V; ++v)
+      weights[v] = *reinterpret_cast<const AnyI*>(panel + v / SINGLE * apart + g * 64 + v % SINGLE * 4 * W);
+    THRESHER_UNROLL for (int r = 0; r < R; ++r) {
+      int32_t group;
+      std::memcpy(&group, rows + r * stride + g * GROUP, GROUP);
+      const I row = group - I{};
+      THRESHER_UNROLL for (int v = 0; v < V; ++v) Kind::add(sum[r][v], row, weights[v]);
+    }
+  }
+  THRESHER_UNROLL for (int r = 0; r < R; ++r)
+    THRESHER_UNROLL for (int v = 0; v < V; ++v)
+      *reinterpret_cast<AnyI*>(sums + (r * WIDE + v) * 4 * W) = (I)sum[r][v];
+}
+
+using Multiply = void (*)(const char*, int64_t, const char*, int64_t, int64_t, const int32_t*, char*);
+
+// By the number of rows.
+template <class Kind, int V>
+static Multiply multiply_of(int64_t rows) {
+  static const Multiply all[] = {multiply<Kind, 1, V>, multiply<Kind, 2, V>, multiply<Kind, 3, V>, multiply<Kind, 4, V>,
+#if THRESHER_WIDTH > 4
+                                 multiply<Kind, 5, V>, multiply<Kind, 6, V>
+#endif
+  };
+  return all[rows - 1];
+}
+
+static inline F activated(F value, int32_t activation) {
+  switch (activation) {
+    case GELU: return gelu(value);
+    case GELU_TANH: return value * sigmoid(value * (value * value * 0.0713548162f + 1.59576912f));
+    case SILU: return value * sigmoid(value);
+    case RELU: return larger(F{}, value);
+    default: return value;
+  }
+}
+
+// What products become, row by row.
+template <class T>
+struct Outputs {
+  T* to;               // the first row
+  int64_t stride;      // from row to row
+  const float* sizes;  // of the rows, in int8
+  int32_t activation;
+  bool adds;           // to what is there
+  int64_t gate;        // from an output that is activated to the one that it is multiplied by; 0 for none
+
+  // The sums of one row from `output` on, and those of its gates.
+  template <class Kind>
+  inline void take(const Linear& linear, const char* sums, int64_t row, int64_t output, int64_t vectors) const {
+    T* at = to + row * stride + output;
+    const int64_t room = (gate ? gate : linear.outputs) - output;
+    for (int64_t v = 0; v < vectors; ++v) {
+      F value = activated(number<Kind>(linear, sums, row, output, v), activation);
+      if (gate) value *= number<Kind>(linear, sums + TILE_BYTES, row, output + gate, v);
+      put(at + v * W, value, room - v * W);
+    }
+  }
+
+ private:
+  template <class Kind>
+  inline F number(const Linear& linear, const char* sums, int64_t row, int64_t output, int64_t v) const {
+    const char* from = sums + v * 4 * W;
+    const F bias = load(linear.bias + output + v * W);
+    if constexpr (IN_INT8<Kind>)
+      return __builtin_convertvector(*reinterpret_cast<const AnyI*>(from), F) *
+                 (load(linear.sizes + output + v * W) * sizes[row]) + bias;
+    else
+      return load(reinterpret_cast<const float*>(from)) + bias;
+  }
+  inline void put(T* at, F value, int64_t room) const {
+    if (room >= W) {
+      write(at, adds ? value + read(at) : value);
+    } else if (room > 0) {
+      T some[W] = {};
+      std::memcpy(some, at, room * sizeof(T));
+      write(some, adds ? value + read(some) : value);
+      std::memcpy(at, some, room * sizeof(T));
+    }
+  }
+};
+
+// `count` rows times the outputs [output, end).
+template <class Kind, class T>
+static void product(const Linear& linear, const char* rows, int64_t stride, int64_t count, int64_t output, int64_t end,
+                    const Outputs<T>& outputs) {
+  alignas(64) char sums[2 * TILE_BYTES];
+  const int64_t groups = groups_of<Kind>(linear), apart = groups * 64;
+  const auto multiply_by = [&](Multiply run, int64_t row, int64_t from, char* to) {
+    run(rows + row * stride, stride, static_cast<const char*>(linear.weights) + from / PANEL * apart, apart, groups,
+        IN_INT8<Kind> ? linear.start + from : nullptr, to);
+  };
+  for (int64_t vectors; output < end; output += vectors * W) {
+    vectors = end - output >= WIDE * W ? WIDE : SINGLE;
+    for (int64_t r = 0, some; r < count; r += some) {
+      some = std::min<int64_t>(HIGH, count - r);
+      const Multiply run = vectors == WIDE ? multiply_of<Kind, WIDE>(some) : multiply_of<Kind, SINGLE>(some);
+      multiply_by(run, r, output, sums);
+      if (outputs.gate) multiply_by(run, r, output + outputs.gate, sums + TILE_BYTES);
+      for (int64_t i = 0; i < some; ++i)
+        outputs.template take<Kind>(linear, sums + i * WIDE * 4 * W, r + i, output, vectors);
+    }
+  }
+}
+
+// A row as a product reads it, filled up with zeros.
+template <class Kind, class T>
+static inline void prepare(const T* from, int64_t width, int64_t groups, char* to, float* size) {
+  using Number = typename Kind::Number;
+  Number* made = reinterpret_cast<Number*>(to);
+  if constexpr (IN_INT8<Kind>)
+    quantise_row(from, width, made, size, 128);
+  else
+    along(from, made, width, [](int64_t, const T* some, Number* at) { write(at, read(some)); });
+  std::memset(made + width, 0, groups * GROUP - width * sizeof(Number));
+}

@@ -1,0 +1,146 @@
+// A stage for a block of rows, which stay in cache from the attention's context to the next layer's queries, keys and
+// values. Included by each_machine.h.
+
+#include "rows.h"
+#include "panels.h"
+
+// LayerNorm or RMSNorm of a row.
+static inline void normalise(const Norm& norm, const float* from, float* to, int64_t width) {
+  const auto add = [](Four a, Four b) { return a + b; };
+  F sum = F{}, squares = F{};
+  float mean = 0;
+  if (norm.centred) {
+    for (int64_t i = 0; i < width; i += W) sum += part(from + i, width - i);
+    mean = reduce(sum, add) / width;
+  }
+  for (int64_t i = 0; i < width; i += W) {
+    const auto left = static_cast<int32_t>(std::min<int64_t>(W, width - i));
+    const F value = (F)((I)(part(from + i, left) - mean) & (lanes(0) < left));  // zeros after the last
+    squares += value * value;
+  }
+  const float scale = 1 / std::sqrt(reduce(squares, add) / width + norm.epsilon);
+  along(from, to, width, [&](int64_t i, const float* some, float* made) {
+    F value = (load(some) - mean) * scale * part(norm.weight + i, width - i);
+    store(made, norm.bias ? value + part(norm.bias + i, width - i) : value);
+  });
+}
+
+// Turn pairs of numbers of queries and keys by their token's angles.
+static inline void turn(float* row, const float* turns, int64_t turned, int64_t head_dim) {
+  const int64_t half = head_dim / 2;
+  const float *cosines = turns, *sines = turns + half;
+  for (int64_t h = 0; h + head_dim <= turned; h += head_dim)
+    for (int64_t i = 0; i < half; ++i) {
+      const float a = row[h + i], b = row[h + half + i];
+      row[h + i] = a * cosines[i] - b * sines[i];
+      row[h + half + i] = b * cosines[i] + a * sines[i];
+    }
+}
+
+template <class T>
+static inline void copy(const float* from, T* to, int64_t width) {
+  along(from, to, width, [](int64_t, const float* some, T* made) { write(made, load(some)); });
+}
+
+// A row's state as the next product reads it: normed, in its own place where later sums begin from the normed state.
+static inline const float* normed(const Norm& norm, bool before, float* state, float* spare, int64_t dim) {
+  if (!norm.weight) return state;
+  float* made = before ? spare : state;
+  normalise(norm, state, made, dim);
+  return made;
+}
+
+// Rows [first, first + count) of a stage.
+template <class Kind, class T>
+static void run_stage(const StageWork& w, int64_t first, int64_t count) {
+  using Number = typename Kind::Number;
+  const Stage& s = *w.stage;
+  const int64_t dim = s.dim, outputs = s.next.outputs, inner = s.down.inputs, gate = s.gated ? inner : 0;
+  const int64_t into = groups_of<Kind>(s.output), up = groups_of<Kind>(s.up), down = groups_of<Kind>(s.down);
+  const int64_t next = groups_of<Kind>(s.next), most = std::max(std::max(into, up), std::max(down, next)) * GROUP;
+  Scratch scratch;
+  float* state = scratch.take<float>(count * dim);
+  char* rows = scratch.take<char>(count * most);
+  float* sizes = scratch.take<float>(count);
+  float* spare = scratch.take<float>(std::max(dim, outputs));
+  // In int8 the feed-forward's rows are rounded when they are complete; else they are made where `down` reads them.
+  float* wide = IN_INT8<Kind> ? scratch.take<float>(count * inner) : nullptr;
+  char* after = IN_INT8<Kind> ? rows : scratch.take<char>(count * down * GROUP);
+
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t at = w.survivors ? w.survivors[first + r] : first + r;
+    const T* hidden = static_cast<const T*>(w.hidden) + at * w.hidden_stride;
+    along(hidden, state + r * dim, dim, [](int64_t, const T* some, float* made) { store(made, read(some)); });
+    const T* context = static_cast<const T*>(w.context) + (first + r) * w.context_stride;
+    prepare<Kind>(context, s.output.inputs, into, rows + r * into * GROUP, sizes + r);
+  }
+  const Outputs<float> sums{state, dim, sizes, IDENTITY, true, 0};
+  product<Kind>(s.output, rows, into * GROUP, count, 0, s.output.outputs, sums);
+  for (int64_t r = 0; r < count; ++r)
+    prepare<Kind>(normed(s.first, s.before, state + r * dim, spare, dim), dim, up, rows + r * up * GROUP, sizes + r);
+  if constexpr (IN_INT8<Kind>) {
+    product<Kind>(s.up, rows, up * GROUP, count, 0, inner,
+                  Outputs<float>{wide, inner, sizes, s.activation, false, gate});
+    for (int64_t r = 0; r < count; ++r)
+      prepare<Kind>(wide + r * inner, inner, down, after + r * down * GROUP, sizes + r);
+  } else {
+    Number* made = reinterpret_cast<Number*>(after);
+    const int64_t stride = down * GROUP / static_cast<int64_t>(sizeof(Number));
+    for (int64_t r = 0; r < count; ++r) std::memset(made + r * stride + inner, 0, (stride - inner) * sizeof(Number));
+    product<Kind>(s.up, rows, up * GROUP, count, 0, inner,
+                  Outputs<Number>{made, stride, sizes, s.activation, false, gate});
+  }
+  product<Kind>(s.down, after, down * GROUP, count, 0, s.down.outputs, sums);
+  for (int64_t r = 0; r < count; ++r) {
+    T* target = static_cast<T*>(w.target) + (first + r) * dim;
+    if (s.before) copy(state + r * dim, target, dim);
+    if (outputs || !s.before) {
+      const float* from = normed(s.second, s.before, state + r * dim, spare, dim);
+      if (outputs) prepare<Kind>(from, dim, next, rows + r * next * GROUP, sizes + r);
+    }
+    if (!s.before) copy(state + r * dim, target, dim);
+  }
+  if (!outputs) return;
+  T* heads = static_cast<T*>(w.heads) + first * outputs;
+  product<Kind>(s.next, rows, next * GROUP, count, 0, outputs,
+                Outputs<T>{heads, outputs, sizes, IDENTITY, false, 0});
+  for (int64_t r = 0; w.turns && r < count; ++r) {
+    along(heads + r * outputs, spare, w.turned, [](int64_t, const T* some, float* made) { store(made, read(some)); });
+    turn(spare, w.turns + w.positions[first + r] * w.head_dim, w.turned, w.head_dim);
+    copy(spare, heads + r * outputs, w.turned);
+  }
+}
+
+// Rows [first, first + count) of a linear layer, times the outputs [output, end).
+template <class Kind, class T>
+static void run_linear(const LinearWork& w, int64_t first, int64_t count, int64_t output, int64_t end) {
+  const int64_t groups = groups_of<Kind>(w.linear);
+  Scratch scratch;
+  char* rows = scratch.take<char>(count * groups * GROUP);
+  float* sizes = scratch.take<float>(count);
+  for (int64_t r = 0; r < count; ++r)
+    prepare<Kind>(static_cast<const T*>(w.source) + (first + r) * w.stride, w.linear.inputs, groups,
+                  rows + r * groups * GROUP, sizes + r);
+  const Outputs<T> made{static_cast<T*>(w.target) + first * w.linear.outputs, w.linear.outputs, sizes,
+                        static_cast<int32_t>(w.activation), false, 0};
+  product<Kind>(w.linear, rows, groups * GROUP, count, output, end, made);
+}
+
+// What runs in a precision, on rows that are bfloat16 or float. Null where there is nothing.
+static Block block_of(int32_t precision, bool halves) {
+  if (precision == FLOAT && !halves) return run_stage<Floats, float>;
+#if THRESHER_WIDTH == 16
+  if (precision == BFLOAT16 && halves) return run_stage<Halves, bf16>;
+  if (precision == INT8) return halves ? run_stage<Bytes128, bf16> : run_stage<Bytes128, float>;
+#endif
+  return nullptr;
+}
+
+static Part part_of(int32_t precision, bool halves) {
+  if (precision == FLOAT && !halves) return run_linear<Floats, float>;
+#if THRESHER_WIDTH == 16
+  if (precision == BFLOAT16 && halves) return run_linear<Halves, bf16>;
+  if (precision == INT8) return halves ? run_linear<Bytes128, bf16> : run_linear<Bytes128, float>;
+#endif
+  return nullptr;
+}
