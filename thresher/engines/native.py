@@ -94,7 +94,7 @@ class NativeEngine(TorchEngine, name="native"):
         return target, (parts[0], parts[1], parts[2])
 
     def _filled(self, index: int) -> _Filled | None:
-        """The record of a stage, made when it is first asked for. None where native code does not cover it."""
+        """The record of a stage, made when first asked for. None where native code does not cover it."""
         if index not in self._stages:
             self._stages[index] = _Filled.of(self.family, index, self._code)
         filled = self._stages[index]
@@ -132,22 +132,21 @@ class _Filled:
         modules, shape = family.stage(index), family.shape(index)
         if modules is None or (activation := _activation(modules)) is None:
             return None
-        linears = (modules.output, modules.up, modules.down, modules.following)
-        if not all(
-            x is None or (isinstance(x, NativeLinear) and CODES[x.precision] == code) for x in linears
-        ):
+        given = (modules.output, modules.up, modules.down, modules.following)
+        linears = [x for x in given if isinstance(x, NativeLinear) and CODES[x.precision] == code]
+        if len(linears) < sum(x is not None for x in given):
             return None
-        norms = [_norm(modules.first), _norm(modules.second)]
-        if None in norms or (modules.gated and shape.ffn % 16):
+        first, second = _norm(modules.first), _norm(modules.second)
+        if first is None or second is None or (modules.gated and shape.ffn % 16):
             return None
-        output, up, down, following = (NO_LINEAR if x is None else x.record() for x in linears)
+        output, up, down, following = [*(x.record() for x in linears), NO_LINEAR][:4]
         record = Stage(
             output=output,
             up=up,
             down=down,
             next=following,
-            first=norms[0],
-            second=norms[1],
+            first=first,
+            second=second,
             dim=shape.dim,
             before=modules.pre_norm,
             gated=modules.gated,
@@ -161,7 +160,7 @@ class _Filled:
             turns=None if modules.turns is None else modules.turns(),
             heads=(shape.heads, shape.kv_heads, shape.head_dim),
             dim=shape.dim,
-            products=sum(x.in_features * x.out_features for x in linears if x is not None),
+            products=sum(x.in_features * x.out_features for x in linears),
             follows=modules.following is not None,
         )
 

@@ -166,7 +166,7 @@ class Family(ABC):
         return True
 
     def stage(self, index: int) -> StageModules | None:
-        """The live modules of a stage, after `fuse`. None: they are not such a stage, and are called one by one."""
+        """The live modules of a stage, after `fuse`; None where they must be called one by one."""
         return None
 
     def fuse(self) -> None:  # noqa: B027 - most have nothing to join

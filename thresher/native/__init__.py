@@ -56,7 +56,7 @@ def serves(values: Tensor) -> bool:
 
 
 def has(precision: int, linear: bool = False) -> bool:
-    """True if the instructions in use have stages, or single linear layers, in a precision: csrc/interface.h."""
+    """True if the instructions in use have stages, or linear layers alone, in a `Precision`."""
     return library is not None and bool(library.thresher_has(precision) & (1 if linear else 2))
 
 

@@ -29,6 +29,7 @@ Address = Annotated[int, Kind("void*")]  # of a record that was filled before, a
 Rounded = Annotated[Tensor, Kind("void*", dtypes=(torch.int8, *_numbers))]
 Count = Annotated[int, Kind("int64", ctypes.c_int64)]
 Flag = Annotated[bool, Kind("int32", ctypes.c_int32)]
+Code = Annotated[int, Kind("int32", ctypes.c_int32)]  # of an enumeration
 Real = Annotated[float, Kind("float", ctypes.c_float)]
 Stride = Annotated[Sequence[int], Kind("int64[2]", ctypes.c_int64 * 2)]
 
@@ -121,7 +122,7 @@ class LinearWork(TypedDict):
     rows: Count
     stride: Count
     activation: Count
-    precision: Flag
+    precision: Code
     bf16: Flag
 
 
@@ -146,8 +147,8 @@ class Stage(TypedDict):
     dim: Count
     before: Flag
     gated: Flag
-    activation: Flag
-    precision: Flag
+    activation: Code
+    precision: Code
 
 
 class StageWork(TypedDict):
