@@ -1,4 +1,4 @@
-"""Linear layers by our own code beside oneDNN's, in bfloat16 and int8: milliseconds, on a processor with AMX.
+"""Linear layers by our own code beside oneDNN's, in bfloat16 and int8: milliseconds.
 
 python benchmarks/linear.py --rows 32 256 3072
 """
@@ -12,10 +12,9 @@ from statistics import median
 import torch
 from rich.console import Console
 from rich.table import Table
-from thresher.engines.layers.tiles import TileLinear
 
-from thresher.engines import tiles
 from thresher.engines.layers.int8 import Int8Linear
+from thresher.engines.layers.native import NativeLinear, multiplies
 from thresher.engines.layers.packed import PackedLinear
 from thresher.inference.speed import side_by_side
 
@@ -39,17 +38,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[32, 256, 3072])
     parser.add_argument("--rounds", type=int, default=30)
     asked = parser.parse_args()
-    if not tiles.here():
-        parser.error("this machine has no AMX, or the native code was not built")
+    if not (multiplies("bf16") and multiplies("int8")):
+        parser.error("this machine has neither AMX nor AVX-512 BF16, or the native code was not built")
     table = Table("rows", "inputs", "outputs", "bf16, oneDNN", "bf16, ours", "int8, oneDNN", "int8, ours")
     for rows in asked.rows:
         for inputs, outputs in SHAPES:
             linear = torch.nn.Linear(inputs, outputs, dtype=torch.bfloat16).requires_grad_(False)
             layers = {
                 "bf16, oneDNN": PackedLinear(linear),
-                "bf16, ours": TileLinear(linear, False),
+                "bf16, ours": NativeLinear(linear, "bf16"),
                 "int8, oneDNN": Int8Linear(linear),
-                "int8, ours": TileLinear(linear, True),
+                "int8, ours": NativeLinear(linear, "int8"),
             }
             values = torch.randn(rows, inputs, dtype=torch.bfloat16)
             runs = {name: partial(layer, values) for name, layer in layers.items()}
