@@ -27,7 +27,7 @@ def test_help_names_every_command():
     for command in COMMANDS:
         assert command in said
     assert re.fullmatch(
-        r"thresher 0\.\d+\.\d+ \(attention: (native, \w+|plain, by torch)\)", call("--version")[1]
+        r"thresher 0\.\d+\.\d+ \(attention: (native, [\w-]+|plain, by torch)\)", call("--version")[1]
     )
 
 
