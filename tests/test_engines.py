@@ -102,7 +102,9 @@ def test_int8_keeps_the_head():
     model = pruned("bert", 0.0)
     model.for_inference("int8")
     modules = model.model.named_modules()
-    in_int8 = [name for name, m in modules if isinstance(m, Int8Linear) or getattr(m, "int8", 0)]
+    in_int8 = [
+        name for name, m in modules if isinstance(m, Int8Linear) or getattr(m, "precision", 0) == "int8"
+    ]
     # Of two layers: query, key and value in one, output, two of the feed-forward.
     assert len(in_int8) == 4 * 2
     assert all(".encoder.layer." in name for name in in_int8)
