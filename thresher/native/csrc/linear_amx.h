@@ -44,12 +44,12 @@ static inline void multiply(const char* rows, const char* weights, int64_t chunk
 
 // Finish sixteen products of a row.
 template <bool INT8>
-static inline avx512::F finished(const void* products, float size, avx512::F weight_sizes, avx512::F bias, bool gelu) {
+static inline avx512::F finished(const void* products, float size, avx512::F weight_sizes, avx512::F bias,
+                                 int64_t activation) {
   using avx512::F;
   F value = INT8 ? (F)_mm512_cvtepi32_ps(_mm512_loadu_si512(products)) * (weight_sizes * size)
                  : avx512::load(static_cast<const float*>(products));
-  value += bias;
-  return gelu ? avx512::gelu(value) : value;
+  return avx512::activated(value + bias, static_cast<int32_t>(activation));
 }
 
 // Write two vectors of numbers, of which `count` have room.
@@ -79,8 +79,8 @@ static void finish_block(const LinearWork& w, const char* products, const float*
   T* to = static_cast<T*>(w.target) + row * w.linear.outputs + output;
   for (int64_t r = 0; r < count; ++r, products += 128, to += w.linear.outputs) {
     const float size = INT8 ? sizes[r] : 0.0f;
-    write(to, finished<INT8>(products, size, weight_sizes, bias, w.activation == GELU),
-          finished<INT8>(products + 64, size, next_sizes, next_bias, w.activation == GELU), w.linear.outputs - output);
+    write(to, finished<INT8>(products, size, weight_sizes, bias, w.activation),
+          finished<INT8>(products + 64, size, next_sizes, next_bias, w.activation), w.linear.outputs - output);
   }
 }
 
