@@ -13,8 +13,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from thresher import native
 from thresher.engines.layers.int8 import Int8Linear
-from thresher.engines.layers.native import NativeLinear, multiplies
+from thresher.engines.layers.native import NativeLinear
 from thresher.engines.layers.packed import PackedLinear
 from thresher.inference.speed import side_by_side
 
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[32, 256, 3072])
     parser.add_argument("--rounds", type=int, default=30)
     asked = parser.parse_args()
-    if not (multiplies("bf16") and multiplies("int8")):
+    if not (native.has_linears("bf16") and native.has_linears("int8")):
         parser.error("this machine has neither AMX nor AVX-512 BF16, or the native code was not built")
     table = Table("rows", "inputs", "outputs", "bf16, oneDNN", "bf16, ours", "int8, oneDNN", "int8, ours")
     for rows in asked.rows:

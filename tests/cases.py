@@ -4,14 +4,15 @@ A pruner that is new in `PRUNERS` takes part at once, with its default options; 
 in other words who must stay makes its test sharper.
 """
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import product
 from math import ceil, inf
 
 import pytest
 import torch
 
-from thresher import PrunedModel, PruningConfig, prune
+from thresher import PrunedModel, PruningConfig, UserError, native, prune
 from thresher.plan import Soft
 from thresher.pruners import PRUNERS
 
@@ -38,6 +39,20 @@ every_family = pytest.mark.parametrize("family", FAMILIES)
 every_pair = _pairs(PAIRS)
 every_adjustable = _pairs([(family, pruner) for family, pruner in PAIRS if PRUNERS[pruner].adjustable])
 every_learner = _pairs([(family, pruner) for family, pruner in PAIRS if PRUNERS[pruner].learns])
+
+
+@contextmanager
+def using(instructions: str) -> Iterator[None]:
+    """Native code with these instructions; the test is skipped where there are none such."""
+    if native.library is None:
+        pytest.skip("native code was not built")
+    before = native.instructions
+    try:
+        native.use(instructions)
+    except UserError as error:
+        pytest.skip(str(error))
+    yield
+    native.use(before)
 
 
 def config(pruner: str, options: dict | None = None, **settings) -> PruningConfig:

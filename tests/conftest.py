@@ -10,8 +10,8 @@ import torch
 import transformers
 from hypothesis import HealthCheck, settings
 
-from tests.cases import STILL
-from thresher import UserError, native
+from tests.cases import STILL, using
+from thresher import native
 
 # The tensors here are tiny: on a busy machine threads cost ten times what they save.
 torch.set_num_threads(1)
@@ -55,15 +55,8 @@ def _dropout_again():
 @pytest.fixture(params=native.INSTRUCTIONS, scope="module")
 def instructions(request):
     """Native code with each set of instructions that the machine has."""
-    if native.library is None:
-        pytest.skip("native code was not built")
-    before = native.instructions
-    try:
-        yield native.use(request.param)
-    except UserError:
-        pytest.skip(f"this machine has no {request.param}")
-    finally:
-        native.use(before)
+    with using(request.param):
+        yield request.param
 
 
 @pytest.fixture

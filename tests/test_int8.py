@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.cases import using
 from thresher import UserError, native
 from thresher.engines.layers.int8 import Int8Linear, finish_, quantise
 from thresher.families import GeluLinear
@@ -25,15 +26,8 @@ def route(request, monkeypatch):
         monkeypatch.setattr(native, "library", None)
         yield
         return
-    if native.library is None:
-        pytest.skip("native code was not built")
-    before = native.instructions
-    try:
-        native.use(request.param)
-    except UserError as error:
-        pytest.skip(str(error))
-    yield
-    native.use(before)
+    with using(request.param):
+        yield
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

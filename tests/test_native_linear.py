@@ -13,7 +13,7 @@ from thresher import native
 from thresher.bench import profile
 from thresher.engines.layers import NativeLinear
 from thresher.engines.layers.int8 import quantise
-from thresher.engines.layers.native import DTYPES, multiplies
+from thresher.engines.layers.native import DTYPES
 from thresher.families import GeluLinear
 
 ROWS_IN = [
@@ -31,7 +31,7 @@ def precision(request, instructions):
 
 
 def having(precision: str) -> str:
-    if not multiplies(precision):
+    if not native.has_linears(precision):
         pytest.skip(f"these instructions have no {precision}")
     return precision
 

@@ -114,8 +114,8 @@ class PrunedModel(Modes):
         precision : {"fp32", "bf16", "int8"}
             Of what goes token by token. Importance and thresholds stay float32, and int8 leaves out the head:
             on processors with AMX, what is not int8 is bfloat16, elsewhere float32.
-        engine : {"torch", "openvino"}
-            Who runs it. OpenVINO in int8 wants `OpenVinoEngine.calibrate` first.
+        engine : {"torch", "native", "openvino"}
+            Who runs it; native is our C++. OpenVINO in int8 wants `OpenVinoEngine.calibrate` first.
 
         Raises
         ------

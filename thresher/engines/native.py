@@ -21,15 +21,26 @@ from transformers.activations import (
 from thresher import native
 from thresher.engines.base import Heads
 from thresher.engines.layers import NativeLinear
-from thresher.engines.layers.native import CODES, multiplies
+from thresher.engines.layers.native import DTYPES
 from thresher.engines.torch import TorchEngine
 from thresher.families import Family, StageModules, is_heard
-from thresher.native.records import STAGE, Linear, Norm, Stage, StageWork
+from thresher.native.records import (
+    GELU,
+    GELU_TANH,
+    IDENTITY,
+    PRECISIONS,
+    RELU,
+    SILU,
+    STAGE,
+    Linear,
+    Norm,
+    Stage,
+    StageWork,
+)
 from thresher.packed import PackedBatch
 
 NO_LINEAR = Linear(weights=torch.empty(0), sizes=None, start=None, bias=torch.empty(0), inputs=0, outputs=0)
 NO_NORM = Norm(weight=None, bias=None, epsilon=0.0, centred=False)
-IDENTITY, GELU, GELU_TANH, SILU, RELU = range(5)  # Activation in csrc/interface.h
 
 
 class NativeEngine(TorchEngine, name="native"):
@@ -45,10 +56,10 @@ class NativeEngine(TorchEngine, name="native"):
     def __init__(self, family: Family, precision: str):
         super().__init__(family, precision)
         self._stages: dict[int, _Filled | None] = {}
-        self._code = CODES[precision]
+        self._precision = precision
 
     def _linear(self, precision: str, device: torch.device) -> Callable[[nn.Linear], nn.Module]:
-        if device.type == "cpu" and multiplies(precision):
+        if device.type == "cpu" and native.has_linears(precision):
             return partial(NativeLinear, precision=precision)
         return super()._linear(precision, device)
 
@@ -64,9 +75,8 @@ class NativeEngine(TorchEngine, name="native"):
         survivors: Tensor | None = None,
         gate: Tensor | None = None,
     ) -> tuple[Tensor, Heads | None]:
-        plain = gate is None and native.has(self._code) and not native.wants_gradients(hidden, context)
-        filled = self._filled(index) if plain else None
-        if filled is None or hidden.dtype != context.dtype or not filled.takes(hidden):
+        filled = self._filled(index) if gate is None and self._takes(hidden, context) else None
+        if filled is None:
             return super().stage(index, hidden, context, packed, survivors, gate)
         rows, (heads, kv_heads, head_dim) = len(context), filled.heads
         target = hidden.new_empty(rows, filled.dim)
@@ -93,10 +103,21 @@ class NativeEngine(TorchEngine, name="native"):
         parts = made.view(rows, heads + 2 * kv_heads, head_dim).split((heads, kv_heads, kv_heads), 1)
         return target, (parts[0], parts[1], parts[2])
 
+    def _takes(self, hidden: Tensor, context: Tensor) -> bool:
+        """Whether native code reads such rows, and goes forward alone."""
+        wanted = DTYPES.get(self._precision, hidden.dtype)
+        return (
+            hidden.is_cpu
+            and hidden.dtype == context.dtype == wanted
+            and hidden.stride(1) == context.stride(1) == 1
+            and native.has_stages(self._precision)
+            and not native.wants_gradients(hidden, context)
+        )
+
     def _filled(self, index: int) -> _Filled | None:
         """The record of a stage, made when first asked for. None where native code does not cover it."""
         if index not in self._stages:
-            self._stages[index] = _Filled.of(self.family, index, self._code)
+            self._stages[index] = _Filled.of(self.family, index, self._precision)
         filled = self._stages[index]
         return filled if filled is not None and filled.stands() else None
 
@@ -110,8 +131,8 @@ class _Filled:
     record : Stage
         Its tensors, which the struct points into.
     struct : ctypes.Structure
-    modules : tuple of modules
-        What it stands for.
+    linears, modules : tuples of modules
+        What it stands for: its linear layers, and all.
     heads : tuple of int
         Heads of queries, heads of keys and of values, and their width.
     products : int
@@ -120,6 +141,7 @@ class _Filled:
 
     record: Stage
     struct: ctypes.Structure
+    linears: tuple[NativeLinear, ...]
     modules: tuple[nn.Module, ...]
     turns: Tensor | None
     heads: tuple[int, int, int]
@@ -128,12 +150,12 @@ class _Filled:
     follows: bool
 
     @classmethod
-    def of(cls, family: Family, index: int, code: int) -> _Filled | None:
+    def of(cls, family: Family, index: int, precision: str) -> _Filled | None:
         modules, shape = family.stage(index), family.shape(index)
         if modules is None or (activation := _activation(modules)) is None:
             return None
         given = (modules.output, modules.up, modules.down, modules.following)
-        linears = [x for x in given if isinstance(x, NativeLinear) and CODES[x.precision] == code]
+        linears = [x for x in given if isinstance(x, NativeLinear) and x.precision == precision]
         if len(linears) < sum(x is not None for x in given):
             return None
         first, second = _norm(modules.first), _norm(modules.second)
@@ -151,13 +173,14 @@ class _Filled:
             before=modules.pre_norm,
             gated=modules.gated,
             activation=activation,
-            precision=code,
+            precision=PRECISIONS[precision],
         )
         return cls(
             record=record,
             struct=STAGE.filled(record),
-            modules=tuple(modules.modules()),
-            turns=None if modules.turns is None else modules.turns(),
+            linears=tuple(linears),
+            modules=modules.all(),
+            turns=modules.turns,
             heads=(shape.heads, shape.kv_heads, shape.head_dim),
             dim=shape.dim,
             products=sum(x.in_features * x.out_features for x in linears),
@@ -170,13 +193,7 @@ class _Filled:
 
     def stands(self) -> bool:
         """Whether it still says what the modules do: none has moved, and none has hooks."""
-        return not any(
-            is_heard(module) or getattr(module, "moved", None) is not None for module in self.modules
-        )
-
-    @staticmethod
-    def takes(hidden: Tensor) -> bool:
-        return hidden.is_cpu and hidden.stride(1) == 1
+        return all(x.moved is None for x in self.linears) and not any(map(is_heard, self.modules))
 
 
 def _activation(modules: StageModules) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ class ModernBert(Family):
 
     def __init__(self, model: Any):
         super().__init__(model)
+        self._tables: dict[str, Tensor] = {}
         rotary = self.model.model.rotary_emb
         if "longrope" in rotary.rope_type.values():
             # By the longest text of a batch, or by its longest survivor.
@@ -81,16 +81,19 @@ class ModernBert(Family):
             following=None if following is None else following.attn.Wqkv,
             pre_norm=True,
             gated=True,
-            turns=None if following is None else partial(self._turns, following.attention_type),
+            turns=None if following is None else self._turns(following.attention_type),
         )
 
     def _turns(self, kind: str) -> Tensor:
-        """Cosines and sines of all positions, for one kind of layer."""
+        """Cosines and sines of all positions, made once for each kind of layer."""
+        if kind in self._tables:
+            return self._tables[kind]
         positions = torch.arange(self.max_length, device=self.model.device)
         like = torch.empty(0, dtype=torch.float32, device=self.model.device)
         cos, sin = self.model.model.rotary_emb(like, positions[None], kind)
         half = cos.shape[-1] // 2
-        return torch.stack([cos[0, :, :half], sin[0, :, :half]], 1).contiguous()
+        self._tables[kind] = torch.stack([cos[0, :, :half], sin[0, :, :half]], 1).contiguous()
+        return self._tables[kind]
 
     @property
     def pools_prefix(self) -> bool:

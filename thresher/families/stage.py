@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -30,9 +29,8 @@ class StageModules:
     pre_norm : bool
     gated : bool
         Whether the first half of what `up` gives is activated, and times the second half.
-    turns : callable, optional
-        From nothing to the cosines and sines of rotary positions, float32 ``[positions, 2, head_dim / 2]``:
-        numbers i and i + head_dim / 2 of queries and keys are turned.
+    turns : float32 tensor [positions, 2, head_dim / 2], optional
+        Cosines and sines of rotary positions: numbers i and i + head_dim / 2 of queries and keys are turned.
     """
 
     output: nn.Module
@@ -44,18 +42,8 @@ class StageModules:
     following: nn.Module | None
     pre_norm: bool = False
     gated: bool = False
-    turns: Callable[[], Tensor] | None = None
+    turns: Tensor | None = None
 
-    def modules(self) -> Iterator[nn.Module]:
-        """All of them."""
-        for module in (
-            self.output,
-            self.first,
-            self.up,
-            self.activation,
-            self.down,
-            self.second,
-            self.following,
-        ):
-            if module is not None:
-                yield module
+    def all(self) -> tuple[nn.Module, ...]:
+        """All modules that there are."""
+        return tuple(x for x in vars(self).values() if isinstance(x, nn.Module))

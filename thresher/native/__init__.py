@@ -17,7 +17,7 @@ from torch.profiler import record_function
 
 from thresher.errors import UserError
 from thresher.native.layout import differences
-from thresher.native.records import FUNCTIONS, LAYOUTS
+from thresher.native.records import FUNCTIONS, LAYOUTS, PRECISIONS
 
 # Instructions to use: one of INSTRUCTIONS; off to do without. Default: the best there are.
 SWITCH = "THRESHER_NATIVE"
@@ -55,9 +55,14 @@ def serves(values: Tensor) -> bool:
     return library is not None and values.is_cpu and values.dtype in (torch.float32, torch.bfloat16)
 
 
-def has(precision: int, linear: bool = False) -> bool:
-    """True if the instructions in use have stages, or linear layers alone, in a `Precision`."""
-    return library is not None and bool(library.thresher_has(precision) & (1 if linear else 2))
+def has_linears(precision: str) -> bool:
+    """True if the instructions in use have linear layers in a precision: fp32, bf16 or int8."""
+    return library is not None and bool(library.thresher_has(PRECISIONS[precision]) & 1)
+
+
+def has_stages(precision: str) -> bool:
+    """True if the instructions in use have whole stages in a precision."""
+    return library is not None and bool(library.thresher_has(PRECISIONS[precision]) & 2)
 
 
 def wants_gradients(*inputs: Tensor) -> bool:

@@ -84,17 +84,12 @@ class Layout:
     def lines(self) -> dict[str, str]:
         """What csrc/records.cpp says of the struct and of those in it: size, and how every field lies."""
         places = {name: getattr(self.struct, name) for name in self.kinds}
-        nested: dict[str, str] = {}
+        lines = {self.name: str(ctypes.sizeof(self.struct))}
+        for name, place in places.items():
+            lines[f"{self.name}.{name}"] = f"{self.kinds[name].name} {place.offset} {place.size}"
         for _, layout in self._nested:
-            nested |= layout.lines()
-        return (
-            nested
-            | {self.name: str(ctypes.sizeof(self.struct))}
-            | {
-                f"{self.name}.{name}": f"{self.kinds[name].name} {place.offset} {place.size}"
-                for name, place in places.items()
-            }
-        )
+            lines |= layout.lines()
+        return lines
 
 
 def differences(told: str, layouts: Iterable[Layout]) -> list[str]:

@@ -12,18 +12,12 @@ from torch.nn import functional as F
 from thresher import native
 from thresher.engines.layers.int8 import float_bias, weights_in_int8
 from thresher.families import GeluLinear
-from thresher.native.records import Linear, LinearWork
+from thresher.native.records import GELU, IDENTITY, PRECISIONS, Linear, LinearWork
 
 PADDED, GROUP = 64, 4  # bytes that the inputs of an output are filled up to, and of a group of inputs
 PANEL, PAIR = 16, 32  # outputs of a panel, and what outputs are filled up to
 OPERATION = "thresher::linear"  # and in the profile its rows, inputs and outputs
-CODES = {"fp32": 0, "bf16": 1, "int8": 2}  # Precision in csrc/interface.h
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-def multiplies(precision: str) -> bool:
-    """True where the native code has linear layers in a precision, on this machine."""
-    return native.has(CODES[precision], linear=True)
 
 
 class NativeLinear(nn.Module):
@@ -78,8 +72,8 @@ class NativeLinear(nn.Module):
             target=out,
             rows=count,
             stride=rows.stride(0),
-            activation=int(self.gelu),
-            precision=CODES[self.precision],
+            activation=GELU if self.gelu else IDENTITY,
+            precision=PRECISIONS[self.precision],
             bf16=rows.dtype == torch.bfloat16,
         )
         label = f"{OPERATION} {count} {self.in_features} {self.out_features}"
@@ -89,7 +83,7 @@ class NativeLinear(nn.Module):
     @property
     def here(self) -> bool:
         """Whether the weights are in panels, on a machine that multiplies them."""
-        return self.moved is None and multiplies(self.precision)
+        return self.moved is None and native.has_linears(self.precision)
 
     def record(self) -> Linear:
         """For the native code, which does not look at it longer than this layer lives."""

@@ -5,16 +5,12 @@ constexpr int64_t PAIRS = 512;  // numbers of a tile
 
 struct Unit {};
 
+using avx512::add_pairs;
 using avx512::F;
 using avx512::I;
+using avx512::repeated;
 
-static inline I pair_of(const bf16* numbers) {
-  int32_t pair;
-  std::memcpy(&pair, numbers, 4);
-  return pair - I{};
-}
 static inline I tile_row(const bf16* numbers) { return *reinterpret_cast<const avx512::AnyI*>(numbers); }
-static inline void add(F& sum, I left, I right) { asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(left), "v"(right)); }
 
 // Scores of R queries against P times 16 keys.
 template <int R, int P>
@@ -27,8 +23,8 @@ static inline void multiply_panels(const bf16* query, const bf16* keys, int64_t 
       I key[P];
       THRESHER_UNROLL for (int p = 0; p < P; ++p) key[p] = tile_row(keys + (p * chunks + c) * PAIRS + t * 32);
       THRESHER_UNROLL for (int r = 0; r < R; ++r) {
-        const I left = pair_of(query + (c * STRIP + r) * 32 + 2 * t);
-        THRESHER_UNROLL for (int p = 0; p < P; ++p) add(sum[r][p], left, key[p]);
+        const I left = repeated(query + (c * STRIP + r) * 32 + 2 * t);
+        THRESHER_UNROLL for (int p = 0; p < P; ++p) add_pairs(sum[r][p], left, key[p]);
       }
     }
   THRESHER_UNROLL for (int r = 0; r < R; ++r)
@@ -47,8 +43,8 @@ static inline void multiply_tiles(const bf16* weights, int64_t stride, int64_t b
       I value[T];
       THRESHER_UNROLL for (int t = 0; t < T; ++t) value[t] = tile_row(values + b * apart + t * PAIRS + j * 32);
       THRESHER_UNROLL for (int r = 0; r < R; ++r) {
-        const I left = pair_of(weights + r * stride + 32 * b + 2 * j);
-        THRESHER_UNROLL for (int t = 0; t < T; ++t) add(sum[r][t], left, value[t]);
+        const I left = repeated(weights + r * stride + 32 * b + 2 * j);
+        THRESHER_UNROLL for (int t = 0; t < T; ++t) add_pairs(sum[r][t], left, value[t]);
       }
     }
   THRESHER_UNROLL for (int r = 0; r < R; ++r)

@@ -11,6 +11,10 @@ namespace {
 
 using Part = void (*)(const LinearWork&, int64_t first, int64_t count, int64_t output, int64_t end);
 using Block = void (*)(const StageWork&, int64_t first, int64_t count);
+struct Runs {
+  Part linear;
+  Block stage;
+};
 
 #define THRESHER_CODE "stage.h"
 #define THRESHER_AMX_CODE "linear_amx.h"
@@ -19,8 +23,7 @@ using Block = void (*)(const StageWork&, int64_t first, int64_t count);
 using Run = void (*)(const RowWork&, int64_t first, int64_t last);
 
 const Run quantise[MACHINES] = THRESHER_EACH(quantise), finish[MACHINES] = THRESHER_EACH(finish);
-Part (*const parts[MACHINES])(int32_t, bool) = THRESHER_EACH(part_of);
-Block (*const blocks[MACHINES])(int32_t, bool) = THRESHER_EACH(block_of);
+Runs (*const runs[MACHINES])(int32_t precision, bool halves) = THRESHER_EACH(runs_of);
 
 constexpr int64_t PIECES = 4;     // for each thread, so that threads end at about the same time
 constexpr int64_t ROWS = 128;     // in a piece of a linear layer: they stay in a core's own cache
@@ -44,13 +47,13 @@ Part part_of(const LinearWork& work) {
     return amx::run<false, bf16>;
   }
 #endif
-  return has(work.precision) ? parts[thresher_machine](work.precision, work.bf16) : nullptr;
+  return has(work.precision) ? runs[thresher_machine](work.precision, work.bf16).linear : nullptr;
 }
 
-int32_t run(const Run* runs, const RowWork& work, int32_t threads, Team team) {
+int32_t run(const Run* each, const RowWork& work, int32_t threads, Team team) {
   const int64_t pieces = std::min<int64_t>(work.rows, threads > 1 ? PIECES * threads : 1);
   return !share_out(pieces, threads, team, [&](int64_t i) {
-    runs[thresher_machine](work, i * work.rows / pieces, (i + 1) * work.rows / pieces);
+    each[thresher_machine](work, i * work.rows / pieces, (i + 1) * work.rows / pieces);
   });
 }
 
@@ -85,7 +88,8 @@ int32_t thresher_linear(const LinearWork* work, int32_t threads, Team team) {
 
 int32_t thresher_stage(const StageWork* work, int32_t threads, Team team) {
   const Stage& stage = *work->stage;
-  const Block block = thresher_has(stage.precision) & 2 ? blocks[thresher_machine](stage.precision, work->bf16) : nullptr;
+  const bool here = thresher_has(stage.precision) & 2;
+  const Block block = here ? runs[thresher_machine](stage.precision, work->bf16).stage : nullptr;
   if (!block) return 1;
   const int64_t row = 4 * (stage.dim + stage.down.inputs) + 4 * std::max(stage.output.inputs, stage.dim);
   const int64_t least = 24, most = std::max<int64_t>(least, std::min<int64_t>(192, ROOM / row));

@@ -23,7 +23,7 @@ struct Floats {
 struct Halves {
   using Sum = F;
   using Number = bf16;
-  static inline void add(F& sum, I row, I weights) { asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(row), "v"(weights)); }
+  static inline void add(F& sum, I row, I weights) { add_pairs(sum, row, weights); }
 };
 
 // Rows hold bytes from 0, where 128 stands for 0.
@@ -61,9 +61,7 @@ static void multiply(const char* rows, int64_t stride, const char* panel, int64_
     THRESHER_UNROLL for (int v = 0; v < V; ++v)
       weights[v] = *reinterpret_cast<const AnyI*>(panel + v / SINGLE * apart + g * 64 + v % SINGLE * 4 * W);
     THRESHER_UNROLL for (int r = 0; r < R; ++r) {
-      int32_t group;
-      std::memcpy(&group, rows + r * stride + g * GROUP, GROUP);
-      const I row = group - I{};
+      const I row = repeated(rows + r * stride + g * GROUP);
       THRESHER_UNROLL for (int v = 0; v < V; ++v) Kind::add(sum[r][v], row, weights[v]);
     }
   }

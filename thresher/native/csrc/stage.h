@@ -126,21 +126,15 @@ static void run_linear(const LinearWork& w, int64_t first, int64_t count, int64_
   product<Kind>(w.linear, rows, groups * GROUP, count, output, end, made);
 }
 
-// What runs in a precision, on rows that are bfloat16 or float. Null where there is nothing.
-static Block block_of(int32_t precision, bool halves) {
-  if (precision == FLOAT && !halves) return run_stage<Floats, float>;
-#if THRESHER_WIDTH == 16
-  if (precision == BFLOAT16 && halves) return run_stage<Halves, bf16>;
-  if (precision == INT8) return halves ? run_stage<Bytes128, bf16> : run_stage<Bytes128, float>;
-#endif
-  return nullptr;
-}
+template <class Kind, class T>
+constexpr Runs RUNS = {run_linear<Kind, T>, run_stage<Kind, T>};
 
-static Part part_of(int32_t precision, bool halves) {
-  if (precision == FLOAT && !halves) return run_linear<Floats, float>;
+// What runs in a precision, on rows that are bfloat16 or float: nulls where there is nothing.
+static Runs runs_of(int32_t precision, bool halves) {
+  if (precision == FLOAT && !halves) return RUNS<Floats, float>;
 #if THRESHER_WIDTH == 16
-  if (precision == BFLOAT16 && halves) return run_linear<Halves, bf16>;
-  if (precision == INT8) return halves ? run_linear<Bytes128, bf16> : run_linear<Bytes128, float>;
+  if (precision == BFLOAT16 && halves) return RUNS<Halves, bf16>;
+  if (precision == INT8) return halves ? RUNS<Bytes128, bf16> : RUNS<Bytes128, float>;
 #endif
-  return nullptr;
+  return {};
 }

@@ -19,6 +19,21 @@ static inline F read(const bf16* from) {
   return (F)(__builtin_convertvector(*reinterpret_cast<const AnyHalf*>(from), U) << 16);
 }
 static inline F all(float value) { return value - F{}; }
+
+// Four bytes, for every number of a vector.
+static inline I repeated(const void* four_bytes) {
+  int32_t bits;
+  std::memcpy(&bits, four_bytes, 4);
+  return bits - I{};
+}
+
+#if THRESHER_WIDTH == 16
+// Adds products of pairs of bfloat16 numbers, on machines with AVX-512 BF16.
+static inline void add_pairs(F& sum, I left, I right) {
+  asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(left), "v"(right));
+}
+#endif
+
 static inline F part(const float* from, int64_t count) {  // with zeros after the last
   if (count >= W) return load(from);
   F some = {};
