@@ -2,9 +2,10 @@
 
     python benchmarks/checkouts.py BEFORE AFTER MODEL --eval dev.tsv --text sentence
 
-BEFORE and AFTER are folders of checkouts, each with its own environment in `.venv`. `thresher bench` runs in
-one and then in the other, several times in turn, so that what else the machine does falls on both. For each
-of our engines the table shows texts per second, and the median over the turns of after over before.
+BEFORE and AFTER are folders of checkouts, each with its own environment in `.venv`. Each has a process of its
+own, which holds the model once in every precision, dense and pruned. The two processes run all texts in turn,
+so that what else the machine does falls on both. The table shows texts per second, and the median over the
+turns of after over before.
 """
 
 from __future__ import annotations
@@ -12,29 +13,90 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import tempfile
+import sys
+import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-Rates = dict[tuple[str, str], float]  # texts per second by engine and precision
+KINDS = ("packed", "pruned")
+Row = tuple[str, str]  # kind and precision
 
 
-def measure(checkout: Path, model: str, options: list[str], threads: str) -> Rates:
-    """One run of `thresher bench` in a checkout."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [checkout / ".venv" / "bin" / "thresher", "bench", model, *options, "--out", folder]
-        environment = {"OMP_NUM_THREADS": threads, "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{checkout}: {done.stderr[-2000:]}")
-        rows = json.loads((Path(folder) / "bench.json").read_text())["rows"]
-    return {(row["name"], row["precision"]): row["texts_per_second"] for row in rows}
+class Checkout:
+    """A process of one checkout, which runs texts when told to."""
+
+    def __init__(self, folder: Path, given: argparse.Namespace, texts: Path):
+        command = [folder / ".venv" / "bin" / "python", __file__, "--work", given.model, str(texts)]
+        environment = {"OMP_NUM_THREADS": given.threads, "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
+        self._process = subprocess.Popen(
+            [*command, given.precision, given.engine],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.said()
+
+    def said(self) -> Any:
+        """The next line that it writes."""
+        assert self._process.stdout is not None
+        if not (line := self._process.stdout.readline()):
+            raise SystemExit("A checkout's process ended; what it wrote stands above.")
+        return json.loads(line)
+
+    def seconds(self, row: Row) -> float:
+        """How long all texts take."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(row) + "\n")
+        self._process.stdin.flush()
+        return float(self.said())
+
+
+def work(model: str, texts: str, precisions: str, engine: str) -> None:
+    """The process of a checkout: only what every version of Thresher has is called here."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from thresher import PrunedModel
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    batches = [
+        tokenizer(**batch, truncation=True, padding=True, return_tensors="pt")
+        for batch in json.loads(Path(texts).read_text())
+    ]
+    models = {x: PrunedModel.from_pretrained(model, x, engine) for x in precisions.split(",")}
+    print(json.dumps("ready"), flush=True)
+    with torch.inference_mode():
+        for line in sys.stdin:
+            kind, precision = json.loads(line)
+            chosen = models[precision]
+            start = time.perf_counter()
+            for batch in batches:
+                if kind == "pruned":
+                    chosen(**batch)
+                else:
+                    with chosen.dense():
+                        chosen(**batch)
+            print(json.dumps(time.perf_counter() - start), flush=True)
+
+
+def batches_of(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Texts in batches of near lengths, as arguments of a tokenizer."""
+    from thresher.batches import spread
+    from thresher.data import load_examples
+
+    examples = load_examples(given.eval, [given.text], None, split="test")
+    texts = sorted(examples.select(spread(len(examples), given.texts))["text"], key=len)
+    steps = range(0, len(texts), given.batch)
+    return [{"text": texts[i : i + given.batch], "max_length": given.max_length} for i in steps]
 
 
 def main() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,34 +106,35 @@ def main() -> None:
     parser.add_argument("--eval", required=True)
     parser.add_argument("--text", required=True)
     parser.add_argument("--precision", default="fp32,bf16,int8")
-    parser.add_argument("--engine", default="torch,openvino")
+    parser.add_argument("--engine", default="torch")
     parser.add_argument("--texts", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--max-length", type=int, default=256)
+    parser.add_argument("--turns", type=int, default=11)
     parser.add_argument("--threads", default="2")
     given = parser.parse_args()
-    options = ["--eval", str(Path(given.eval).resolve()), "--text", given.text, "--no-memory"]
-    for name in ("precision", "engine", "texts", "repeats"):
-        options += [f"--{name}", str(getattr(given, name))]
-    model = str(Path(given.model).resolve())
-    turns: list[tuple[Rates, Rates]] = []
-    for turn in range(given.turns):
-        pair = {}
-        for checkout in (given.before, given.after) if turn % 2 == 0 else (given.after, given.before):
-            pair[checkout] = measure(checkout.resolve(), model, options, given.threads)
-        turns.append((pair[given.before], pair[given.after]))
-    table = Table(title=f"After over before: median of {given.turns} turns, least and largest")
-    for name in ("engine", "precision", "before, texts/s", "after, texts/s", "ratio", "spread"):
-        table.add_column(name, justify="left" if name in ("engine", "precision") else "right")
-    for row in turns[0][0]:
-        if not row[0].startswith("thresher") or any(row not in rates for turn in turns for rates in turn):
-            continue
-        before, after = ([turn[place][row] for turn in turns] for place in (0, 1))
-        ratios = [b / a for a, b in zip(before, after, strict=True)]
-        cells = (f"{median(before):.1f}", f"{median(after):.1f}", f"{median(ratios):.3f}")
-        table.add_row(*row, *cells, f"{min(ratios):.3f} to {max(ratios):.3f}")
+    given.model = str(Path(given.model).resolve())
+    texts = Path(given.model).with_suffix(".texts.json")
+    batches = batches_of(given)
+    texts.write_text(json.dumps(batches))
+    checkouts = [Checkout(folder.resolve(), given, texts) for folder in (given.before, given.after)]
+    texts.unlink()
+    count = sum(len(batch["text"]) for batch in batches)
+    table = Table(title=f"After over before: median of {given.turns} turns, and the middle half of them")
+    for name in ("kind", "precision", "before, texts/s", "after, texts/s", "ratio", "spread"):
+        table.add_column(name, justify="left" if name in ("kind", "precision") else "right")
+    for row in [(kind, precision) for precision in given.precision.split(",") for kind in KINDS]:
+        turns = [[checkout.seconds(row) for checkout in checkouts] for _ in range(given.turns + 1)][1:]
+        ratios = sorted(before / after for before, after in turns)
+        before, after = (count / median(turn[place] for turn in turns) for place in (0, 1))
+        quarter = len(ratios) // 4
+        cells = (f"{before:.1f}", f"{after:.1f}", f"{median(ratios):.3f}")
+        table.add_row(*row, *cells, f"{ratios[quarter]:.3f} to {ratios[-1 - quarter]:.3f}")
     Console(width=110).print(table)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--work"]:
+        work(*sys.argv[2:])
+    else:
+        main()

@@ -21,7 +21,7 @@ import torch
 from results import get, put
 from tasks import arguments, data, script
 from thresher.data import load_examples
-from thresher.engines.torch import dtype_of
+from thresher.engines import TorchEngine
 from thresher.inference.load import CALIBRATION, dense_model, make_ready, open_model
 from thresher.inference.predict import Predictions, predict
 from thresher.inference.speed import speeds
@@ -55,7 +55,7 @@ def measure(folder: str, precision: str, files: Any, timed: int) -> dict[str, An
     make_ready(model, encoder, rows.select(some)[:], precision)
     found = predict(model, encoder, rows)
     linear, attention = operations(model, found)
-    attended = 8 * dtype_of(precision).itemsize  # bits
+    attended = 8 * TorchEngine.dtype_of(precision).itemsize  # bits
     return {
         "versions": versions(),
         "layers": model.family.layers,

@@ -326,46 +326,115 @@ void linear(Draw& draw) {
   must(size > 1 || target.written(), "a linear layer left a number unwritten");
 }
 
-Norm norm_of(Draw& draw, const Numbers& weight, const Numbers& bias) {
-  return {draw.one_in(8) ? nullptr : weight.floats.get(), draw.one_in(2) ? bias.floats.get() : nullptr, 1e-5f,
-          draw.one_in(2)};
-}
+// A stage and its weights.
+struct Drawn {
+  Drawn(Draw& draw, int64_t inner, int64_t dim, int64_t head_dim, int64_t outputs, int32_t precision)
+      : gate(draw.one_in(2)),
+        ffn(draw.of({16, 48, 144})),
+        output(draw, inner, dim, precision),
+        up(draw, dim, gate ? 2 * ffn : ffn, precision),
+        down(draw, ffn, dim, precision),
+        next(draw, outputs ? dim : 0, outputs, precision),
+        weight(dim),
+        bias(dim),
+        turns(outputs ? POSITIONS * head_dim : 0) {
+    weight.draw(draw), bias.draw(draw), turns.draw(draw, 0.5f);
+    stage.output = output.linear, stage.up = up.linear, stage.down = down.linear, stage.next = next.linear;
+    stage.first = norm(draw), stage.second = norm(draw);
+    stage.dim = dim, stage.before = draw.one_in(2), stage.gated = gate, stage.precision = precision;
+    stage.activation = draw.under(RELU + 1);
+    stage.turns = draw.one_in(2) ? turns.floats.get() : nullptr, stage.turned = 2 * inner, stage.head_dim = head_dim;
+  }
+  Norm norm(Draw& draw) const {
+    return {draw.one_in(8) ? nullptr : weight.floats.get(), draw.one_in(2) ? bias.floats.get() : nullptr, 1e-5f,
+            draw.one_in(2)};
+  }
+  static constexpr int64_t POSITIONS = 250;
+  bool gate;
+  int64_t ffn;
+  Weights output, up, down, next;
+  Numbers weight, bias, turns;
+  Stage stage = {};
+};
 
 void stage(Draw& draw) {
   const int64_t entering = draw.of({1, 5, 30, 200}), rows = draw.under(entering + 1);
   const int64_t head_dim = draw.of({2, 8, 32}), heads = draw.of({1, 2, 3}), inner = heads * head_dim;
-  const int64_t dim = draw.of({1, 17, 64, 100}), gate = draw.one_in(2), ffn = draw.of({16, 48, 144});
-  const int64_t outputs = draw.one_in(4) ? 0 : 3 * inner;
+  const int64_t dim = draw.of({1, 17, 64, 100}), outputs = draw.one_in(4) ? 0 : 3 * inner;
   const int32_t precision = precision_of(draw, 2);
   const bool half = precision == BFLOAT16 || (precision == INT8 && draw.one_in(2));
   const float size = size_of(draw);
-  const Weights output(draw, inner, dim, precision), up(draw, dim, gate ? 2 * ffn : ffn, precision);
-  const Weights down(draw, ffn, dim, precision), next(draw, outputs ? dim : 0, outputs, precision);
-  Numbers weight(dim), bias(dim);
-  weight.draw(draw), bias.draw(draw);
-  Stage s = {};
-  s.output = output.linear, s.up = up.linear, s.down = down.linear, s.next = next.linear;
-  s.first = norm_of(draw, weight, bias), s.second = norm_of(draw, weight, bias);
-  s.dim = dim, s.before = draw.one_in(2), s.gated = gate != 0, s.activation = draw.under(RELU + 1);
-  s.precision = precision;
+  const Drawn drawn(draw, inner, dim, head_dim, outputs, precision);
   StageWork work = {};
-  work.stage = &s;
+  work.stage = &drawn.stage;
   work.hidden_stride = dim + draw.of({0, 3}), work.context_stride = inner + draw.of({0, 5});
+  work.gathered = draw.one_in(2);
+  const int64_t attended = work.gathered ? rows : entering;
   Numbers hidden((entering - 1) * work.hidden_stride + dim, half);
-  Numbers context(rows ? (rows - 1) * work.context_stride + inner : 0, half);
+  Numbers context(attended ? (attended - 1) * work.context_stride + inner : 0, half);
   hidden.draw(draw, size), context.draw(draw, size);
   const Array<int64_t> survivors(rows), positions(rows);
-  for (int64_t i = 0; i < rows; ++i) survivors[i] = draw.under(entering), positions[i] = draw.under(50);
+  for (int64_t i = 0; i < rows; ++i) survivors[i] = draw.under(entering), positions[i] = draw.under(Drawn::POSITIONS);
   const Numbers target(rows * dim, half), made(rows * outputs, half);
-  Numbers turns(outputs ? 50 * head_dim : 0);
-  turns.draw(draw, 0.5f);
   work.hidden = hidden.at(0), work.context = context.at(0), work.target = target.at(0), work.heads = made.at(0);
   work.survivors = draw.one_in(4) ? nullptr : survivors.get();
-  work.turns = draw.one_in(2) ? turns.floats.get() : nullptr, work.positions = positions.get();
-  work.turned = 2 * inner, work.head_dim = head_dim, work.rows = rows, work.bf16 = half;
+  work.positions = positions.get(), work.rows = rows, work.bf16 = half;
   const Call call(draw);
   must(!thresher_stage(&work, call.threads, call.team), "a stage found no memory");
   must(size > 1 || (target.written() && made.written()), "a stage left a number unwritten");
+}
+
+void layers(Draw& draw) {
+  const int64_t batch = draw.of({0, 1, 2, 3, 5}), count = draw.of({1, 2, 3});
+  const int64_t head_dim = draw.of({2, 8, 32}), heads = draw.of({1, 2, 3}), inner = heads * head_dim;
+  const int64_t width = draw.of({1, 17, 64, 100});
+  const int32_t precision = precision_of(draw, 2);
+  const bool half = precision == BFLOAT16 || (precision == INT8 && draw.one_in(2));
+  const Array<int32_t> starts = starts_of(draw, batch);
+  const int64_t tokens = starts[batch];
+  std::vector<std::unique_ptr<Drawn>> drawn;
+  const Array<const Stage*> stages(count);
+  const Array<int64_t> windows(count);
+  const Numbers scales(count), thresholds(count);
+  Numbers vectors(draw.one_in(2) ? count * width : 0);
+  vectors.draw(draw, 0.1f);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t outputs = i + 1 < count ? 3 * inner : 0;
+    drawn.push_back(std::make_unique<Drawn>(draw, inner, width, head_dim, outputs, precision));
+    stages[i] = &drawn.back()->stage;
+    windows[i] = draw.of({-1, -1, 3, 20}), scales.floats[i] = 0.3f;
+    thresholds.floats[i] = draw.of({-1, 0, 0, 1, 1, 2}) * 0.9f;
+  }
+  const Array<int64_t> positions(tokens), lengths(batch), left(tokens), depths(tokens);
+  for (int64_t text = 0; text < batch; ++text) {
+    lengths[text] = starts[text + 1] - starts[text];
+    for (int64_t i = 0; i < lengths[text]; ++i) positions[starts[text] + i] = i;
+  }
+  LayersWork work = {};
+  Problem& p = work.entry;
+  p.batch = batch, p.tokens = tokens, p.heads = heads, p.dim = head_dim, p.bf16 = half;
+  p.starts = starts.get(), p.positions = positions.get();
+  const Tokens query(draw, tokens, heads, head_dim, half, 1, p.query_stride);
+  const Tokens key(draw, tokens, heads, head_dim, half, 1, p.key_stride);
+  const Tokens value(draw, tokens, heads, head_dim, half, 1, p.value_stride);
+  p.query = query.numbers.at(0), p.key = key.numbers.at(0), p.value = value.numbers.at(0);
+  work.hidden_stride = width + draw.of({0, 3});
+  Numbers hidden(tokens ? (tokens - 1) * work.hidden_stride + width : 0, half);
+  hidden.draw(draw);
+  const Numbers target(tokens * width, half);
+  const Array<int32_t> after(count * (batch + 1));
+  work.stages = stages.get(), work.windows = windows.get(), work.scales = scales.floats.get();
+  work.thresholds = thresholds.floats.get(), work.vectors = vectors.floats.get(), work.lengths = lengths.get();
+  work.hidden = hidden.at(0), work.target = target.at(0), work.positions = left.get(), work.depths = depths.get();
+  work.starts = after.get(), work.layers = count, work.width = width;
+  work.prefix = draw.of({0, 1, 3}), work.suffix = draw.of({0, 0, 2}), work.bare = draw.one_in(3);
+  work.length = draw.one_in(2) ? 128.0f : 0.0f, work.largest = 8.0f, work.least = 1e-9f, work.alone = draw.one_in(2);
+  const Call call(draw);
+  must(!thresher_layers(&work, call.threads, call.team), "layers found no memory");
+  const int64_t alive = after[count * (batch + 1) - 1];
+  for (int64_t i = 0; i < alive * width; ++i)
+    must(half ? (target.halves[i] & 0x7fff) <= 0x7f80 : !std::isnan(target.floats[i]), "layers left a state unwritten");
+  for (int64_t i = 0; i < tokens; ++i) must(depths[i] >= 0 && depths[i] <= count, "a depth is out of range");
 }
 
 void solve(unsigned seed, int problems) {
@@ -376,6 +445,7 @@ void solve(unsigned seed, int problems) {
     rows(draw);
     linear(draw);
     stage(draw);
+    layers(draw);
   }
 }
 

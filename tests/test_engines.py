@@ -10,9 +10,9 @@ import torch
 
 from tests import tiny
 from thresher import PrunedModel, PruningConfig, UserError, prune
+from thresher.engines import TorchEngine
 from thresher.engines.layers.int8 import Int8Linear
 from thresher.engines.layers.packed import PackedLinear
-from thresher.engines.torch import dtype_of
 
 CLOSE = {"fp32": 1e-5, "bf16": 0.1, "int8": 0.3}  # logits, whose standard deviation is about 1
 LENGTHS = [20, 7, 1, 30]
@@ -78,7 +78,11 @@ def test_precisions_are_what_they_say(tmp_path):
     model = pruned("modernbert", 0.5)
     model.model.to(torch.bfloat16)
     model.save_pretrained(tmp_path)
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("int8", dtype_of("int8"))):
+    for precision, dtype in (
+        ("fp32", torch.float32),
+        ("bf16", torch.bfloat16),
+        ("int8", TorchEngine.dtype_of("int8")),
+    ):
         model = PrunedModel.from_pretrained(tmp_path, precision=precision)
         assert {p.dtype for p in model.model.parameters()} == {dtype}
         frequencies = [b for name, b in model.model.named_buffers() if "inv_freq" in name]

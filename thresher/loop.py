@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,12 @@ from thresher.config import PruningConfig
 from thresher.conventions import refusing_ids
 from thresher.distributed import take_part
 from thresher.engines import Engine, Heads
-from thresher.families import Family
+from thresher.families import Family, is_heard
 from thresher.heads import Head
 from thresher.packed import PackedBatch
 from thresher.plan import Plan
-from thresher.pruners import Decision, LayerView, Pruner
-from thresher.trace import Step, Trace
+from thresher.pruners import Decision, LayerView, Pruner, Rule
+from thresher.trace import Step, Trace, Unfolded
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,33 @@ def run(
 
     Training, evaluation and the dense model differ in what the pruner answers, and in nothing else.
     """
-    family, pruner = parts.family, parts.pruner
-    family.check_length(int(packed.lengths.max()))
-    trace = Trace(family, packed, *parts.pruning.ends)
-    heads: Heads | None
+    parts.family.check_length(int(packed.lengths.max()))
     with refusing_ids():
         hidden, heads = parts.engine.embed(inputs, packed)
+    rule = None if states is not None else _rule(parts, plan)
+    passed = None if rule is None else parts.engine.layers(hidden, heads, packed, rule)
+    steps: Sequence[Step]
+    if passed is not None:
+        hidden, left, weight = passed.hidden, passed.packed, None
+        steps = Unfolded(packed, passed.depths, passed.starts)
+    else:
+        hidden, left, weight, steps = _each(parts, hidden, heads, packed, plan, states)
+    trace = Trace(parts.family, packed, *parts.pruning.ends, steps)
+    return _answer(parts, hidden, left, weight, plan), trace
+
+
+def _each(
+    parts: Parts,
+    hidden: Tensor,
+    heads: Heads | None,
+    packed: PackedBatch,
+    plan: Plan,
+    states: list[Tensor] | None,
+) -> tuple[Tensor, PackedBatch, Tensor | None, list[Step]]:
+    """One layer after the other: the last hidden states, whose they are and how alive, and what became of
+    the tokens."""
+    family, pruner = parts.family, parts.pruner
+    steps = []
     if states is not None:
         states.append(hidden)
     log_weight: Tensor | None = None  # soft stage: log of how alive each token is
@@ -79,19 +100,34 @@ def run(
         if survivors is not None:
             packed = packed.at(survivors)
             log_weight = None if log_weight is None else log_weight[decision.keep]
-        trace.steps.append(Step(entry, packed, decision.keep, log_weight_in, log_weight_out))
+        steps.append(Step(entry, packed, decision.keep, log_weight_in, log_weight_out))
         gate = log_gate.exp() if log_gate is not None and not pruner.accumulates else None
         stage = parts.checkpointed(layer, parts.engine.stage)
         hidden, heads = stage(layer, hidden, context, packed, survivors, gate)
         if states is not None:
             states.append(hidden)
     weight = log_weight.exp() if log_weight is not None and pruner.accumulates else None
-    output = parts.head(hidden[: packed.tokens], packed, weight)
+    return hidden[: packed.tokens], packed, weight, steps
+
+
+def _answer(parts: Parts, hidden: Tensor, packed: PackedBatch, weight: Tensor | None, plan: Plan) -> Any:
+    """What the head makes of the last hidden states ``[tokens, dim]``."""
+    output = parts.head(hidden, packed, weight)
     if parts.pruning.offset is not None and not plan.dense:
         output.logits = output.logits + output.logits.new_tensor(parts.pruning.offset)
     if plan.training:
-        output.logits = take_part(output.logits, pruner, plan.soft is not None)
-    return output, trace
+        output.logits = take_part(output.logits, parts.pruner, plan.soft is not None)
+    return output
+
+
+def _rule(parts: Parts, plan: Plan) -> Rule | None:
+    """What `_decide` does in all layers, as data; None where only asking tells."""
+    if plan.training or plan.soft is not None or is_heard(parts.pruner):
+        return None
+    if plan.dense:
+        return Rule.open(parts.family.layers)
+    rule, pruning = parts.pruner.rule(plan), parts.pruning
+    return None if rule is None else rule.within(*pruning.ends, bare=pruning.prefix_only_at_end)
 
 
 def _attend(

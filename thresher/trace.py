@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +36,42 @@ class Step:
     log_weight_out: Tensor | None = None
 
 
+class Unfolded(Sequence[Step]):
+    """Steps without gates, made when one is first asked for.
+
+    Parameters
+    ----------
+    start : PackedBatch
+        All tokens, before the first layer.
+    depths : int64 tensor [tokens]
+        How many layers' drops each token survives.
+    starts : int32 tensor [layers, batch + 1]
+        Where each sequence begins among the tokens alive after each layer's drop.
+    """
+
+    def __init__(self, start: PackedBatch, depths: Tensor, starts: Tensor):
+        self._start, self._depths, self._starts = start, depths, starts
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._steps[index]
+
+    @cached_property
+    def _steps(self) -> list[Step]:
+        steps, entry, depths = [], self._start, self._depths
+        for layer, starts in enumerate(self._starts):
+            keep = depths > layer
+            if (left := entry.positions[keep]).numel() == entry.tokens:
+                steps.append(Step(entry, entry))
+                continue
+            leave = PackedBatch(starts, left, entry.original_lengths)
+            steps.append(Step(entry, leave, keep))
+            entry, depths = leave, depths[keep]
+        return steps
+
+
 @dataclass(frozen=True)
 class Trace:
     """Record of one forward pass. Everything here is computed when it is asked for.
@@ -45,15 +83,15 @@ class Trace:
         All tokens, before the first layer.
     prefix, suffix : int
         First and last tokens of every sequence that are never pruned.
-    steps : list of Step
+    steps : sequence of Step
         One per layer.
     """
 
     family: Family
     start: PackedBatch
-    prefix: int = 1
-    suffix: int = 0
-    steps: list[Step] = field(default_factory=list)
+    prefix: int
+    suffix: int
+    steps: Sequence[Step]
 
     @cached_property
     def kept(self) -> Tensor:
@@ -66,11 +104,16 @@ class Trace:
         differentiable through the gates."""
         total = torch.zeros(self.start.batch, dtype=torch.float64, device=self.start.positions.device)
         for index, step in enumerate(self.steps):
+            shape = self.family.shape(index)
+            if step.log_weight_out is None and shape.window is None:  # counts of tokens tell all
+                n, left = step.entry.lengths.double(), step.exit.lengths.double()
+                total = total + shape.flops(n, left, n * n, left * n)
+                continue
             weight_in = self._weight(step, step.log_weight_in)
             weight_out = self._weight(step, step.log_weight_out)
             if step.keep is not None:
                 weight_out = weight_out * step.keep
-            total = total + self._layer(self.family.shape(index), step.entry, weight_in, weight_out)
+            total = total + self._layer(shape, step.entry, weight_in, weight_out)
         return total
 
     @cached_property

@@ -95,21 +95,21 @@ def one_pass(
     """
     log_weight = None if log_weight is None else log_weight.float()
     inputs = query, key, value, log_weight
-    terms = _Terms(starts, positions, scale, -1 if window is None else window, wanted)
+    terms = Terms(starts, positions, scale, -1 if window is None else window, wanted)
     if not native.wants_gradients(*(x for x in inputs if x is not None)):
         return _forward(*inputs, terms, rows, row_starts)
     context, importance = _Differentiable.apply(*inputs, terms)
     return context if rows is None else context.index_select(0, rows), importance
 
 
-class _Terms(NamedTuple):
+class Terms(NamedTuple):
     """What a call needs beside the tensors that may have gradients."""
 
     starts: Tensor
     positions: Tensor
-    scale: float
-    window: int  # -1 for none
-    wanted: bool
+    scale: float = 1.0
+    window: int = -1  # for none
+    wanted: bool = False  # of the importance
 
 
 class _Differentiable(torch.autograd.Function):
@@ -117,7 +117,7 @@ class _Differentiable(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, log_weight: Tensor | None, terms: _Terms
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, log_weight: Tensor | None, terms: Terms
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(query, key, value, log_weight)
         ctx.terms = terms
@@ -140,7 +140,7 @@ class _Differentiable(torch.autograd.Function):
             grad[tokens:] = 0  # the native code leaves rows after the tokens alone
         weight_grad = None if log_weight is None else log_weight.new_empty(heads, tokens)
         gradients = Gradients(
-            problem=_problem(query, key, value, log_weight, ctx.terms),
+            problem=problem_of(query, key, value, log_weight, ctx.terms),
             context_grad=context_grad.to(query.dtype).contiguous(),
             importance_grad=None if importance_grad is None else importance_grad.contiguous(),
             query_grad=query_grad,
@@ -157,7 +157,7 @@ def _forward(
     key: Tensor,
     value: Tensor,
     log_weight: Tensor | None,
-    terms: _Terms,
+    terms: Terms,
     rows: Tensor | None = None,
     row_starts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -171,7 +171,7 @@ def _forward(
     query, key, value, log_weight = _readable(query, key, value, log_weight)
     context = query.new_empty(tokens if rows is None else len(rows), heads * dim)
     importance = query.new_empty(tokens if terms.wanted else 0, dtype=torch.float32)
-    problem = _problem(query, key, value, log_weight, terms)
+    problem = problem_of(query, key, value, log_weight, terms)
     problem["context"], problem["rows"], problem["row_starts"] = context, rows, row_starts
     if terms.wanted:
         problem["importance"], problem["received"] = importance, importance.new_empty(heads, tokens)
@@ -179,7 +179,7 @@ def _forward(
     return context, importance
 
 
-def _problem(query: Tensor, key: Tensor, value: Tensor, log_weight: Tensor | None, terms: _Terms) -> Problem:
+def problem_of(query: Tensor, key: Tensor, value: Tensor, log_weight: Tensor | None, terms: Terms) -> Problem:
     """What goes into attention, not yet what comes out."""
     _, heads, dim = query.shape
     return Problem(
@@ -215,7 +215,7 @@ def _readable(
     return query, key, value, None if log_weight is None else log_weight.contiguous()
 
 
-def _products(query: Tensor, terms: _Terms) -> int:
+def _products(query: Tensor, terms: Terms) -> int:
     """Roughly how many multiply-adds a product of queries and keys takes."""
     tokens, heads, dim = query.shape
     return tokens * tokens * heads * dim // max(1, len(terms.starts) - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -12,9 +13,32 @@ from torch import Tensor
 from thresher.engines.rows import Rows
 from thresher.families import Family
 from thresher.packed import PackedBatch
+from thresher.pruners import Rule
 
 Heads = tuple[Tensor, Tensor, Tensor]
 """Queries, keys and values, ``[tokens or more, heads, head_dim]`` each."""
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A packed batch after all layers.
+
+    Attributes
+    ----------
+    hidden : tensor [survivors, dim]
+    packed : PackedBatch
+        The survivors.
+    starts : int32 tensor [layers, batch + 1]
+        Where each sequence began after each layer's drop.
+    depths : int64 tensor [tokens]
+        How many layers' drops each token survived.
+    """
+
+    hidden: Tensor
+    packed: PackedBatch
+    starts: Tensor
+    depths: Tensor
+
 
 PRECISIONS = ("fp32", "bf16", "int8")
 REGISTERED: dict[str, type[Engine]] = {}
@@ -117,6 +141,20 @@ class Engine(ABC):
         return self._stage(
             index, rows.filled(hidden), rows.filled(context), rows.filled(packed.positions), gate
         )
+
+    def layers(self, hidden: Tensor, heads: Heads, packed: PackedBatch, rule: Rule) -> Passed | None:
+        """All layers, where this engine runs attention and the rule by itself. None: it does not.
+
+        Parameters
+        ----------
+        hidden : tensor [tokens or more, dim]
+        heads : tuple of tensors
+            As `embed` gives both.
+        packed : PackedBatch
+        rule : Rule
+            Which tokens stay.
+        """
+        return None
 
     @abstractmethod
     def _embed(self, inputs: dict[str, Tensor], positions: Tensor) -> tuple[Tensor, Heads]:

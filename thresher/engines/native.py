@@ -19,8 +19,9 @@ from transformers.activations import (
 )
 
 from thresher import native
-from thresher.engines.base import Heads
-from thresher.engines.layers import NativeLinear
+from thresher.attention.native import Terms, problem_of
+from thresher.engines.base import Heads, Passed
+from thresher.engines.layers import NativeLinear, replace
 from thresher.engines.layers.native import DTYPES
 from thresher.engines.torch import TorchEngine
 from thresher.families import Family, StageModules, is_heard
@@ -32,12 +33,14 @@ from thresher.native.records import (
     RELU,
     SILU,
     STAGE,
+    LayersWork,
     Linear,
     Norm,
     Stage,
     StageWork,
 )
 from thresher.packed import PackedBatch
+from thresher.pruners import Rule
 
 NO_LINEAR = Linear(weights=torch.empty(0), sizes=None, start=None, bias=torch.empty(0), inputs=0, outputs=0)
 NO_NORM = Norm(weight=None, bias=None, epsilon=0.0, centred=False)
@@ -55,7 +58,10 @@ class NativeEngine(TorchEngine, name="native"):
 
     def __init__(self, family: Family, precision: str):
         super().__init__(family, precision)
+        if self.dtype_of(precision) == torch.float32:  # a row of the head hangs on no other either
+            replace(family.model, self._linear("fp32", family.model.device))
         self._stages: dict[int, _Filled | None] = {}
+        self._chain: _Chain | None = None
         self._precision = precision
 
     def _linear(self, precision: str, device: torch.device) -> Callable[[nn.Linear], nn.Module]:
@@ -63,8 +69,13 @@ class NativeEngine(TorchEngine, name="native"):
             return partial(NativeLinear, precision=precision)
         return super()._linear(precision, device)
 
+    @staticmethod
+    def dtype_of(precision: str) -> torch.dtype:
+        fast = native.instructions in ("avx512-bf16", "amx")
+        return torch.bfloat16 if precision == "bf16" or (precision == "int8" and fast) else torch.float32
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_stages": {}}  # which hold addresses
+        return self.__dict__ | {"_stages": {}, "_chain": None}  # which hold addresses
 
     def stage(
         self,
@@ -88,13 +99,11 @@ class NativeEngine(TorchEngine, name="native"):
             context=context,
             target=target,
             heads=made,
-            turns=filled.turns,
-            positions=None if filled.turns is None else packed.positions,
-            turned=(heads + kv_heads) * head_dim,
-            head_dim=head_dim,
+            positions=None if filled.record["turns"] is None else packed.positions,
             rows=rows,
             hidden_stride=hidden.stride(0),
             context_stride=context.stride(0),
+            gathered=True,
             bf16=hidden.dtype == torch.bfloat16,
         )
         native.call("stage", work, rows * filled.products, label=f"thresher::stage {rows} {filled.products}")
@@ -103,15 +112,59 @@ class NativeEngine(TorchEngine, name="native"):
         parts = made.view(rows, heads + 2 * kv_heads, head_dim).split((heads, kv_heads, kv_heads), 1)
         return target, (parts[0], parts[1], parts[2])
 
-    def _takes(self, hidden: Tensor, context: Tensor) -> bool:
-        """Whether native code reads such rows, and goes forward alone."""
-        wanted = DTYPES.get(self._precision, hidden.dtype)
+    def layers(self, hidden: Tensor, heads: Heads, packed: PackedBatch, rule: Rule) -> Passed | None:
+        if not self._takes(hidden, *heads) or (chain := self._chained()) is None:
+            return None
+        count, (layers, batch) = packed.tokens, (self.family.layers, packed.batch)
+        target = hidden.new_empty(count, self.family.dim)
+        positions, depths = torch.empty_like(packed.positions), torch.empty_like(packed.positions)
+        starts = packed.cu_seqlens.new_empty(layers, batch + 1)
+        work = LayersWork(
+            entry=problem_of(*heads, None, Terms(packed.cu_seqlens, packed.positions)),
+            stages=chain.stages,
+            windows=chain.windows,
+            scales=chain.scales,
+            thresholds=rule.thresholds,
+            vectors=rule.vectors,
+            lengths=packed.original_lengths,
+            hidden=hidden,
+            target=target,
+            positions=positions,
+            depths=depths,
+            starts=starts,
+            layers=layers,
+            width=self.family.dim,
+            hidden_stride=hidden.stride(0),
+            prefix=rule.prefix,
+            suffix=rule.suffix,
+            bare=rule.bare,
+            length=rule.length,
+            largest=rule.largest,
+            least=rule.least,
+            alone=rule.alone,
+        )
+        native.call("layers", work, count * chain.products, label=f"thresher::layers {count}")
+        left = PackedBatch(starts[-1], positions[: int(starts[-1, -1])], packed.original_lengths)
+        return Passed(target[: left.tokens], left, starts, depths)
+
+    def _chained(self) -> _Chain | None:
+        """All stages, made when first asked for. None where native code does not cover them all, or its
+        attention."""
+        filled = [self._filled(index) for index in range(self.family.layers)]
+        whole = [x for x in filled if x is not None]
+        if len(whole) < len(filled):
+            return None
+        if self._chain is None:
+            self._chain = _Chain.of(self.family, whole)
+        return self._chain if self._chain.alike else None
+
+    def _takes(self, *given: Tensor) -> bool:
+        """Whether native code reads such numbers, and goes forward alone."""
+        wanted = DTYPES.get(self._precision, given[0].dtype)
         return (
-            hidden.is_cpu
-            and hidden.dtype == context.dtype == wanted
-            and hidden.stride(1) == context.stride(1) == 1
+            all(x.is_cpu and x.dtype == wanted and x.stride(-1) == 1 for x in given)
             and native.has_stages(self._precision)
-            and not native.wants_gradients(hidden, context)
+            and not native.wants_gradients(*given)
         )
 
     def _filled(self, index: int) -> _Filled | None:
@@ -143,7 +196,6 @@ class _Filled:
     struct: ctypes.Structure
     linears: tuple[NativeLinear, ...]
     modules: tuple[nn.Module, ...]
-    turns: Tensor | None
     heads: tuple[int, int, int]
     dim: int
     products: int
@@ -174,13 +226,15 @@ class _Filled:
             gated=modules.gated,
             activation=activation,
             precision=PRECISIONS[precision],
+            turns=modules.turns,
+            turned=(shape.heads + shape.kv_heads) * shape.head_dim,
+            head_dim=shape.head_dim,
         )
         return cls(
             record=record,
             struct=STAGE.filled(record),
             linears=tuple(linears),
             modules=modules.all(),
-            turns=modules.turns,
             heads=(shape.heads, shape.kv_heads, shape.head_dim),
             dim=shape.dim,
             products=sum(x.in_features * x.out_features for x in linears),
@@ -194,6 +248,40 @@ class _Filled:
     def stands(self) -> bool:
         """Whether it still says what the modules do: none has moved, and none has hooks."""
         return all(x.moved is None for x in self.linears) and not any(map(is_heard, self.modules))
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """All stages, and what the attentions between them need.
+
+    Attributes
+    ----------
+    alike : bool
+        Whether one kind of attention serves all layers, with as many heads of keys as of queries.
+    stages : int64 tensor [layers]
+        Addresses of their records.
+    windows, scales : tensors [layers]
+    products : int
+        Multiply-adds of a token.
+    """
+
+    alike: bool
+    stages: Tensor
+    windows: Tensor
+    scales: Tensor
+    products: int
+
+    @classmethod
+    def of(cls, family: Family, filled: list[_Filled]) -> _Chain:
+        shapes = [family.shape(index) for index in range(family.layers)]
+        kinds = {(shape.dim, shape.heads, shape.kv_heads, shape.head_dim) for shape in shapes}
+        return cls(
+            alike=len(kinds) == 1 and all(shape.heads == shape.kv_heads for shape in shapes),
+            stages=torch.tensor([x.address for x in filled]),
+            windows=torch.tensor([-1 if shape.window is None else shape.window for shape in shapes]),
+            scales=torch.tensor([shape.scale for shape in shapes]),
+            products=sum(x.products for x in filled),
+        )
 
 
 def _activation(modules: StageModules) -> int | None:

@@ -21,12 +21,6 @@ def to_bfloat16(model: nn.Module) -> None:
         parameter.data = parameter.data.to(torch.bfloat16)
 
 
-def dtype_of(precision: str) -> torch.dtype:
-    """What weights are held in, and what int8 leaves over is computed in: bfloat16 where that is fast."""
-    bf16 = precision == "bf16" or (precision == "int8" and torch.cpu._is_amx_tile_supported())
-    return torch.bfloat16 if bf16 else torch.float32
-
-
 class TorchEngine(Engine, name="torch"):
     """Calls the modules of the transformers model.
 
@@ -48,7 +42,7 @@ class TorchEngine(Engine, name="torch"):
                 raise UserError("int8 runs on CPUs alone; use bf16 here.")
             if any(hasattr(module, "base_layer") for layer in layers for module in layer.modules()):
                 raise UserError("An adapter cannot run in int8: merge it first (model.merge_and_unload()).")
-        bf16 = dtype_of(precision) == torch.bfloat16
+        bf16 = self.dtype_of(precision) == torch.bfloat16
         convert = to_bfloat16 if bf16 else nn.Module.float
         family.fuse()
         if precision != "int8":  # which is made of the weights as they came, not rounded once more
@@ -60,7 +54,13 @@ class TorchEngine(Engine, name="torch"):
         if bf16:
             replace(family.model, self._linear("bf16", device))  # the head
         compiled = (nn.Linear, PackedLinear, Int8Linear)
-        self.rounds_rows = any(isinstance(module, compiled) for module in family.model.modules())
+        self.rounds_rows = any(isinstance(x, compiled) for layer in layers for x in layer.modules())
+
+    @staticmethod
+    def dtype_of(precision: str) -> torch.dtype:
+        """What weights are held in, and what int8 leaves over is computed in: bfloat16 where that is fast."""
+        bf16 = precision == "bf16" or (precision == "int8" and torch.cpu._is_amx_tile_supported())
+        return torch.bfloat16 if bf16 else torch.float32
 
     def _linear(self, precision: str, device: torch.device) -> Callable[[nn.Linear], nn.Module]:
         """The linear layer to use."""

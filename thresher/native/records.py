@@ -26,6 +26,7 @@ Strided = Annotated[
 ]  # another field holds the stride
 Weights = Annotated[Tensor, Kind("void*", dtypes=(torch.int8, *_numbers))]
 Address = Annotated[int, Kind("void*")]  # of a record that was filled before, and is kept
+Addresses = Annotated[Tensor, Kind("void*", dtypes=(torch.int64,))]  # likewise, of several
 Rounded = Annotated[Tensor, Kind("void*", dtypes=(torch.int8, *_numbers))]
 Count = Annotated[int, Kind("int64", ctypes.c_int64)]
 Flag = Annotated[bool, Kind("int32", ctypes.c_int32)]
@@ -151,6 +152,9 @@ class Stage(TypedDict):
     gated: Flag
     activation: Code
     precision: Code
+    turns: Floats | None
+    turned: Count
+    head_dim: Count
 
 
 class StageWork(TypedDict):
@@ -162,14 +166,39 @@ class StageWork(TypedDict):
     context: Strided
     target: Numbers
     heads: Numbers | None
-    turns: Floats | None
     positions: Places | None
-    turned: Count
-    head_dim: Count
     rows: Count
     hidden_stride: Count
     context_stride: Count
-    bf16: Count
+    gathered: Flag
+    bf16: Flag
+
+
+class LayersWork(TypedDict):
+    """All layers of a packed batch."""
+
+    entry: Problem
+    stages: Addresses
+    windows: Places
+    scales: Floats
+    thresholds: Floats
+    vectors: Floats | None
+    lengths: Places
+    hidden: Strided
+    target: Numbers
+    positions: Places
+    depths: Places
+    starts: Offsets
+    layers: Count
+    width: Count
+    hidden_stride: Count
+    prefix: Count
+    suffix: Count
+    bare: Count
+    length: Real
+    largest: Real
+    least: Real
+    alone: Flag
 
 
 FUNCTIONS = {
@@ -180,6 +209,7 @@ FUNCTIONS = {
     "finish": Layout(RowWork),
     "linear": Layout(LinearWork),
     "stage": Layout(StageWork),
+    "layers": Layout(LayersWork),
 }
 """What each function of the library takes. Its name there is ``thresher_<name>``."""
 

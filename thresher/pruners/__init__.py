@@ -13,6 +13,7 @@ from thresher.pruners.base import Decision, LayerView, Pruner, Sample
 from thresher.pruners.ladder import Ladder
 from thresher.pruners.none import NoPruning
 from thresher.pruners.random import Random
+from thresher.pruners.rule import Rule
 from thresher.pruners.threshold import Threshold
 from thresher.pruners.topk import TopK
 
@@ -79,6 +80,7 @@ __all__ = [
     "Ladder",
     "LayerView",
     "Pruner",
+    "Rule",
     "Sample",
     "all_options",
     "make_pruner",

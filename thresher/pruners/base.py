@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from thresher.errors import UserError
 from thresher.packed import PackedBatch
 from thresher.plan import Plan
+from thresher.pruners.rule import Rule
 
 SMALLEST = 1e-3  # dial from which a budget can still be reached by factors: one at 0 would stay there
 
@@ -129,6 +130,12 @@ class Pruner(nn.Module):
     advice: ClassVar[str] = ""
     accumulates: bool = True
 
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        if "rule" not in own and not own.keys().isdisjoint(("forward", "decide", "open")):
+            cls.rule = Pruner.rule  # type: ignore[method-assign]  # that of another method tells nothing of this
+
     def __init__(self, layers: int, dim: int):
         super().__init__()
         self.layers, self.dim = layers, dim
@@ -146,6 +153,16 @@ class Pruner(nn.Module):
             Which budget is in use, and whether gates stand in for drops.
         """
         raise NotImplementedError
+
+    def rule(self, plan: Plan) -> Rule | None:
+        """What `forward` does in all layers, as data, where it can be said so. None: `forward` must be asked.
+
+        Parameters
+        ----------
+        plan : Plan
+            Without a soft stage.
+        """
+        return None
 
     def dials(self, rung: int = 0) -> Tensor | None:
         """What a budget scales, as a view to change in place: 0 prunes nothing, a larger number prunes

@@ -2,6 +2,7 @@
 
 from thresher.plan import Plan
 from thresher.pruners.base import Decision, LayerView, Pruner
+from thresher.pruners.rule import Rule
 
 
 class NoPruning(Pruner):
@@ -11,3 +12,6 @@ class NoPruning(Pruner):
 
     def forward(self, layer: LayerView, plan: Plan) -> Decision:
         return Decision()
+
+    def rule(self, plan: Plan) -> Rule:
+        return Rule.open(self.layers)

@@ -11,9 +11,8 @@ from thresher import native
 from thresher.native.records import ScoreWork
 from thresher.packed import PackedBatch
 from thresher.pruners.base import Sample
+from thresher.pruners.rule import LARGEST, TINY
 
-LARGEST = 8.0  # logarithm of what a learned score may multiply importance by, or divide
-TINY = 1e-9
 RIDGE = 1e-3  # of the mean square of a feature
 
 

@@ -11,6 +11,7 @@ from thresher.errors import UserError
 from thresher.plan import Plan
 from thresher.pruners.base import Decision, LayerView, Sample
 from thresher.pruners.ladder import Ladder
+from thresher.pruners.rule import Rule
 from thresher.pruners.score import fair_scores, regressed
 
 # Under the paper's normalisation, thresholds are quoted in fair shares of a text of this many tokens.
@@ -75,6 +76,14 @@ class Threshold(Ladder):
                 weight, alone = self.weight[layer.index], self.score == "hidden"
                 score = fair_scores(score, layer.hidden, weight, packed, alone)
         return self.decide(score, layer.index, plan)
+
+    def rule(self, plan: Plan) -> Rule:
+        return Rule(
+            self.dials(plan.rung),
+            None if self.score == "attention" else self.weight.detach(),
+            alone=self.score == "hidden",
+            length=PAPER_LENGTH if self.normalization == "paper" else 0.0,
+        )
 
     def fit(self, samples: Iterable[Sample]) -> None:
         for index, vector in regressed(samples, beside_importance=self.score == "both").items():

@@ -104,26 +104,54 @@ struct Stage {
   int32_t gated;         // 1 if the first half of what `up` gives is activated, and times the second half
   int32_t activation;    // see Activation
   int32_t precision;     // of the weights: see Precision
+  const float* turns;    // [positions, 2, head_dim / 2]: cosines and sines of rotary positions; or null
+  int64_t turned, head_dim;  // numbers of a row of heads that are turned: those of queries and keys
 };
 THRESHER_RECORD(Stage, FIELD(output), FIELD(up), FIELD(down), FIELD(next), FIELD(first), FIELD(second), FIELD(dim),
-                FIELD(before), FIELD(gated), FIELD(activation), FIELD(precision));
+                FIELD(before), FIELD(gated), FIELD(activation), FIELD(precision), FIELD(turns), FIELD(turned),
+                FIELD(head_dim));
 
 struct StageWork {
   const Stage* stage;
   const void* hidden;        // [tokens at entry, dim]
   const int64_t* survivors;  // [rows]: their places among the tokens at entry; null for all
-  const void* context;       // [rows, inputs of `output`]
+  const void* context;       // [rows, inputs of `output`], or of all tokens at entry
   void* target;              // [rows, dim]
   void* heads;               // [rows, outputs of `next`]
-  const float* turns;        // [positions, 2, head_dim / 2]: cosines and sines of rotary positions; or null
   const int64_t* positions;  // [rows], where there are turns
-  int64_t turned, head_dim;  // numbers of a row of `heads` that are turned: those of queries and keys
   int64_t rows, hidden_stride, context_stride;
-  int64_t bf16;              // 1 if hidden states, context and heads are bfloat16; 0 if they are float
+  int32_t gathered;          // 1 if `context` has the rows of survivors alone; 0 if it has those of all tokens at entry
+  int32_t bf16;              // 1 if hidden states, context and heads are bfloat16; 0 if they are float
 };
 THRESHER_RECORD(StageWork, FIELD(stage), FIELD(hidden), FIELD(survivors), FIELD(context), FIELD(target), FIELD(heads),
-                FIELD(turns), FIELD(positions), FIELD(turned), FIELD(head_dim), FIELD(rows), FIELD(hidden_stride),
-                FIELD(context_stride), FIELD(bf16));
+                FIELD(positions), FIELD(rows), FIELD(hidden_stride), FIELD(context_stride), FIELD(gathered),
+                FIELD(bf16));
+
+// Layers one after the other: attention, the choice of survivors, and the stage.
+struct LayersWork {
+  Problem entry;               // layer 0's attention: queries, keys, values, and the tokens that enter; nothing else
+  const Stage* const* stages;  // [layers]; all but the last give queries, keys and values, [3, heads, dim] a row
+  const int64_t* windows;      // [layers]; -1 for none
+  const float* scales;         // [layers]
+  const float* thresholds;     // [layers]: tokens with a lower score go; 0 or less where all stay
+  const float* vectors;        // [layers, width] of learned scores; null where the score is the importance
+  const int64_t* lengths;      // [batch]: tokens of the texts before anything was dropped
+  const void* hidden;          // [tokens, width]: layer 0's input
+  void* target;                // [tokens, width]: the last hidden states of those that are left
+  int64_t* positions;          // [tokens]: of those that are left
+  int64_t* depths;             // [tokens]: how many layers' drops each survives
+  int32_t* starts;             // [layers, batch + 1]: where texts begin after each layer's drop
+  int64_t layers, width, hidden_stride;
+  int64_t prefix, suffix;      // so many tokens at the ends of a text stay
+  int64_t bare;                // so many last layers keep the prefix alone
+  float length;                // importance counts times this over a text's tokens; 0 for fair shares
+  float largest, least;        // as of ScoreWork
+  int32_t alone;               // likewise
+};
+THRESHER_RECORD(LayersWork, FIELD(entry), FIELD(stages), FIELD(windows), FIELD(scales), FIELD(thresholds),
+                FIELD(vectors), FIELD(lengths), FIELD(hidden), FIELD(target), FIELD(positions), FIELD(depths),
+                FIELD(starts), FIELD(layers), FIELD(width), FIELD(hidden_stride), FIELD(prefix), FIELD(suffix),
+                FIELD(bare), FIELD(length), FIELD(largest), FIELD(least), FIELD(alone));
 
 extern "C" {
 
@@ -154,6 +182,9 @@ int32_t thresher_linear(const LinearWork* work, int32_t threads, Team team);
 
 // A stage, likewise.
 int32_t thresher_stage(const StageWork* work, int32_t threads, Team team);
+
+// All layers, whose stages are in precisions that thresher_has() has.
+int32_t thresher_layers(const LayersWork* work, int32_t threads, Team team);
 
 // Whether the instructions in use multiply in a precision: bit 0 is for linear layers, bit 1 for stages.
 int32_t thresher_has(int32_t precision);

@@ -6,6 +6,7 @@
 #include "interface.h"
 #include "machines.h"
 #include "numbers.h"
+#include "parabolas.h"
 
 namespace {
 

@@ -49,7 +49,7 @@ static inline avx512::F finished(const void* products, float size, avx512::F wei
   using avx512::F;
   F value = INT8 ? (F)_mm512_cvtepi32_ps(_mm512_loadu_si512(products)) * (weight_sizes * size)
                  : avx512::load(static_cast<const float*>(products));
-  return avx512::activated(value + bias, static_cast<int32_t>(activation));
+  return avx512::activated<avx512::Halves>(value + bias, static_cast<int32_t>(activation));
 }
 
 // Write two vectors of numbers, of which `count` have room.

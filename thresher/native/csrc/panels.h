@@ -83,9 +83,14 @@ static Multiply multiply_of(int64_t rows) {
   return all[rows - 1];
 }
 
+template <class Kind>
 static inline F activated(F value, int32_t activation) {
   switch (activation) {
-    case GELU: return gelu(value);
+    case GELU:
+#if THRESHER_WIDTH == 16
+      if constexpr (!std::is_same_v<Kind, Floats>) return near_gelu(value);
+#endif
+      return gelu(value);
     case GELU_TANH: return value * sigmoid(value * (value * value * 0.0713548162f + 1.59576912f));
     case SILU: return value * sigmoid(value);
     case RELU: return larger(F{}, value);
@@ -109,7 +114,7 @@ struct Outputs {
     T* at = to + row * stride + output;
     const int64_t room = (gate ? gate : linear.outputs) - output;
     for (int64_t v = 0; v < vectors; ++v) {
-      F value = activated(number<Kind>(linear, sums, row, output, v), activation);
+      F value = activated<Kind>(number<Kind>(linear, sums, row, output, v), activation);
       if (gate) value *= number<Kind>(linear, sums + TILE_BYTES, row, output + gate, v);
       put(at + v * W, value, room - v * W);
     }

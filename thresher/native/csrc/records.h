@@ -32,6 +32,10 @@ template <class Struct, class = std::enable_if_t<std::is_class_v<Struct>>>
 constexpr const char* kind(const Struct* const*) {
   return "void*";
 }
+template <class Struct>
+constexpr const char* kind(const Struct* const* const*) {
+  return "void*";
+}
 
 // True if the listed fields follow each other without a gap and fill the struct: then the list leaves none out.
 template <size_t N>

@@ -59,6 +59,20 @@ static inline F gelu(F x) {
   return larger(x, F{}) - 0.5f * (size < 20.0f ? size : all(20.0f)) * tail;  // infinity times 0 is a NaN
 }
 
+#if THRESHER_WIDTH == 16
+// By parabolas.h: a third of the time of gelu().
+static inline F near_gelu(F x) {
+  const F size = (F)((I)x & 0x7fffffff), last = all(Parabolas::END);
+  const F inside = size < last ? size : last;
+  const I place = __builtin_convertvector(inside * (Parabolas::COUNT / (Parabolas::END * 1.000001f)), I);
+  const auto factor = [&](int i) {
+    const float* all = PARABOLAS.factors[i];
+    return (F)_mm512_permutex2var_ps((__m512)load(all), (__m512i)place, (__m512)load(all + W));
+  };
+  return larger(x, F{}) - ((factor(2) * inside + factor(1)) * inside + factor(0));
+}
+#endif
+
 static inline F sigmoid(F x) {
   const F small = power((F)((I)x | static_cast<int32_t>(0x80000000)) * 1.44269504f);  // e^-|x|
   return (x < 0.0f ? small : all(1.0f)) / (small + 1.0f);

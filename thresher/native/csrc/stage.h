@@ -71,7 +71,7 @@ static void run_stage(const StageWork& w, int64_t first, int64_t count) {
     const int64_t at = w.survivors ? w.survivors[first + r] : first + r;
     const T* hidden = static_cast<const T*>(w.hidden) + at * w.hidden_stride;
     along(hidden, state + r * dim, dim, [](int64_t, const T* some, float* made) { store(made, read(some)); });
-    const T* context = static_cast<const T*>(w.context) + (first + r) * w.context_stride;
+    const T* context = static_cast<const T*>(w.context) + (w.gathered ? first + r : at) * w.context_stride;
     prepare<Kind>(context, s.output.inputs, into, rows + r * into * GROUP, sizes + r);
   }
   const Outputs<float> sums{state, dim, sizes, IDENTITY, true, 0};
@@ -104,10 +104,10 @@ static void run_stage(const StageWork& w, int64_t first, int64_t count) {
   T* heads = static_cast<T*>(w.heads) + first * outputs;
   product<Kind>(s.next, rows, next * GROUP, count, 0, outputs,
                 Outputs<T>{heads, outputs, sizes, IDENTITY, false, 0});
-  for (int64_t r = 0; w.turns && r < count; ++r) {
-    along(heads + r * outputs, spare, w.turned, [](int64_t, const T* some, float* made) { store(made, read(some)); });
-    turn(spare, w.turns + w.positions[first + r] * w.head_dim, w.turned, w.head_dim);
-    copy(spare, heads + r * outputs, w.turned);
+  for (int64_t r = 0; s.turns && r < count; ++r) {
+    along(heads + r * outputs, spare, s.turned, [](int64_t, const T* some, float* made) { store(made, read(some)); });
+    turn(spare, s.turns + w.positions[first + r] * s.head_dim, s.turned, s.head_dim);
+    copy(spare, heads + r * outputs, s.turned);
   }
 }
 

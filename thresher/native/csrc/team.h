@@ -69,15 +69,25 @@ bool share_out(int64_t pieces, int32_t threads, Team team, const Piece& piece) {
   return !shared.failed;
 }
 
-// Memory of the calling thread, which keeps it for its next piece of work. A thread has one Scratch at a time.
-class Scratch {
+// Memory of the calling thread, which keeps it for its next piece of work. A thread has one of a kind at a time.
+template <bool LARGE>
+class Memory {
  public:
+  // Of what is large, a call that needs little gives back what the largest call before it took.
+  ~Memory() {
+    if (!LARGE) return;
+    for (size_t i = 0; i < blocks().size(); ++i)
+      if (Block& block = blocks()[i]; block.bytes > KEPT && (i >= used_ || block.asked < block.bytes / 4)) block = {};
+  }
   template <class T>
   T* take(int64_t count) {
     const size_t bytes = (std::max<int64_t>(1, count) * sizeof(T) + 63) / 64 * 64;
     if (used_ == blocks().size()) blocks().push_back({});
     Block& block = blocks()[used_++];
+    block.asked = bytes;
     if (block.bytes < bytes) {
+      block.bytes = 0;
+      block.memory.reset();
       block.memory.reset(new char[bytes + 64]);
       block.bytes = bytes;
     }
@@ -92,9 +102,10 @@ class Scratch {
   }
 
  private:
+  static constexpr size_t KEPT = 1 << 20;
   struct Block {
     std::unique_ptr<char[]> memory;
-    size_t bytes = 0;
+    size_t bytes = 0, asked = 0;
   };
   static std::vector<Block>& blocks() {
     static thread_local std::vector<Block> blocks;
@@ -102,3 +113,6 @@ class Scratch {
   }
   size_t used_ = 0;
 };
+
+using Scratch = Memory<false>;  // of a piece of work
+using Whole = Memory<true>;     // of a call

@@ -1,0 +1,173 @@
+"""All layers as one native call, with all instructions that the machine has, against the loop in Python."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import tiny
+from thresher import PruningConfig, native, prune
+from thresher.engines import Engine
+from thresher.pruners import PRUNERS, Threshold
+
+pytestmark = pytest.mark.usefixtures("instructions")
+LENGTHS = [9, 30, 1, 2, 17]
+
+
+@pytest.fixture(params=["fp32", "bf16", "int8"])
+def precision(request, instructions):
+    if not native.has_stages(request.param):
+        pytest.skip(f"{instructions} has no {request.param}")
+    return request.param
+
+
+def model_of(family: str, precision: str, pruning: PruningConfig):
+    model = prune(tiny.FAMILIES[family](dtype=torch.float32), pruning)
+    if pruning.pruner == "threshold":
+        paper = model.pruner.normalization == "paper"  # where fair shares are of a text of 128 tokens
+        model.pruner.table.detach().copy_(torch.tensor([0.6, 0.9, 0.0, 1.1]) * (6 if paper else 1))
+        if model.pruner.score != "attention":
+            torch.nn.init.normal_(model.pruner.weight, std=0.2)
+    return model.for_inference(precision, "native")
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Names of the native functions that are called."""
+    found, call = [], native.call
+
+    def noting(name, *args, **how):
+        found.append(name)
+        call(name, *args, **how)
+
+    monkeypatch.setattr(native, "call", noting)
+    return found
+
+
+def both(model, batch, monkeypatch, **how):
+    """Answers by one call, and by the loop."""
+    ours = model(**batch, **how)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model.engine), "layers", Engine.layers)
+        return ours, model(**batch, **how)
+
+
+def same(ours, theirs):
+    assert torch.equal(ours.logits, theirs.logits)
+    assert torch.equal(ours.trace.kept, theirs.trace.kept)
+    assert torch.equal(ours.trace.flops, theirs.trace.flops)
+    assert ours.trace.kept_share == theirs.trace.kept_share
+    for found, expected in zip(ours.trace.depths, theirs.trace.depths, strict=True):
+        assert torch.equal(found, expected)
+    for row in range(ours.trace.start.batch):
+        assert ours.trace.positions(row) == theirs.trace.positions(row)
+
+
+RULES = {
+    "attention": {"score": "attention"},
+    "both": {"score": "both"},
+    "hidden": {"score": "hidden"},
+    "paper": {"normalization": "paper", "gate": "paper", "score": "attention"},
+    "paper-both": {"normalization": "paper", "score": "both"},
+}
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("rule", RULES)
+@torch.inference_mode()
+def test_is_what_the_loop_gives(family, rule, precision, calls, monkeypatch):
+    model = model_of(family, precision, PruningConfig("threshold", options=RULES[rule]))
+    batch = tiny.random_inputs(model.model, LENGTHS)
+    calls.clear()
+    ours, theirs = both(model, batch, monkeypatch)
+    assert "layers" in calls
+    assert ours.trace.kept[-1].sum() < sum(LENGTHS)
+    same(ours, theirs)
+    same(*both(model, batch, monkeypatch, dense=True))
+
+
+@pytest.mark.parametrize("ends", [{"prefix": 3}, {"suffix": 2}, {"prefix_only_at_end": True, "suffix": 1}])
+@torch.inference_mode()
+def test_ends_stay(ends, precision, calls, monkeypatch):
+    for pruner in ("threshold", "none"):
+        model = model_of("bert", precision, PruningConfig(pruner, **ends))
+        batch = tiny.random_inputs(model.model, LENGTHS)
+        calls.clear()
+        same(*both(model, batch, monkeypatch))
+        assert "layers" in calls
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_a_rule_is_what_the_pruner_says(pruner, calls, precision):
+    """What has no rule is asked, and so is who overrides the method that the rule was made for."""
+    model = model_of("bert", precision, PruningConfig(pruner))
+    batch = tiny.random_inputs(model.model, LENGTHS)
+    calls.clear()
+    with torch.inference_mode():
+        model(**batch)
+    assert ("layers" in calls) == (model.pruner.rule(model.plan()) is not None)
+
+    class Other(Threshold):
+        def forward(self, layer, plan):
+            return super().forward(layer, plan)
+
+    class Same(Threshold):
+        pass
+
+    assert Other(2, 8).rule(model.plan()) is None
+    assert Same(2, 8).rule(model.plan()) is not None
+
+
+@torch.inference_mode()
+def test_states_hooks_and_thresholds_at_the_edge(precision, calls, monkeypatch):
+    model = model_of("bert", precision, PruningConfig("threshold", options={"score": "attention"}))
+    batch = tiny.random_inputs(model.model, LENGTHS)
+    expected = model(**batch).logits
+    assert torch.equal(model(**batch, output_hidden_states=True).logits, expected)
+    calls.clear()
+    with model.pruner.register_forward_hook(lambda *_: None):
+        assert torch.equal(model(**batch).logits, expected)
+    assert "layers" not in calls
+    for value in (float("inf"), float("nan"), -1.0, 1e-30):
+        model.pruner.table.detach().fill_(value)
+        same(*both(model, batch, monkeypatch))
+
+
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6), seed=st.integers(0, 99))
+@settings(max_examples=15, deadline=None)
+def test_any_batch(lengths, seed, instructions):
+    torch.manual_seed(seed)
+    model = model_of("bert", "fp32", PruningConfig("threshold"))
+    batch = tiny.random_inputs(model.model, lengths)
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        same(*both(model, batch, patch))
+        alone = []
+        for row, length in enumerate(lengths):
+            one = {name: values[row : row + 1, :length] for name, values in batch.items()}
+            alone.append(model(**one).logits)
+        assert torch.equal(torch.cat(alone), model(**batch).logits)
+
+
+@torch.inference_mode()
+def test_threads_have_memory_of_their_own(precision):
+    model = model_of("bert", precision, PruningConfig("threshold"))
+    batches = [tiny.random_inputs(model.model, [5 * size, 3, size]) for size in range(1, 9)]
+    expected = [model(**batch).logits for batch in batches]
+    wrong = []
+
+    def work(place: int) -> None:
+        with torch.inference_mode():
+            for _ in range(20):
+                if not torch.equal(model(**batches[place]).logits, expected[place]):
+                    wrong.append(place)
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
