@@ -49,7 +49,11 @@ static inline avx512::F finished(const void* products, float size, avx512::F wei
   using avx512::F;
   F value = INT8 ? (F)_mm512_cvtepi32_ps(_mm512_loadu_si512(products)) * (weight_sizes * size)
                  : avx512::load(static_cast<const float*>(products));
-  return avx512::activated<avx512::Halves>(value + bias, static_cast<int32_t>(activation));
+  value += bias;
+  avx512::with_activation(static_cast<int32_t>(activation), [&](auto kind) {
+    value = avx512::activated<avx512::Halves, decltype(kind)::value>(value);
+  });
+  return value;
 }
 
 // Write two vectors of numbers, of which `count` have room.

@@ -83,9 +83,9 @@ static Multiply multiply_of(int64_t rows) {
   return all[rows - 1];
 }
 
-template <class Kind>
-static inline F activated(F value, int32_t activation) {
-  switch (activation) {
+template <class Kind, int32_t ACTIVATION>
+static inline F activated(F value) {
+  switch (ACTIVATION) {
     case GELU:
 #if THRESHER_WIDTH == 16
       if constexpr (!std::is_same_v<Kind, Floats>) return near_gelu(value);
@@ -98,7 +98,38 @@ static inline F activated(F value, int32_t activation) {
   }
 }
 
-// What products become, row by row.
+// Calls `use` with the activation as a constant.
+template <class Use>
+static inline void with_activation(int32_t activation, const Use& use) {
+  switch (activation) {
+    case GELU: return use(std::integral_constant<int32_t, GELU>());
+    case GELU_TANH: return use(std::integral_constant<int32_t, GELU_TANH>());
+    case SILU: return use(std::integral_constant<int32_t, SILU>());
+    case RELU: return use(std::integral_constant<int32_t, RELU>());
+    default: return use(std::integral_constant<int32_t, IDENTITY>());
+  }
+}
+
+// What V vectors of outputs make of their sums.
+template <class Kind, int V>
+struct Columns {
+  Columns(const Linear& linear, int64_t output) {
+    THRESHER_UNROLL for (int v = 0; v < V; ++v) {
+      bias[v] = load(linear.bias + output + v * W);
+      if constexpr (IN_INT8<Kind>) step[v] = load(linear.sizes + output + v * W);
+    }
+  }
+  inline F number(const char* sums, int v, float size) const {
+    const char* from = sums + v * 4 * W;
+    if constexpr (IN_INT8<Kind>)
+      return __builtin_convertvector(*reinterpret_cast<const AnyI*>(from), F) * size * step[v] + bias[v];
+    else
+      return load(reinterpret_cast<const float*>(from)) + bias[v];
+  }
+  F step[V], bias[V];
+};
+
+// What products become.
 template <class T>
 struct Outputs {
   T* to;               // the first row
@@ -108,29 +139,25 @@ struct Outputs {
   bool adds;           // to what is there
   int64_t gate;        // from an output that is activated to the one that it is multiplied by; 0 for none
 
-  // The sums of one row from `output` on, and those of its gates.
-  template <class Kind>
-  inline void take(const Linear& linear, const char* sums, int64_t row, int64_t output, int64_t vectors) const {
-    T* at = to + row * stride + output;
+  // The sums of the rows [row, end) times V vectors from `output` on, and those of their gates.
+  template <class Kind, int V>
+  inline void take(const Linear& linear, const char* sums, int64_t row, int64_t end, int64_t output) const {
     const int64_t room = (gate ? gate : linear.outputs) - output;
-    for (int64_t v = 0; v < vectors; ++v) {
-      F value = activated<Kind>(number<Kind>(linear, sums, row, output, v), activation);
-      if (gate) value *= number<Kind>(linear, sums + TILE_BYTES, row, output + gate, v);
-      put(at + v * W, value, room - v * W);
-    }
+    const Columns<Kind, V> columns(linear, output), gates(linear, output + gate);
+    with_activation(activation, [&](auto kind) {
+      for (int64_t r = row; r < end; ++r, sums += WIDE * 4 * W) {
+        T* at = to + r * stride + output;
+        const float size = IN_INT8<Kind> ? sizes[r] : 1.0f;
+        THRESHER_UNROLL for (int v = 0; v < V; ++v) {
+          F value = activated<Kind, decltype(kind)::value>(columns.number(sums, v, size));
+          if (gate) value *= gates.number(sums + TILE_BYTES, v, size);
+          put(at + v * W, value, room - v * W);
+        }
+      }
+    });
   }
 
  private:
-  template <class Kind>
-  inline F number(const Linear& linear, const char* sums, int64_t row, int64_t output, int64_t v) const {
-    const char* from = sums + v * 4 * W;
-    const F bias = load(linear.bias + output + v * W);
-    if constexpr (IN_INT8<Kind>)
-      return __builtin_convertvector(*reinterpret_cast<const AnyI*>(from), F) *
-                 (load(linear.sizes + output + v * W) * sizes[row]) + bias;
-    else
-      return load(reinterpret_cast<const float*>(from)) + bias;
-  }
   inline void put(T* at, F value, int64_t room) const {
     if (room >= W) {
       write(at, adds ? value + read(at) : value);
@@ -153,17 +180,18 @@ static void product(const Linear& linear, const char* rows, int64_t stride, int6
     run(rows + row * stride, stride, static_cast<const char*>(linear.weights) + from / PANEL * apart, apart, groups,
         IN_INT8<Kind> ? linear.start + from : nullptr, to);
   };
-  for (int64_t vectors; output < end; output += vectors * W) {
-    vectors = end - output >= WIDE * W ? WIDE : SINGLE;
+  const auto columns = [&](auto count_of) {
+    constexpr int V = decltype(count_of)::value;
     for (int64_t r = 0, some; r < count; r += some) {
       some = std::min<int64_t>(HIGH, count - r);
-      const Multiply run = vectors == WIDE ? multiply_of<Kind, WIDE>(some) : multiply_of<Kind, SINGLE>(some);
-      multiply_by(run, r, output, sums);
-      if (outputs.gate) multiply_by(run, r, output + outputs.gate, sums + TILE_BYTES);
-      for (int64_t i = 0; i < some; ++i)
-        outputs.template take<Kind>(linear, sums + i * WIDE * 4 * W, r + i, output, vectors);
+      multiply_by(multiply_of<Kind, V>(some), r, output, sums);
+      if (outputs.gate) multiply_by(multiply_of<Kind, V>(some), r, output + outputs.gate, sums + TILE_BYTES);
+      outputs.template take<Kind, V>(linear, sums, r, r + some, output);
     }
-  }
+    output += V * W;
+  };
+  while (output < end)
+    end - output >= WIDE * W ? columns(std::integral_constant<int, WIDE>()) : columns(std::integral_constant<int, SINGLE>());
 }
 
 // A row as a product reads it, filled up with zeros.
