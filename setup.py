@@ -12,7 +12,14 @@ setup(
             "thresher.native._library",
             sorted(str(file) for file in SOURCES.glob("*.cpp")),
             depends=sorted(str(file) for file in SOURCES.glob("*.h")),
-            extra_compile_args=["-std=c++17", "-O3", "-g0", "-Wno-maybe-uninitialized", "-Wno-psabi"],
+            extra_compile_args=[
+                "-std=c++17",
+                "-O3",
+                "-g0",
+                "-Wno-maybe-uninitialized",
+                "-Wno-uninitialized",
+                "-Wno-psabi",
+            ],
             language="c++",
             optional=True,  # without it everything works, by torch's own operations
         )

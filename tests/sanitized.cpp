@@ -437,6 +437,12 @@ void layers(Draw& draw) {
   for (int64_t i = 0; i < tokens; ++i) must(depths[i] >= 0 && depths[i] <= count, "a depth is out of range");
 }
 
+void burn(Draw& draw) {
+  const BurnWork work = {draw.under(50), precision_of(draw, 1)};
+  const Call call(draw);
+  must(!thresher_burn(&work, call.threads, call.team) && thresher_round(work.precision) > 0, "nothing was burned");
+}
+
 void solve(unsigned seed, int problems) {
   Draw draw(seed);
   for (int i = 0; i < problems; ++i) {
@@ -446,6 +452,7 @@ void solve(unsigned seed, int problems) {
     linear(draw);
     stage(draw);
     layers(draw);
+    burn(draw);
   }
 }
 

@@ -21,6 +21,7 @@ from thresher.bench.memory import peak_above
 from thresher.bench.profile import product_flops
 from thresher.cli import app
 from thresher.data import load_examples
+from thresher.engines import AUTO, chosen
 from thresher.inference.load import open_model
 from thresher.show.bench_tables import bench_table, profile_table
 
@@ -116,11 +117,12 @@ def test_peak_memory_is_that_of_a_fresh_process(world, monkeypatch):
 
 
 def test_an_engine_that_is_missing_is_skipped(world, monkeypatch):
-    monkeypatch.setattr(Contender, "lacks", lambda self: "nothere" if self.engine != "torch" else None)
+    ours = chosen(AUTO)
+    monkeypatch.setattr(Contender, "lacks", lambda self: "nothere" if self.engine != ours else None)
     report = bench.bench(
         str(world / "pruned"), str(world / "eval.tsv"), ["text"], texts=8, repeats=1, memory=False
     )
-    assert {row.engine for row in report.rows} == {"torch"}
+    assert {row.engine for row in report.rows} == {ours}
     assert report.skipped["openvino, sorted, fp32"] == ("not installed: nothere (pip install '.[openvino]')")
     assert report.skipped["onnxruntime, sorted, fp32"] == "not installed: nothere (pip install '.[bench]')"
     assert all(row.times_any_precision is None for row in report.rows)

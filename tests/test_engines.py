@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from tests import tiny
-from thresher import PrunedModel, PruningConfig, UserError, prune
-from thresher.engines import TorchEngine
+from thresher import PrunedModel, PruningConfig, UserError, native, prune
+from thresher.cli import options
+from thresher.engines import AUTO, ENGINES, TorchEngine, chosen
 from thresher.engines.layers.int8 import Int8Linear
 from thresher.engines.layers.packed import PackedLinear
+from thresher.pruners import PRUNERS
 
 CLOSE = {"fp32": 1e-5, "bf16": 0.1, "int8": 0.3}  # logits, whose standard deviation is about 1
 LENGTHS = [20, 7, 1, 30]
@@ -41,7 +43,7 @@ def ready(model: PrunedModel, engine: str, precision: str) -> PrunedModel:
 
 @pytest.mark.parametrize("family", ["roberta", "electra", "modernbert", "modernbert-mean"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("engine", ENGINES)
 @torch.inference_mode()
 def test_is_close_and_independent_of_the_batch(family, engine, precision):
     if engine == "openvino" and family in ("electra", "modernbert-mean"):
@@ -78,12 +80,9 @@ def test_precisions_are_what_they_say(tmp_path):
     model = pruned("modernbert", 0.5)
     model.model.to(torch.bfloat16)
     model.save_pretrained(tmp_path)
-    for precision, dtype in (
-        ("fp32", torch.float32),
-        ("bf16", torch.bfloat16),
-        ("int8", TorchEngine.dtype_of("int8")),
-    ):
+    for precision in ("fp32", "bf16", "int8"):
         model = PrunedModel.from_pretrained(tmp_path, precision=precision)
+        dtype = model.engine.dtype_of(precision)
         assert {p.dtype for p in model.model.parameters()} == {dtype}
         frequencies = [b for name, b in model.model.named_buffers() if "inv_freq" in name]
         assert frequencies
@@ -120,6 +119,27 @@ def test_int8_keeps_the_head():
 def test_unknown_names(precision, engine, message):
     with pytest.raises(UserError, match=message):
         pruned("bert", 0.0).for_inference(precision, engine)
+
+
+def test_an_engine_refuses_early_what_it_does_not_run_in(monkeypatch):
+    monkeypatch.setattr(TorchEngine, "precisions", ("fp32",))
+    with pytest.raises(UserError, match="does not run in bf16; choose fp32"):
+        pruned("bert", 0.0).for_inference("bf16", "torch")
+
+
+def test_help_names_all_there_are():
+    assert sorted(options.METHODS.split(", ")) == sorted(PRUNERS)
+    named = options.ENGINES.split(", ")
+    assert (named[0], sorted(named[1:])) == (AUTO, sorted(ENGINES))
+
+
+@pytest.mark.parametrize("instructions", [None, "portable", "avx2"])
+def test_auto_is_native_where_there_are_vectors(instructions, monkeypatch):
+    monkeypatch.setattr(native, "instructions", instructions)
+    expected = "native" if instructions == "avx2" else "torch"
+    assert chosen(AUTO) == expected
+    assert chosen(AUTO, "cuda") == "torch"
+    assert type(pruned("bert", 0.0).for_inference("fp32").engine).name == expected
 
 
 def test_openvino_in_int8_wants_texts_first():

@@ -139,3 +139,11 @@ def test_the_profile_sees_it(precision, monkeypatch):
     found = profile.parts(lambda: [made(values) for _ in range(20)])
     spent = 8.0 * found.shares[profile.LINEARS]
     assert found.linear_rate * spent == pytest.approx(20 * 2 * 500 * 96 * 80)
+
+
+def test_the_peak_is_of_what_there_is(instructions):
+    for precision in ("fp32", "bf16", "int8"):
+        found = native.peak(precision, seconds=0.001)
+        in_tiles = instructions == "amx" and precision != "fp32"
+        assert (found is None) == (in_tiles or not native.has_linears(precision))
+        assert found is None or found > 1e8

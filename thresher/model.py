@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from thresher import store
 from thresher.config import PruningConfig
 from thresher.conventions import refuse_inputs, refuse_tracing
-from thresher.engines import Engine, TorchEngine, make_engine
+from thresher.engines import AUTO, Engine, TorchEngine, make_engine
 from thresher.errors import UserError
 from thresher.families import family_of
 from thresher.folders import trained as state
@@ -105,7 +105,7 @@ class PrunedModel(Modes):
         self.training = self.family.model.training
         self.pruner.train(self.training)
 
-    def for_inference(self, precision: str = "fp32", engine: str = "torch") -> Self:
+    def for_inference(self, precision: str = "fp32", engine: str = "auto") -> Self:
         """Make ready to run, and only to run: weights are converted and layers replaced in place, so that the
         transformers model inside may not run by itself any more.
 
@@ -114,8 +114,9 @@ class PrunedModel(Modes):
         precision : {"fp32", "bf16", "int8"}
             Of what goes token by token. Importance and thresholds stay float32, and int8 leaves out the head:
             on processors with AMX, what is not int8 is bfloat16, elsewhere float32.
-        engine : {"torch", "native", "openvino"}
-            Who runs it; native is our C++. OpenVINO in int8 wants `OpenVinoEngine.calibrate` first.
+        engine : {"auto", "torch", "native", "openvino"}
+            Who runs it. native is our C++, which auto takes where it has vectors of the processor, and else
+            torch. OpenVINO in int8 wants `OpenVinoEngine.calibrate` first.
 
         Raises
         ------
@@ -303,7 +304,7 @@ class PrunedModel(Modes):
         pruned.pruner.load_state_dict(tensors)
         if precision is None and engine is None:
             return pruned.eval()
-        return pruned.for_inference(precision or "fp32", engine or "torch")
+        return pruned.for_inference(precision or "fp32", engine or AUTO)
 
     def _block(self) -> dict[str, Any]:
         """What the folder says of the pruning, as JSON values."""

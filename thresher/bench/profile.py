@@ -10,6 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from thresher.engines.layers.native import OPERATION
+from thresher.engines.native import STAGE_OPERATION as STAGE
 from thresher.reports import Profile
 
 LINEARS, STAGES = "linears", "OpenVINO"
@@ -22,6 +23,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "mkldnn::",
         "onednn::",
         OPERATION,
+        STAGE,  # with the norms between the linear layers
         "thresher::quantise",
         "thresher::finish",
     ),
@@ -68,7 +70,7 @@ def parts(run: Callable[[], object]) -> Profile:
         part = next((part for part, prefixes in PARTS.items() if event.key.startswith(prefixes)), ELSE)
         spent[part] += seconds
         if part == LINEARS:
-            own = event.key.split()[1:] if event.key.startswith(OPERATION) else None
+            own = event.key.split()[1:] if event.key.startswith((OPERATION, STAGE)) else None
             one = 2 * math.prod(map(int, own)) if own else product_flops(event.input_shapes)
             flops += event.count * one
     spent[PYTHON] = max(0.0, wall - sum(spent.values()))

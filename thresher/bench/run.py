@@ -21,7 +21,7 @@ from thresher.bench.profile import matmul_rate, parts
 from thresher.bench.race import race, rates, ratios
 from thresher.bench.rivals import Runner, Setup
 from thresher.data import load_examples
-from thresher.engines import check_names
+from thresher.engines import AUTO, PRECISIONS, check_names, chosen
 from thresher.errors import UserError, first_line
 from thresher.inference.load import open_model, text_columns
 from thresher.inference.predict import predict
@@ -44,7 +44,7 @@ def bench(
     label: str | None = None,
     *,
     precisions: Sequence[str] = ("fp32",),
-    engines: Sequence[str] = ("torch", "openvino"),
+    engines: Sequence[str] = (AUTO, "openvino"),
     max_length: int | None = None,
     budget: float | None = None,
     batch: int = 32,
@@ -82,6 +82,7 @@ def bench(
     for precision in precisions:
         for engine in engines:
             check_names(engine, precision)
+    engines = list(dict.fromkeys(map(chosen, engines)))
     if min(batch, texts, repeats) < 1:
         raise UserError("`texts`, `batch` and `repeats` must be 1 or more.")
     asked = _open(folder, source, text, label, label_map, max_length, budget, batch, texts, stage)
@@ -189,6 +190,7 @@ def _run(
         ),
         "flops_ratio": ratio,
         "matmul_rate": matmul_rates,
+        "peak_rate": {x: rate for x in PRECISIONS if (rate := native.peak(x)) is not None},
         "rows": [
             BenchRow(
                 **asdict(contender),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from thresher.cli.ends import WIDE, console, say, show, working
-from thresher.cli.options import AtBudget, Folder, KnownText, LabelMap, Measured, RunLength
+from thresher.cli.options import ENGINES, AtBudget, Folder, KnownText, LabelMap, Measured, RunLength
 from thresher.cli.values import folder as folder_to_write
 from thresher.cli.values import home, pairs, parts
 
@@ -23,8 +23,9 @@ def bench(
         str, typer.Option(help="Numbers to run in: fp32, bf16 and int8, one or more, with commas.")
     ] = "fp32",
     engine: Annotated[
-        str, typer.Option(help="What runs the layers: torch and openvino, one or both, with commas.")
-    ] = "torch,openvino",
+        str,
+        typer.Option(help=f"What runs the layers, one or more of: {ENGINES}."),
+    ] = "auto,openvino",
     max_length: RunLength = None,
     at_budget: AtBudget = None,
     batch_size: Annotated[int, typer.Option(help="Texts in a batch.")] = 32,

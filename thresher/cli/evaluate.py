@@ -35,7 +35,7 @@ def evaluate(
         typer.Option(dir_okay=False, help="File for the report. Default: FOLDER/evaluation.json."),
     ] = None,
     precision: RunPrecision = "fp32",
-    engine: Engine = "torch",
+    engine: Engine = "auto",
     max_length: RunLength = None,
     at_budget: AtBudget = None,
     speed: Annotated[bool, typer.Option(help="Time transformers and the pruned model.")] = True,

@@ -82,4 +82,6 @@ AtBudget = Annotated[
     typer.Option(help="Budget to run at, of a model that holds several. Default: the first of them."),
 ]
 RunPrecision = Annotated[str, typer.Option("--precision", help="Numbers to run in: fp32, bf16 or int8.")]
-Engine = Annotated[str, typer.Option(help="What runs the layers: torch, native or openvino.")]
+METHODS = "threshold, topk, random, none"  # pruners
+ENGINES = "auto, torch, native, openvino"
+Engine = Annotated[str, typer.Option(help=f"What runs the layers, one of: {ENGINES}.")]

@@ -21,7 +21,7 @@ def predict(
     ],
     text: KnownText = None,
     precision: RunPrecision = "fp32",
-    engine: Engine = "torch",
+    engine: Engine = "auto",
     max_length: RunLength = None,
     at_budget: AtBudget = None,
     force: Force = False,

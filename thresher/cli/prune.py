@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from thresher.cli.ends import show, working, wrote
-from thresher.cli.options import Eval, Force, HeldOut, LabelMap, MaxLength, Model, Out, Resume, Text, Train
+from thresher.cli.options import (
+    METHODS,
+    Eval,
+    Force,
+    HeldOut,
+    LabelMap,
+    MaxLength,
+    Model,
+    Out,
+    Resume,
+    Text,
+    Train,
+)
 from thresher.cli.settings import COMMON
 from thresher.cli.values import budgets, options, pairs, points
 from thresher.errors import UserError
@@ -60,7 +72,7 @@ def prune(
             "larger weight prunes more."
         ),
     ] = None,
-    pruner: Annotated[str, typer.Option(help="Method: threshold, topk, random or none.")] = "threshold",
+    pruner: Annotated[str, typer.Option(help=f"Method, one of: {METHODS}.")] = "threshold",
     option: Annotated[
         list[str] | None,
         typer.Option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
+from thresher import native as native_code  # `native` is the engine here
 from thresher.engines.base import PRECISIONS, REGISTERED, Engine, Heads
 from thresher.engines.torch import TorchEngine, to_bfloat16
 from thresher.errors import UserError
@@ -17,12 +18,24 @@ ENGINES: tuple[str, ...] = tuple(sorted(REGISTERED, key=lambda name: (name != To
 """Names of all engines, first the one that needs nothing."""
 
 
+AUTO = "auto"
+"""The name that stands for the engine to take on this machine."""
+
+
+def chosen(name: str, device: str = "cpu") -> str:
+    """The engine of this name; for `AUTO` native where our C++ has vectors of this processor, else torch."""
+    if name != AUTO:
+        return name
+    fast = native_code.instructions not in (None, "portable")
+    return "native" if fast and device == "cpu" else TorchEngine.name
+
+
 def check_names(name: str, precision: str) -> None:
     """Refuse, by a `UserError`, a name or a precision that there is not."""
     if precision not in PRECISIONS:
         raise UserError(f"precision is '{precision}'; choose one of: {', '.join(PRECISIONS)}.")
-    if name not in REGISTERED:
-        raise UserError(f"There is no engine '{name}'; choose one of: {', '.join(ENGINES)}.")
+    if chosen(name) not in REGISTERED:
+        raise UserError(f"There is no engine '{name}'; choose one of: {', '.join((AUTO, *ENGINES))}.")
 
 
 def lacks(name: str, precision: str) -> str | None:
@@ -30,8 +43,9 @@ def lacks(name: str, precision: str) -> str | None:
     return REGISTERED[name].lacks(precision)
 
 
-def check_engine(name: str, precision: str) -> None:
-    """Refuse, before anything is loaded, what `make_engine` would refuse.
+def check_engine(name: str, precision: str, device: str = "cpu") -> str:
+    """The engine of this name, as of `chosen`: what `make_engine` would refuse is refused before anything is
+    loaded.
 
     Raises
     ------
@@ -39,8 +53,12 @@ def check_engine(name: str, precision: str) -> None:
         For a name or precision that there is not, or an engine that is not installed.
     """
     check_names(name, precision)
+    name = chosen(name, device)
+    if precision not in (known := REGISTERED[name].precisions):
+        raise UserError(f"Engine '{name}' does not run in {precision}; choose {', '.join(known)}.")
     if lacks(name, precision):
         raise UserError(f"Engine '{name}' is not installed: pip install '.[{name}]'.")
+    return name
 
 
 def make_engine(name: str, family: Family, precision: str) -> Engine:
@@ -51,11 +69,11 @@ def make_engine(name: str, family: Family, precision: str) -> Engine:
     UserError
         As of `check_engine`.
     """
-    check_engine(name, precision)
-    return REGISTERED[name](family, precision)
+    return REGISTERED[check_engine(name, precision, family.model.device.type)](family, precision)
 
 
 __all__ = [
+    "AUTO",
     "ENGINES",
     "PRECISIONS",
     "Engine",
@@ -63,6 +81,7 @@ __all__ = [
     "TorchEngine",
     "check_engine",
     "check_names",
+    "chosen",
     "lacks",
     "make_engine",
     "to_bfloat16",

@@ -61,12 +61,15 @@ class Engine(ABC):
 
     Attributes
     ----------
+    precisions : tuple of str
+        Those in which it runs.
     rounds_rows : bool
         Whether a new number of rows costs this engine time. Rows are then computed in round numbers, and the
         hidden states, queries, keys and values that it returns may have more rows than there are tokens.
     """
 
     rounds_rows = True
+    precisions: ClassVar[tuple[str, ...]] = PRECISIONS
     family: Family
     name: ClassVar[str]
 

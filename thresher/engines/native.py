@@ -45,6 +45,8 @@ from thresher.pruners import Rule
 NO_LINEAR = Linear(weights=torch.empty(0), sizes=None, start=None, bias=torch.empty(0), inputs=0, outputs=0)
 NO_NORM = Norm(weight=None, bias=None, epsilon=0.0, centred=False)
 
+STAGE_OPERATION = "thresher::stage"  # and in the profile its rows, and their multiply-adds
+
 
 class NativeEngine(TorchEngine, name="native"):
     """Calls native code, and otherwise the modules of the transformers model.
@@ -106,13 +108,17 @@ class NativeEngine(TorchEngine, name="native"):
             gathered=True,
             bf16=hidden.dtype == torch.bfloat16,
         )
-        native.call("stage", work, rows * filled.products, label=f"thresher::stage {rows} {filled.products}")
+        native.call(
+            "stage", work, rows * filled.products, label=f"{STAGE_OPERATION} {rows} {filled.products}"
+        )
         if made is None:
             return target, None
         parts = made.view(rows, heads + 2 * kv_heads, head_dim).split((heads, kv_heads, kv_heads), 1)
         return target, (parts[0], parts[1], parts[2])
 
     def layers(self, hidden: Tensor, heads: Heads, packed: PackedBatch, rule: Rule) -> Passed | None:
+        if torch.autograd._profiler_enabled():  # which shall see what the time goes to
+            return None
         if not self._takes(hidden, *heads) or (chain := self._chained()) is None:
             return None
         count, (layers, batch) = packed.tokens, (self.family.layers, packed.batch)

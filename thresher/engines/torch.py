@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from thresher import native
 from thresher.engines.base import Engine, Heads
-from thresher.engines.layers import Int8Linear, NativeLinear, PackedLinear, replace
+from thresher.engines.layers import Int8Linear, PackedLinear, replace
 from thresher.errors import UserError
 from thresher.families import Family
 
@@ -64,8 +62,6 @@ class TorchEngine(Engine, name="torch"):
 
     def _linear(self, precision: str, device: torch.device) -> Callable[[nn.Linear], nn.Module]:
         """The linear layer to use."""
-        if precision != "fp32" and device.type == "cpu" and native.instructions == "amx":
-            return partial(NativeLinear, precision=precision)
         return Int8Linear if precision == "int8" else PackedLinear
 
     def _embed(self, inputs: dict[str, Tensor], positions: Tensor) -> tuple[Tensor, Heads]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from thresher.data import load_examples, resolve_columns
-from thresher.engines import check_engine
+from thresher.engines import AUTO, check_engine, chosen
 from thresher.inference.load import (
     CALIBRATION,
     dense_model,
@@ -39,7 +39,7 @@ def evaluate(
     label: str | None,
     *,
     precision: str = "fp32",
-    engine: str = "torch",
+    engine: str = AUTO,
     max_length: int | None = None,
     budget: float | None = None,
     speed: bool = True,
@@ -65,12 +65,12 @@ def evaluate(
         Shows what is done.
     """
     start = time.time()
-    check_engine(engine, precision)
+    engine = check_engine(engine, precision)
     stage("loading the model")
     model, encoder, task = open_model(folder, max_length, budget)
     model.for_inference()
     texts = _read(model, encoder, task, source, text, label, label_map, stage)
-    rows, other = texts.rows, (precision, engine) != ("fp32", "torch")
+    rows, other = texts.rows, (precision, engine) != ("fp32", chosen(AUTO))
     pruned = predict(model, encoder, rows, depths=other, advance=stage("pruned", len(rows)))
     warn_if_bare(model, pruned)
     with model.dense():

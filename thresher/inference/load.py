@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from thresher import store
-from thresher.engines import to_bfloat16
+from thresher.engines import AUTO, to_bfloat16
 from thresher.errors import UserError
 from thresher.folders.read import naming, one_save
 from thresher.inference.predict import predict
@@ -38,7 +38,7 @@ def open_model(
 
 
 def make_ready(
-    model: PrunedModel, encoder: TextEncoder, columns: Any, precision: str = "fp32", engine: str = "torch"
+    model: PrunedModel, encoder: TextEncoder, columns: Any, precision: str = "fp32", engine: str = AUTO
 ) -> PrunedModel:
     """Make a model ready for inference; encoded texts `columns` show an engine what inputs look like."""
     some = {key: columns[key][:CALIBRATION] for key in ("input_ids", "token_type_ids") if key in columns}

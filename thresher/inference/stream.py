@@ -16,7 +16,7 @@ from thresher.data import Row, RowWriter, resolve, text_of
 from thresher.data.formats import format_of, is_stream, same_file
 from thresher.data.names import one_or_two
 from thresher.data.read import open_table
-from thresher.engines import check_engine
+from thresher.engines import AUTO, check_engine, chosen
 from thresher.errors import UserError, one_line
 from thresher.files.atomic import partial_of
 from thresher.files.lock import sole_writer
@@ -69,7 +69,7 @@ def predict_file(
     text: list[str],
     *,
     precision: str = "fp32",
-    engine: str = "torch",
+    engine: str = AUTO,
     max_length: int | None = None,
     budget: float | None = None,
     force: bool = False,
@@ -195,7 +195,7 @@ def _run(
         "model": fingerprint(model, encoder.tokenizer, model.pruning.to_dict()),
         "budget": model.budgets[model.plan().rung] if model.budgets else None,
         "precision": precision,
-        "engine": engine,
+        "engine": chosen(engine),
         "max_length": encoder.max_length,
         "text": columns,
         "chunk": [CHUNK, CHARACTERS],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -17,7 +18,7 @@ from torch.profiler import record_function
 
 from thresher.errors import UserError
 from thresher.native.layout import differences
-from thresher.native.records import FUNCTIONS, LAYOUTS, PRECISIONS
+from thresher.native.records import FUNCTIONS, LAYOUTS, PRECISIONS, BurnWork
 
 # Instructions to use: one of INSTRUCTIONS; off to do without. Default: the best there are.
 SWITCH = "THRESHER_NATIVE"
@@ -63,6 +64,21 @@ def has_linears(precision: str) -> bool:
 def has_stages(precision: str) -> bool:
     """True if the instructions in use have whole stages in a precision."""
     return library is not None and bool(library.thresher_has(PRECISIONS[precision]) & 2)
+
+
+def peak(precision: str, seconds: float = 0.05) -> float | None:
+    """FLOP/s of multiply-adds in registers, by vectors, on all threads: what no product can exceed. None
+    where the instructions in use have no such precision, or have tiles (AMX) that are faster."""
+    if not has_linears(precision) or (instructions == "amx" and precision != "fp32"):
+        return None
+    assert library is not None
+    code, count, rounds, best = PRECISIONS[precision], torch.get_num_threads(), 10_000, 0.0
+    flops = 2 * library.thresher_round(code) * count
+    end = time.perf_counter() + seconds
+    while (start := time.perf_counter()) < end:
+        call("burn", BurnWork(rounds=rounds, precision=code), work=1, least=0)
+        best = max(best, flops * rounds / (time.perf_counter() - start))
+    return best
 
 
 def wants_gradients(*inputs: Tensor) -> bool:

@@ -201,6 +201,13 @@ class LayersWork(TypedDict):
     alone: Flag
 
 
+class BurnWork(TypedDict):
+    """Products of numbers that stay in registers."""
+
+    rounds: Count
+    precision: Count
+
+
 FUNCTIONS = {
     "attend": Layout(Problem),
     "attend_backward": Layout(Gradients),
@@ -210,6 +217,7 @@ FUNCTIONS = {
     "linear": Layout(LinearWork),
     "stage": Layout(StageWork),
     "layers": Layout(LayersWork),
+    "burn": Layout(BurnWork),
 }
 """What each function of the library takes. Its name there is ``thresher_<name>``."""
 

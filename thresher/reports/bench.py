@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from thresher.reports.base import Quality, Report
 
@@ -91,7 +91,9 @@ class Bench(Report):
     flops_ratio : float
         Of the pruned model.
     matmul_rate : dict of str to float
-        FLOP/s of one large matrix product, by precision.
+        FLOP/s of one large matrix product of PyTorch, by precision.
+    peak_rate : dict of str to float
+        FLOP/s of multiply-adds in registers, by precision: what no product can exceed.
     rows : list of BenchRow
     skipped : dict of str to str
         Why an engine was left out.
@@ -116,3 +118,4 @@ class Bench(Report):
     repeats: int
     stopped: bool
     threads: int
+    peak_rate: dict[str, float] = field(default_factory=dict)  # which older reports lack

@@ -104,20 +104,28 @@ def profile_table(report: Bench) -> Table:
     """One of our engines a row, one kind of work a column: shares of the time, and the linears' rate."""
     rows = [(row, row.profile) for row in report.rows if row.profile is not None]
     table = _table("Where the time goes")
-    caption = "GFLOP/s: of the linear layers; of peak: their rate over that of one large matrix product"
+    caption = (
+        "GFLOP/s: of the linear layers, in the native engine with the norms between them; of library: their "
+        "rate over that of one large matrix product by PyTorch; of peak: over what this processor multiplies "
+        "at most"
+    )
     table.caption = literal(caption, "table.caption")
     for name in ["engine", "precision", *(rows[0][1].shares if rows else ())]:
         _add_column(table, name)
-    for name in ("GFLOP/s", "of peak"):
+    for name in ("GFLOP/s", "of library", "of peak"):
         _add_column(table, name)
     for row, profile in rows:
-        rate, peak = profile.linear_rate, report.matmul_rate.get(row.precision)
+        rate = profile.linear_rate
+        limits = (rates.get(row.precision) for rates in (report.matmul_rate, report.peak_rate))
         cells = [
             row.name.replace(",", ""),
             row.precision,
             *(number(share, ".0%") for share in profile.shares.values()),
             number(rate / 1e9 if known(rate) else None, ".0f"),
-            number(rate / peak if known(rate) and known(peak) and peak else None, ".0%"),
+            *(
+                number(rate / most if known(rate) and known(most) and most else None, ".0%")
+                for most in limits
+            ),
         ]
         table.add_row(*map(literal, cells))
     return table

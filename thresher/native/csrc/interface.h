@@ -153,6 +153,13 @@ THRESHER_RECORD(LayersWork, FIELD(entry), FIELD(stages), FIELD(windows), FIELD(s
                 FIELD(starts), FIELD(layers), FIELD(width), FIELD(hidden_stride), FIELD(prefix), FIELD(suffix),
                 FIELD(bare), FIELD(length), FIELD(largest), FIELD(least), FIELD(alone));
 
+// Products of numbers that stay in registers.
+struct BurnWork {
+  int64_t rounds;     // by every thread
+  int64_t precision;  // see Precision
+};
+THRESHER_RECORD(BurnWork, FIELD(rounds), FIELD(precision));
+
 extern "C" {
 
 // A description of all records, which the caller compares with its own: see records.cpp.
@@ -185,6 +192,10 @@ int32_t thresher_stage(const StageWork* work, int32_t threads, Team team);
 
 // All layers, whose stages are in precisions that thresher_has() has.
 int32_t thresher_layers(const LayersWork* work, int32_t threads, Team team);
+
+// Multiply as fast as vectors can, on every thread. One round has thresher_round() multiply-adds.
+int32_t thresher_burn(const BurnWork* work, int32_t threads, Team team);
+int32_t thresher_round(int32_t precision);
 
 // Whether the instructions in use multiply in a precision: bit 0 is for linear layers, bit 1 for stages.
 int32_t thresher_has(int32_t precision);

@@ -15,6 +15,8 @@ using Block = void (*)(const StageWork&, int64_t first, int64_t count);
 struct Runs {
   Part linear;
   Block stage;
+  void (*burn)(int64_t rounds);
+  int64_t products;  // of a round
 };
 
 #define THRESHER_CODE "stage.h"
@@ -63,6 +65,17 @@ int32_t run(const Run* each, const RowWork& work, int32_t threads, Team team) {
 extern "C" {
 
 int32_t thresher_has(int32_t precision) { return has(precision) ? in_tiles(precision) ? 1 : 3 : 0; }
+
+int32_t thresher_burn(const BurnWork* work, int32_t threads, Team team) {
+  const auto precision = static_cast<int32_t>(work->precision);
+  if (!has(precision)) return 1;
+  const auto burn = runs[thresher_machine](precision, precision == BFLOAT16).burn;
+  return !share_out(threads, threads, team, [&](int64_t) { burn(work->rounds); });
+}
+
+int32_t thresher_round(int32_t precision) {
+  return has(precision) ? static_cast<int32_t>(runs[thresher_machine](precision, precision == BFLOAT16).products) : 0;
+}
 
 int32_t thresher_quantise(const RowWork* work, int32_t threads, Team team) {
   return run(quantise, *work, threads, team);

@@ -22,6 +22,6 @@ extern "C" const char* thresher_records() {
   static const std::string text = described<Problem>() + described<Gradients>() + described<ScoreWork>() +
                                   described<RowWork>() + described<Linear>() +
                                   described<LinearWork>() + described<Norm>() + described<Stage>() +
-                                  described<StageWork>() + described<LayersWork>();
+                                  described<StageWork>() + described<LayersWork>() + described<BurnWork>();
   return text.c_str();
 }

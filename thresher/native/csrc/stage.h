@@ -126,8 +126,28 @@ static void run_linear(const LinearWork& w, int64_t first, int64_t count, int64_
   product<Kind>(w.linear, rows, groups * GROUP, count, output, end, made);
 }
 
+// As many sums as a tile has, in registers, of the same vectors all the time.
+template <class Kind>
+static void burn(int64_t rounds) {
+  typename Kind::Sum sum[HIGH][WIDE];
+  THRESHER_UNROLL for (int r = 0; r < HIGH; ++r)
+    THRESHER_UNROLL for (int v = 0; v < WIDE; ++v) sum[r][v] = typename Kind::Sum{};
+  I row[HIGH] = {}, weights[WIDE] = {};
+  for (; rounds > 0; --rounds) {
+    asm volatile("" : "+m"(row), "+m"(weights));  // or sums would be computed once
+    THRESHER_UNROLL for (int r = 0; r < HIGH; ++r)
+      THRESHER_UNROLL for (int v = 0; v < WIDE; ++v) Kind::add(sum[r][v], row[r], weights[v]);
+  }
+  alignas(64) char made[TILE_BYTES];
+  THRESHER_UNROLL for (int r = 0; r < HIGH; ++r)
+    THRESHER_UNROLL for (int v = 0; v < WIDE; ++v)
+      *reinterpret_cast<AnyI*>(made + (r * WIDE + v) * 4 * W) = (I)sum[r][v];
+  asm volatile("" : : "r"(made) : "memory");
+}
+
 template <class Kind, class T>
-constexpr Runs RUNS = {run_linear<Kind, T>, run_stage<Kind, T>};
+constexpr Runs RUNS = {run_linear<Kind, T>, run_stage<Kind, T>, burn<Kind>,
+                       HIGH * WIDE * W * GROUP / static_cast<int64_t>(sizeof(typename Kind::Number))};
 
 // What runs in a precision, on rows that are bfloat16 or float: nulls where there is nothing.
 static Runs runs_of(int32_t precision, bool halves) {
