@@ -29,8 +29,13 @@ def versions(*others: str) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Its name, where the system tells."""
+    """Its name, family and model, where the system tells: a name alone may stand for several generations."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if "model name" not in told:
+        return platform.processor() or platform.machine()
+    kind = [
+        f"{name} {told[key]}" for key, name in (("cpu family", "family"), ("model", "model")) if key in told
+    ]
+    return ", ".join([told["model name"], *kind])
