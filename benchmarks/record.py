@@ -87,7 +87,8 @@ def lines_of(case: Case, report: Bench) -> list[str]:
     lengths = report.lengths
     what = (
         f"{report.data.texts} texts of {lengths.shortest} to {lengths.longest} tokens, "
-        f"mean {lengths.mean:.0f}, in batches of {report.batch}; FLOPs ratio {report.flops_ratio:.3f}, {report.repeats} rounds."
+        f"mean {lengths.mean:.0f}, in batches of {report.batch}; FLOPs ratio {report.flops_ratio:.3f}, "
+        f"{report.repeats} rounds."
     )
     head = "| engine | in | texts/s (rounds) | p50 of a batch, ms | x of the same | x of any | realised |"
     found = [f"### {case.title}", "", what, "", head, "|---|---|---|---|---|---|---|"]

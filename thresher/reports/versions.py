@@ -35,7 +35,5 @@ def _processor() -> str:
     told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     if "model name" not in told:
         return platform.processor() or platform.machine()
-    kind = [
-        f"{name} {told[key]}" for key, name in (("cpu family", "family"), ("model", "model")) if key in told
-    ]
-    return ", ".join([told["model name"], *kind])
+    kind = {"cpu family": "family", "model": "model"}
+    return ", ".join([told["model name"], *(f"{kind[key]} {told[key]}" for key in kind if key in told)])
