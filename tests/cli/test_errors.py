@@ -14,6 +14,7 @@ from transformers import (
 
 from tests import toy
 from tests.cli.calling import call, train_arguments
+from thresher.pruners import PRUNERS
 
 
 @pytest.mark.parametrize("command", ["finetune", "prune"])
@@ -136,7 +137,7 @@ def test_an_output_folder_with_a_model_needs_force(world):
     ("changes", "message"),
     [
         ({"--budget": 1.5}, "above 0, at most 1"),
-        ({"--pruner": "magic"}, "threshold, topk, random, none"),
+        ({"--pruner": "magic"}, ", ".join(PRUNERS)),
         ({"--option": "gates=paper"}, "gate, normalization"),
         ({"--option": "gate"}, "NAME=VALUE"),
         ({"--option": "gate=hazy"}, "exact, paper"),
