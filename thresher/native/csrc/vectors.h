@@ -53,17 +53,8 @@ static inline F larger(F a, F b) {  // a NaN in a stays
 #endif
 }
 
-// 2^x for x <= 0, with a relative error of 2e-7; 0, or 2^-126, for x below -126. A NaN stays.
+// 2^x for x <= 0, with a relative error of 2e-7; 2^-126 for x below -126. A NaN stays.
 static inline F power(F x) {
-#if THRESHER_WIDTH == 16
-  const F over = (F)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEG_INF);  // what x is above a whole number
-  F value = over * 1.86714452e-3f + 9.01699972e-3f;
-  value = value * over + 5.5799935e-2f;
-  value = value * over + 2.40164444e-1f;
-  value = value * over + 6.93151312e-1f;
-  value = value * over + 1.0f;
-  return (F)_mm512_scalef_ps((__m512)value, (__m512)x);
-#else
   x = larger(x, all(-126.0f));
   const F shifted = x + MAGIC;
   const F part = x - (shifted - MAGIC);
@@ -74,7 +65,6 @@ static inline F power(F x) {
   value = value * part + 6.9314718e-1f;
   value = value * part + 1.0f;
   return (F)((I)value + ((I)shifted << 23));
-#endif
 }
 
 template <class Join>
