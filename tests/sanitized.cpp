@@ -401,7 +401,9 @@ void layers(Draw& draw) {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t outputs = i + 1 < count ? 3 * inner : 0;
     drawn.push_back(std::make_unique<Drawn>(draw, inner, width, head_dim, outputs, precision));
-    stages[i] = &drawn.back()->stage;
+    Drawn& one = *drawn.back();  // with norms, or gates might square numbers until they are infinite
+    one.stage.first.weight = one.stage.second.weight = one.weight.floats.get();
+    stages[i] = &one.stage;
     windows[i] = draw.of({-1, -1, 3, 20}), scales.floats[i] = 0.3f;
     thresholds.floats[i] = draw.of({-1, 0, 0, 1, 1, 2}) * 0.9f;
   }
