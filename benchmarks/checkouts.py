@@ -14,6 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -26,8 +27,8 @@ Row = tuple[str, str]  # kind and precision
 class Checkout:
     """A process of one checkout, which runs texts when told to."""
 
-    def __init__(self, folder: Path, given: argparse.Namespace, texts: Path):
-        command = [folder / ".venv" / "bin" / "python", __file__, "--work", given.model, str(texts)]
+    def __init__(self, folder: Path, given: argparse.Namespace, texts: str):
+        command = [folder / ".venv" / "bin" / "python", __file__, "--work", given.model, texts]
         environment = {"OMP_NUM_THREADS": given.threads, "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
         self._process = subprocess.Popen(
             [*command, given.precision, given.engine],
@@ -114,11 +115,11 @@ def main() -> None:
     parser.add_argument("--threads", default="2")
     given = parser.parse_args()
     given.model = str(Path(given.model).resolve())
-    texts = Path(given.model).with_suffix(".texts.json")
     batches = batches_of(given)
-    texts.write_text(json.dumps(batches))
-    checkouts = [Checkout(folder.resolve(), given, texts) for folder in (given.before, given.after)]
-    texts.unlink()
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as texts:
+        json.dump(batches, texts)
+        texts.flush()
+        checkouts = [Checkout(folder.resolve(), given, texts.name) for folder in (given.before, given.after)]
     count = sum(len(batch["text"]) for batch in batches)
     table = Table(title=f"After over before: median of {given.turns} turns, and the middle half of them")
     for name in ("kind", "precision", "before, texts/s", "after, texts/s", "ratio", "spread"):

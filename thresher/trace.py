@@ -104,24 +104,14 @@ class Trace:
         differentiable through the gates."""
         total = torch.zeros(self.start.batch, dtype=torch.float64, device=self.start.positions.device)
         for index, step in enumerate(self.steps):
-            shape = self.family.shape(index)
-            if step.log_weight_out is None and shape.window is None:  # counts of tokens tell all
-                n, left = step.entry.lengths.double(), step.exit.lengths.double()
-                total = total + shape.flops(n, left, n * n, left * n)
-                continue
-            weight_in = self._weight(step, step.log_weight_in)
-            weight_out = self._weight(step, step.log_weight_out)
-            if step.keep is not None:
-                weight_out = weight_out * step.keep
-            total = total + self._layer(shape, step.entry, weight_in, weight_out)
+            total = total + self._cost(self.family.shape(index), step)
         return total
 
     @cached_property
     def dense_flops(self) -> Tensor:
         """float64 [batch]: the same with nothing dropped."""
-        ones = torch.ones(self.start.tokens, dtype=torch.float64, device=self.start.positions.device)
         shapes = [self.family.shape(index) for index in range(self.family.layers)]
-        cost = {shape: self._layer(shape, self.start, ones, ones) for shape in set(shapes)}
+        cost = {shape: self._cost(shape, Step(self.start, self.start)) for shape in set(shapes)}
         return torch.stack([cost[shape] for shape in shapes]).sum(0)
 
     @property
@@ -163,9 +153,16 @@ class Trace:
             out.append(step.exit.positions[start:end].tolist())
         return out
 
-    @staticmethod
-    def _layer(shape: LayerShape, entry: PackedBatch, weight_in: Tensor, weight_out: Tensor) -> Tensor:
-        reach = weight_in_reach(entry, shape.window, weight_in)
+    def _cost(self, shape: LayerShape, step: Step) -> Tensor:
+        """float64 [batch]: FLOPs of a layer."""
+        if step.log_weight_out is None and shape.window is None:  # counts of tokens tell all
+            n, left = step.entry.lengths.double(), step.exit.lengths.double()
+            return shape.flops(n, left, n * n, left * n)
+        weight_in = self._weight(step, step.log_weight_in)
+        weight_out = self._weight(step, step.log_weight_out)
+        if step.keep is not None:
+            weight_out = weight_out * step.keep
+        entry, reach = step.entry, weight_in_reach(step.entry, shape.window, weight_in)
         return shape.flops(
             entry.sum(weight_in),
             entry.sum(weight_out),

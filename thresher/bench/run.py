@@ -166,6 +166,7 @@ def _run(
     asked.model.for_inference()
     ratio = predict(asked.model, encoder, work.columns, advance=advance).flops_ratio or 1.0
     matmul_rates = _matmul_rates(stage("peak rate of this machine", len(DTYPES)))
+    peak_rates = {x: rate for x in PRECISIONS if (rate := native.peak(x)) is not None}
     wanted = contenders(precisions, engines)
     runners, skipped = _load(wanted, setup, encoder, work, stage("loading engines", len(wanted)))
     seconds, logits = race(runners, work, repeats, stage("timing", (repeats + 1) * len(runners)))
@@ -190,7 +191,7 @@ def _run(
         ),
         "flops_ratio": ratio,
         "matmul_rate": matmul_rates,
-        "peak_rate": {x: rate for x in PRECISIONS if (rate := native.peak(x)) is not None},
+        "peak_rate": peak_rates,
         "rows": [
             BenchRow(
                 **asdict(contender),

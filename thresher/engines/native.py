@@ -72,9 +72,8 @@ class NativeEngine(TorchEngine, name="native"):
         return super()._linear(precision, device)
 
     @staticmethod
-    def dtype_of(precision: str) -> torch.dtype:
-        fast = native.instructions in ("avx512-bf16", "amx")
-        return torch.bfloat16 if precision == "bf16" or (precision == "int8" and fast) else torch.float32
+    def _fast_in_bf16() -> bool:
+        return native.instructions in ("avx512-bf16", "amx")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_stages": {}, "_chain": None}  # which hold addresses
@@ -91,9 +90,9 @@ class NativeEngine(TorchEngine, name="native"):
         filled = self._filled(index) if gate is None and self._takes(hidden, context) else None
         if filled is None:
             return super().stage(index, hidden, context, packed, survivors, gate)
-        rows, (heads, kv_heads, head_dim) = len(context), filled.heads
-        target = hidden.new_empty(rows, filled.dim)
-        made = hidden.new_empty(rows, (heads + 2 * kv_heads) * head_dim) if filled.follows else None
+        rows, outputs = len(context), filled.record["next"]["outputs"]
+        target = hidden.new_empty(rows, filled.record["dim"])
+        made = hidden.new_empty(rows, outputs) if outputs else None
         work = StageWork(
             stage=filled.address,
             hidden=hidden,
@@ -113,6 +112,7 @@ class NativeEngine(TorchEngine, name="native"):
         )
         if made is None:
             return target, None
+        heads, kv_heads, head_dim = filled.heads
         parts = made.view(rows, heads + 2 * kv_heads, head_dim).split((heads, kv_heads, kv_heads), 1)
         return target, (parts[0], parts[1], parts[2])
 
@@ -203,9 +203,7 @@ class _Filled:
     linears: tuple[NativeLinear, ...]
     modules: tuple[nn.Module, ...]
     heads: tuple[int, int, int]
-    dim: int
     products: int
-    follows: bool
 
     @classmethod
     def of(cls, family: Family, index: int, precision: str) -> _Filled | None:
@@ -242,9 +240,7 @@ class _Filled:
             linears=tuple(linears),
             modules=modules.all(),
             heads=(shape.heads, shape.kv_heads, shape.head_dim),
-            dim=shape.dim,
             products=sum(x.in_features * x.out_features for x in linears),
-            follows=modules.following is not None,
         )
 
     @property

@@ -54,11 +54,15 @@ class TorchEngine(Engine, name="torch"):
         compiled = (nn.Linear, PackedLinear, Int8Linear)
         self.rounds_rows = any(isinstance(x, compiled) for layer in layers for x in layer.modules())
 
-    @staticmethod
-    def dtype_of(precision: str) -> torch.dtype:
+    @classmethod
+    def dtype_of(cls, precision: str) -> torch.dtype:
         """What weights are held in, and what int8 leaves over is computed in: bfloat16 where that is fast."""
-        bf16 = precision == "bf16" or (precision == "int8" and torch.cpu._is_amx_tile_supported())
+        bf16 = precision == "bf16" or (precision == "int8" and cls._fast_in_bf16())
         return torch.bfloat16 if bf16 else torch.float32
+
+    @staticmethod
+    def _fast_in_bf16() -> bool:
+        return torch.cpu._is_amx_tile_supported()
 
     def _linear(self, precision: str, device: torch.device) -> Callable[[nn.Linear], nn.Module]:
         """The linear layer to use."""

@@ -69,10 +69,9 @@ struct Room {
 };
 
 // Attention of a layer, and the choice. Returns how many tokens stay, or -1 if memory ran out.
-int64_t attend(const LayersWork& w, int64_t layer, Problem p, const char* hidden, int64_t stride, const Room& room,
-               int32_t threads, Team team) {
+int64_t attend(const LayersWork& w, int64_t layer, bool bare, Problem p, const char* hidden, int64_t stride,
+               const Room& room, int32_t threads, Team team) {
   const Choice choice{w, p.starts, room.survivors, w.starts + layer * (p.batch + 1)};
-  const bool bare = layer >= w.layers - w.bare;
   const float threshold = w.thresholds[layer];
   const bool chooses = !bare && !(threshold <= 0);
   int64_t left = p.tokens;
@@ -112,7 +111,8 @@ bool run(const LayersWork& w, int32_t threads, Team team) {
   int64_t stride = w.hidden_stride;
   for (int64_t layer = 0; layer < w.layers; ++layer) {
     p.window = w.windows[layer], p.scale = w.scales[layer], p.positions = w.positions;
-    const int64_t left = attend(w, layer, p, hidden, stride, room, threads, team);
+    const bool bare = layer >= w.layers - w.bare;  // the prefix alone stays
+    const int64_t left = attend(w, layer, bare, p, hidden, stride, room, threads, team);
     if (left < 0) return false;
     const bool dropped = left < p.tokens;
     for (int64_t i = 0; i < left; ++i) {
@@ -121,7 +121,6 @@ bool run(const LayersWork& w, int32_t threads, Team team) {
       w.depths[room.origins[i] = room.origins[from]] = layer + 1;
     }
     char* target = layer + 1 == w.layers ? static_cast<char*>(w.target) : room.hidden[layer % 2];
-    const bool bare = layer >= w.layers - w.bare;
     const StageWork stage = {w.stages[layer], hidden, dropped ? room.survivors : nullptr, room.context, target,
                              room.heads, w.positions, left, stride, room.inner, bare, p.bf16};
     if (thresher_stage(&stage, left * products_of(*w.stages[layer]) > ALONE ? threads : 1, team)) return false;

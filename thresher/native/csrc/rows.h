@@ -66,8 +66,8 @@ static inline F near_gelu(F x) {
   const F inside = size < last ? size : last;
   const I place = __builtin_convertvector(inside * (Parabolas::COUNT / (Parabolas::END * 1.000001f)), I);
   const auto factor = [&](int i) {
-    const float* all = PARABOLAS.factors[i];
-    return (F)_mm512_permutex2var_ps((__m512)load(all), (__m512i)place, (__m512)load(all + W));
+    const float* table = PARABOLAS.factors[i];
+    return (F)_mm512_permutex2var_ps((__m512)load(table), (__m512i)place, (__m512)load(table + W));
   };
   return larger(x, F{}) - ((factor(2) * inside + factor(1)) * inside + factor(0));
 }
