@@ -14,7 +14,7 @@
 namespace {
 
 #define THRESHER_CODE "attention_strip.h"
-#define THRESHER_BF16_CODE "attention_bf16.h"
+#define THRESHER_PAIRS_CODE "attention_bf16.h"
 #define THRESHER_AMX_CODE "attention_amx.h"
 #include "each_machine.h"
 
@@ -37,9 +37,9 @@ extern "C" {
 
 int32_t thresher_attend(const Problem* problem, int32_t threads, Team team) {
   Run run = runs[problem->bf16][thresher_machine];
-#if defined(THRESHER_AMX)
-  if (thresher_machine == AVX512_BF16 && problem->bf16) run = avx512_bf16::run_heads;
-  if (thresher_machine == AMX && problem->bf16) run = amx::run_heads;
+#if defined(THRESHER_NEW)
+  if (thresher_machine == AVX512_BF16 && problem->bf16) run = avx512_bf16::pairs::run_heads;
+  if (thresher_machine == AMX && problem->bf16) run = avx512_bf16::amx::run_heads;
 #endif
   const int64_t heads = problem->heads, batch = std::max<int64_t>(1, problem->batch);
   const int64_t wanted = (PIECES * threads + batch - 1) / batch;

@@ -5,12 +5,7 @@ constexpr int64_t PAIRS = 512;  // numbers of a tile
 
 struct Unit {};
 
-using avx512::add_pairs;
-using avx512::F;
-using avx512::I;
-using avx512::repeated;
-
-static inline I tile_row(const bf16* numbers) { return *reinterpret_cast<const avx512::AnyI*>(numbers); }
+static inline I tile_row(const bf16* numbers) { return *reinterpret_cast<const AnyI*>(numbers); }
 
 // Scores of R queries against P times 16 keys.
 template <int R, int P>
@@ -28,7 +23,7 @@ static inline void multiply_panels(const bf16* query, const bf16* keys, int64_t 
       }
     }
   THRESHER_UNROLL for (int r = 0; r < R; ++r)
-    THRESHER_UNROLL for (int p = 0; p < P; ++p) avx512::store(scores + r * stride + 16 * p, sum[r][p]);
+    THRESHER_UNROLL for (int p = 0; p < P; ++p) store(scores + r * stride + 16 * p, sum[r][p]);
 }
 
 // T times 16 dims of the context rows of R queries, from `blocks` times 32 keys. Blocks are `apart` numbers apart.
@@ -48,7 +43,7 @@ static inline void multiply_tiles(const bf16* weights, int64_t stride, int64_t b
       }
     }
   THRESHER_UNROLL for (int r = 0; r < R; ++r)
-    THRESHER_UNROLL for (int t = 0; t < T; ++t) avx512::store(context + r * width + 16 * t, sum[r][t]);
+    THRESHER_UNROLL for (int t = 0; t < T; ++t) store(context + r * width + 16 * t, sum[r][t]);
 }
 
 template <int R>

@@ -86,10 +86,9 @@ static void pack(const Problem& p, const Rows& rows, int64_t start, int64_t n, i
 }
 
 // The scores, after softmax, of the strip of queries that begins at the i-th row, against the keys [first, last).
-static void weigh(avx512::Strip s, const Tiles& t, int64_t h, int64_t i, int64_t count, int64_t first, int64_t last) {
-  using avx512::soften;
-  static void (*const softens[])(const avx512::Strip&, int64_t, int64_t) = {soften<1>, soften<2>, soften<3>,
-                                                                            soften<4>, soften<5>, soften<6>};
+static void soften_strip(Strip s, const Tiles& t, int64_t h, int64_t i, int64_t count, int64_t first, int64_t last) {
+  static void (*const softens[])(const Strip&, int64_t, int64_t) = {soften<1, true>, soften<2, true>, soften<3, true>,
+                                                                    soften<4, true>, soften<5, true>, soften<6, true>};
   const bf16* query = t.queries + (h * t.strips + i / STRIP) * t.chunks * STRIP * 32;
   const bf16* keys = t.keys + h * 2 * t.blocks * t.chunks * PAIRS;
   multiply_keys(query, keys, t.chunks, count, first, last, s.scores, s.stride);
@@ -97,6 +96,7 @@ static void weigh(avx512::Strip s, const Tiles& t, int64_t h, int64_t i, int64_t
     some = std::min<int64_t>(6, count);
     softens[some - 1](s, first, last);
     s.scores += some * s.stride;
+    s.halves += some * (s.stride + W);
     s.reach += some;
     s.factor += some;
     if (s.vote) s.vote += some;
@@ -104,28 +104,17 @@ static void weigh(avx512::Strip s, const Tiles& t, int64_t h, int64_t i, int64_t
 }
 
 // The context rows of a strip, from its scores after softmax. Rows of `to` are `apart` numbers apart.
-static void sum_values(const avx512::Strip& s, const Tiles& t, int64_t h, int64_t count, int64_t first, int64_t last,
-                       bf16* weights, bf16* to, int64_t apart) {
-  const int64_t stride = s.stride + 16;
-  for (int64_t r = 0; r < count; ++r)
-    for (int64_t j = first; j < last; j += 32) {
-      const float* at = s.scores + r * s.stride + j;
-      const __m512bh both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(at + 16), _mm512_loadu_ps(at));
-      _mm512_storeu_si512(weights + r * stride + j, reinterpret_cast<const __m512i&>(both));
-    }
-  multiply_values(weights + first, stride, count, (last - first) / 32,
+static void sum_values(const Strip& s, const Tiles& t, int64_t h, int64_t count, int64_t first, int64_t last,
+                       bf16* to, int64_t apart) {
+  multiply_values(s.halves + first, s.stride + W, count, (last - first) / 32,
                   t.values + (h * t.blocks + first / 32) * t.chunks * 2 * PAIRS, t.chunks, s.context);
   for (int64_t r = 0; r < count; ++r, to += apart)
-    for (int64_t d = 0; d < s.dim; d += 16) {
-      const __m512 row = _mm512_mul_ps(_mm512_loadu_ps(s.context + r * s.dim + d), _mm512_set1_ps(s.factor[r]));
-      const __m256bh half = _mm512_cvtneps_pbh(row);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + d), reinterpret_cast<const __m256i&>(half));
-    }
+    for (int64_t d = 0; d < s.dim; d += W) write(to + d, load(s.context + r * s.dim + d) * s.factor[r]);
 }
 
 static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t end) {
   const int64_t start = p.starts[sequence], n = p.starts[sequence + 1] - start, dim = p.dim;
-  if (dim % 32) return avx512::run_heads<bf16>(p, sequence, head, end);
+  if (dim % 32) return avx512_bf16::run_heads<bf16>(p, sequence, head, end);
   const Rows rows(p, sequence);
   Tiles t;
   t.blocks = (n + 31) / 32, t.chunks = dim / 32, t.strips = (rows.count + STRIP - 1) / STRIP;
@@ -137,7 +126,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   t.queries = scratch.take<bf16>(together * t.strips * STRIP * dim);
   Reach reach[STRIP];
   float factor[STRIP], vote[STRIP];
-  avx512::Strip s;
+  Strip s;
   s.dim = dim;
   s.width = dim;
   s.scale = p.scale;
@@ -146,8 +135,8 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   s.vote = p.log_weight ? vote : nullptr;
   s.stride = keys + 16;  // not a power of two, where rows would share few cache sets
   s.scores = scratch.take<float>(STRIP * s.stride);
-  s.bias = avx512::bias_of(p, start, n, keys, scratch);
-  bf16* weights = scratch.take<bf16>(STRIP * (s.stride + 16));
+  s.bias = bias_of(p, start, n, keys, scratch);
+  s.halves = scratch.take<bf16>(STRIP * (s.stride + W));
   s.received = p.received ? scratch.take<float>(keys) : nullptr;
   s.context = p.context ? scratch.take<float>(STRIP * dim) : nullptr;
   [[maybe_unused]] const Unit unit;
@@ -161,10 +150,10 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
         const int64_t strip = std::min<int64_t>(STRIP, rows.count - i);
         look(p, rows, i, strip, window, reach, vote);
         const int64_t first = reach[0].low / 32 * 32, last = (reach[strip - 1].high + 31) / 32 * 32;
-        weigh(s, t, h, i, strip, first, last);
+        soften_strip(s, t, h, i, strip, first, last);
         if (!p.context) continue;
         bf16* to = static_cast<bf16*>(p.context) + ((rows.first + i) * p.heads + head + h) * dim;
-        sum_values(s, t, h, strip, first, last, weights, to, p.heads * dim);
+        sum_values(s, t, h, strip, first, last, to, p.heads * dim);
       }
       if (s.received)
         std::memcpy(p.received + (head + h) * p.tokens + start, s.received, n * sizeof(float));

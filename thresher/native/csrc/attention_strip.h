@@ -73,6 +73,7 @@ struct Strip {
   const float *query, *panels, *value;
   float* scores;    // [rows, stride]
   float* factor;    // [rows]: one over the sum of the row, which softmax divides by
+  bf16* halves;     // [rows, stride + W]: what softmax makes of the scores, for products in bfloat16; or null
   float* context;   // [rows, width], before the factor; or null
   float* received;  // [keys], added to; or null
   const float* bias;  // [keys], added to the scores; or null
@@ -82,10 +83,29 @@ struct Strip {
   float scale;
 };
 
-// Softmax of R rows of scores in place, over the columns [first, last) in whole vectors. The largest number of a row
-// becomes 1, and `factor` holds the number to multiply the row by. All rows advance together, because each row alone
-// is a chain of slow steps.
-template <int R>
+// Writes e^(values - most) for the softmax of scores in units of `unit`: to the scores, or as `halves` and to the scores
+// where column sums will read them. Exactly 1 for the largest.
+template <bool HALVES>
+static inline F weigh(const Strip& s, int64_t row, int64_t j, F most, float unit) {
+  float* at = s.scores + row * s.stride + j;
+  const F power_of = (load(at) - most) * unit;
+#if defined(THRESHER_BF16)
+  if constexpr (HALVES) {
+    const F weight = near_power(power_of);
+    write(s.halves + row * (s.stride + W) + j, weight);
+    if (s.received) store(at, weight);
+    return weight;
+  }
+#endif
+  const F weight = power(power_of);
+  store(at, weight);
+  return weight;
+}
+
+// Softmax of R rows of scores, over the columns [first, last) in whole vectors: in place, or to halves. The largest
+// number of a row becomes 1, and `factor` holds the number to multiply the row by. All rows advance together, because
+// each row alone is a chain of slow steps.
+template <int R, bool HALVES = false>
 static void soften(const Strip& s, int64_t first, int64_t last) {
   const F never = all(-INFINITY);
   for (int r = 0; r < R; ++r) {
@@ -109,12 +129,7 @@ static void soften(const Strip& s, int64_t first, int64_t last) {
     sum[r] = F{};
   }
   for (int64_t j = first; j < last; j += W)
-    THRESHER_UNROLL for (int r = 0; r < R; ++r) {
-      float* at = s.scores + r * s.stride + j;
-      const F weight = power((load(at) - most[r]) * unit);  // exactly 1 for the largest, by this order
-      store(at, weight);
-      sum[r] += weight;
-    }
+    THRESHER_UNROLL for (int r = 0; r < R; ++r) sum[r] += weigh<HALVES>(s, r, j, most[r], unit);
   F factor[R];
   THRESHER_UNROLL for (int r = 0; r < R; ++r) {
     s.factor[r] = 1 / reduce(sum[r], [](Four a, Four b) { return a + b; });

@@ -1,6 +1,6 @@
 // Includes the file THRESHER_CODE once for each instruction set, each time in a namespace of its own: that file and
-// the files it includes have no include guard. Then includes the files THRESHER_BF16_CODE and
-// THRESHER_AMX_CODE, where there are such.
+// the files it includes have no include guard. Within the namespace of AVX-512 BF16 it includes the files
+// THRESHER_PAIRS_CODE and THRESHER_AMX_CODE, where there are such.
 
 // Code between these two may use these features of a processor. Only GCC reads the strings after the first.
 #define THRESHER_PRAGMA(...) _Pragma(#__VA_ARGS__)
@@ -37,22 +37,33 @@ namespace avx512 {
 }  // namespace avx512
 THRESHER_END
 
-#if defined(THRESHER_AMX) && defined(THRESHER_BF16_CODE)
+#if defined(THRESHER_NEW)
 THRESHER_BEGIN("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma", "prefer-vector-width=512")
 namespace avx512_bf16 {
-#include THRESHER_BF16_CODE
+#define THRESHER_WIDTH 16
+#define THRESHER_BF16
+#include THRESHER_CODE
+#undef THRESHER_BF16
+#undef THRESHER_WIDTH
+#if defined(THRESHER_PAIRS_CODE)
+namespace pairs {
+#include THRESHER_PAIRS_CODE
+}  // namespace pairs
+#endif
 }  // namespace avx512_bf16
 THRESHER_END
-#endif
 
-#if defined(THRESHER_AMX) && defined(THRESHER_AMX_CODE)
+#if defined(THRESHER_AMX_CODE)
 THRESHER_BEGIN("amx-tile,amx-bf16,amx-int8,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma",
                "prefer-vector-width=512")
-namespace amx {
+namespace avx512_bf16::amx {
 #include "tiles.h"
 #include THRESHER_AMX_CODE
-}  // namespace amx
+}  // namespace avx512_bf16::amx
 THRESHER_END
 #endif
+#else
+namespace avx512_bf16 = avx512;
+#endif  // THRESHER_NEW
 
 #endif  // x86_64

@@ -30,6 +30,7 @@ Runs (*const runs[MACHINES])(int32_t precision, bool halves) = THRESHER_EACH(run
 
 constexpr int64_t PIECES = 4;     // for each thread, so that threads end at about the same time
 constexpr int64_t ROWS = 128;     // in a piece of a linear layer: they stay in a core's own cache
+constexpr int64_t STRIP = 6;      // rows that are multiplied at a time on most machines: see panels.h
 constexpr int64_t ROOM = 400000;  // bytes that a block of a stage may take of it
 
 bool has(int32_t precision) {
@@ -44,10 +45,10 @@ bool has(int32_t precision) {
 bool in_tiles(int32_t precision) { return thresher_machine == AMX && precision != FLOAT; }
 
 Part part_of(const LinearWork& work) {
-#if defined(THRESHER_AMX)
+#if defined(THRESHER_NEW)
   if (in_tiles(work.precision)) {
-    if (work.precision == INT8) return work.bf16 ? amx::run<true, bf16> : amx::run<true, float>;
-    return amx::run<false, bf16>;
+    if (work.precision == INT8) return work.bf16 ? avx512_bf16::amx::run<true, bf16> : avx512_bf16::amx::run<true, float>;
+    return avx512_bf16::amx::run<false, bf16>;
   }
 #endif
   return has(work.precision) ? runs[thresher_machine](work.precision, work.bf16).linear : nullptr;
@@ -107,12 +108,12 @@ int32_t thresher_stage(const StageWork* work, int32_t threads, Team team) {
   if (!block) return 1;
   const int64_t row = 4 * (stage.dim + stage.down.inputs) + 4 * std::max(stage.output.inputs, stage.dim);
   const int64_t least = 24, most = std::max<int64_t>(least, std::min<int64_t>(192, ROOM / row));
-  // As many rounds of blocks as threads need, all of about the same number of rows.
+  // As many rounds of blocks as threads need, all of about the same number of rows, and that one of whole strips.
   const int64_t rounds = (work->rows + most * threads - 1) / (most * threads);
-  const int64_t count = std::max<int64_t>(1, std::min(rounds * threads, work->rows));
+  const int64_t strips = (work->rows + STRIP - 1) / STRIP, count = std::min(rounds * threads, strips);
   return !share_out(count, threads, team, [&](int64_t i) {
-    const int64_t first = i * work->rows / count;
-    block(*work, first, (i + 1) * work->rows / count - first);
+    const int64_t first = i * strips / count * STRIP, last = std::min((i + 1) * strips / count * STRIP, work->rows);
+    block(*work, first, last - first);
   });
 }
 

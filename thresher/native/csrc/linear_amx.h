@@ -44,29 +44,27 @@ static inline void multiply(const char* rows, const char* weights, int64_t chunk
 
 // Finish sixteen products of a row.
 template <bool INT8>
-static inline avx512::F finished(const void* products, float size, avx512::F weight_sizes, avx512::F bias,
-                                 int64_t activation) {
-  using avx512::F;
+static inline F finished(const void* products, float size, F weight_sizes, F bias, int64_t activation) {
   F value = INT8 ? (F)_mm512_cvtepi32_ps(_mm512_loadu_si512(products)) * (weight_sizes * size)
-                 : avx512::load(static_cast<const float*>(products));
+                 : load(static_cast<const float*>(products));
   value += bias;
-  avx512::with_activation(static_cast<int32_t>(activation), [&](auto kind) {
-    value = avx512::activated<avx512::Halves, decltype(kind)::value>(value);
+  with_activation(static_cast<int32_t>(activation), [&](auto kind) {
+    value = activated<Halves, decltype(kind)::value>(value);
   });
   return value;
 }
 
 // Write two vectors of numbers, of which `count` have room.
 template <class T>
-static inline void write(T* to, avx512::F low, avx512::F high, int64_t count) {
+static inline void write(T* to, F low, F high, int64_t count) {
   T some[32];
   T* made = count < 32 ? some : to;
   if constexpr (sizeof(T) == 2) {
     const __m512bh both = _mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
     _mm512_storeu_si512(made, reinterpret_cast<const __m512i&>(both));
   } else {
-    avx512::store(made, low);
-    avx512::store(made + 16, high);
+    store(made, low);
+    store(made + 16, high);
   }
   if (count < 32) std::memcpy(to, some, count * sizeof(T));
 }
@@ -75,8 +73,6 @@ static inline void write(T* to, avx512::F low, avx512::F high, int64_t count) {
 template <bool INT8, class T>
 static void finish_block(const LinearWork& w, const char* products, const float* sizes, int64_t row, int64_t count,
                          int64_t output) {
-  using avx512::F;
-  using avx512::load;
   const F bias = load(w.linear.bias + output), next_bias = load(w.linear.bias + output + 16);  // padded after the last output
   const F weight_sizes = INT8 ? load(w.linear.sizes + output) : F{};
   const F next_sizes = INT8 ? load(w.linear.sizes + output + 16) : F{};
@@ -104,7 +100,7 @@ static void run(const LinearWork& w, int64_t row, int64_t count, int64_t output,
     if (r >= count)
       std::memset(line, 0, chunks * 64);
     else if constexpr (INT8)
-      avx512::quantise_row(from, w.linear.inputs, reinterpret_cast<int8_t*>(line), sizes + r);
+      quantise_row(from, w.linear.inputs, reinterpret_cast<int8_t*>(line), sizes + r);
     else
       std::copy_n(from, w.linear.inputs, reinterpret_cast<T*>(line));
     char* to = tiles + r / TILE * chunks * BYTES + r % TILE * 64;

@@ -5,7 +5,7 @@
 
 #include <cstring>
 
-#if defined(THRESHER_AMX)
+#if defined(THRESHER_NEW)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,7 +15,7 @@ Machine thresher_machine = PORTABLE;
 
 static bool here(Machine asked) {
   switch (asked) {
-#if defined(THRESHER_AMX)
+#if defined(THRESHER_NEW)
     case AMX: {
       unsigned a, b, c, d, a1, b1, c1, d1;
       const bool known = __get_cpuid_count(7, 0, &a, &b, &c, &d) && __get_cpuid_count(7, 1, &a1, &b1, &c1, &d1);

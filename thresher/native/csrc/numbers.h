@@ -5,6 +5,7 @@
 #include <cstring>
 
 typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t FourWhole __attribute__((vector_size(16), aligned(4), may_alias));
 typedef uint16_t bf16;
 
 // Numbers i, j, k and l of a and b, taken as one vector of eight.

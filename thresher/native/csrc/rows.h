@@ -7,10 +7,6 @@ typedef int8_t Bytes __attribute__((vector_size(W)));
 typedef Bytes AnyBytes __attribute__((aligned(1), may_alias));
 
 static inline void write(float* to, F values) { store(to, values); }
-static inline void write(bf16* to, F values) {
-  const U bits = (U)values, even = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-  *reinterpret_cast<AnyHalf*>(to) = __builtin_convertvector(values == values ? even : bits >> 16 | 0x40, Half);
-}
 
 // Call `step(place, from, to)` for every vector of a row. The last, if incomplete, is a copy filled up with zeros.
 template <class From, class To, class Step>
@@ -35,8 +31,7 @@ static void quantise_row(const T* row, int64_t width, int8_t* to, float* size, f
     const I bits = (I)read(from) & 0x7fffffff;  // bits of floats, as whole numbers, have the order of the floats
     largest = bits > largest ? bits : largest;
   });
-  int32_t bits = 0;
-  for (int i = 0; i < W; ++i) bits = std::max<int32_t>(bits, largest[i]);
+  const int32_t bits = reduce(largest, [](FourWhole a, FourWhole b) { return a > b ? a : b; });
   float most;
   std::memcpy(&most, &bits, 4);
   *size = most / 127;

@@ -6,19 +6,14 @@
 
 // LayerNorm or RMSNorm of a row.
 static inline void normalise(const Norm& norm, const float* from, float* to, int64_t width) {
-  const auto add = [](Four a, Four b) { return a + b; };
-  F sum = F{}, squares = F{};
-  float mean = 0;
-  if (norm.centred) {
-    for (int64_t i = 0; i < width; i += W) sum += part(from + i, width - i);
-    mean = reduce(sum, add) / width;
-  }
-  for (int64_t i = 0; i < width; i += W) {
-    const auto left = static_cast<int32_t>(std::min<int64_t>(W, width - i));
-    const F value = (F)((I)(part(from + i, left) - mean) & (lanes(0) < left));  // zeros after the last
-    squares += value * value;
-  }
-  const float scale = 1 / std::sqrt(reduce(squares, add) / width + norm.epsilon);
+  const float mean =
+      norm.centred ? sum_of(width, [&](int64_t i, int32_t count) { return part(from + i, count); }) / width : 0;
+  const float square = sum_of(width, [&](int64_t i, int32_t count) {
+    F value = part(from + i, count) - mean;
+    if (count < W) value = (F)((I)value & (lanes(0) < count));  // zeros after the last
+    return value * value;
+  });
+  const float scale = 1 / std::sqrt(square / width + norm.epsilon);
   along(from, to, width, [&](int64_t i, const float* some, float* made) {
     F value = (load(some) - mean) * scale * part(norm.weight + i, width - i);
     store(made, norm.bias ? value + part(norm.bias + i, width - i) : value);

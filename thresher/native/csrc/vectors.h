@@ -67,12 +67,56 @@ static inline F power(F x) {
   return (F)((I)value + ((I)shifted << 23));
 }
 
-template <class Join>
-static inline float reduce(F values, Join join) {
-  Four part[W / 4];
+#if defined(THRESHER_BF16)
+// Likewise with a relative error of 1e-4, for what is rounded to bfloat16. 2^0 is 1.
+static inline F near_power(F x) {
+  x = larger(x, all(-126.0f));
+  const F shifted = x + MAGIC;
+  const F part = x - (shifted - MAGIC);
+  F value = part * 5.5008613e-2f + 2.4221101e-1f;
+  value = value * part + 6.9328297e-1f;
+  value = value * part + 1.0f;
+  return (F)((I)value + ((I)shifted << 23));
+}
+
+static inline void write(bf16* to, F values) {
+  Half made;
+  asm("vcvtneps2bf16 %1, %0" : "=v"(made) : "v"(values));
+  *reinterpret_cast<AnyHalf*>(to) = made;
+}
+#else
+static inline void write(bf16* to, F values) {
+  const U bits = (U)values, even = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  *reinterpret_cast<AnyHalf*>(to) = __builtin_convertvector(values == values ? even : bits >> 16 | 0x40, Half);
+}
+#endif
+
+template <class Part, class Vector, class Join>
+static inline auto reduce_by(Vector values, Join join) {
+  Part part[W / 4];
   std::memcpy(part, &values, sizeof(values));
   for (int count = W / 8; count; count /= 2)
     for (int i = 0; i < count; ++i) part[i] = join(part[i], part[i + count]);
-  const Four pair = join(part[0], THRESHER_PICK(part[0], part[0], 2, 3, 0, 1));
+  const Part pair = join(part[0], THRESHER_PICK(part[0], part[0], 2, 3, 0, 1));
   return join(pair, THRESHER_PICK(pair, pair, 1, 0, 3, 2))[0];
+}
+template <class Join>
+static inline float reduce(F values, Join join) {
+  return reduce_by<Four>(values, join);
+}
+template <class Join>
+static inline int32_t reduce(I values, Join join) {
+  return reduce_by<FourWhole>(values, join);
+}
+
+// The sum of make(i, count) over a row's vectors, of which the last may have fewer than W numbers; in four sums, because
+// one alone is a chain of slow steps.
+template <class Make>
+static inline float sum_of(int64_t width, const Make& make) {
+  F sum[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * W <= width; i += 4 * W)
+    THRESHER_UNROLL for (int k = 0; k < 4; ++k) sum[k] += make(i + k * W, W);
+  for (int k = 0; i < width; i += W, ++k) sum[k] += make(i, static_cast<int32_t>(std::min<int64_t>(W, width - i)));
+  return reduce((sum[0] + sum[1]) + (sum[2] + sum[3]), [](Four a, Four b) { return a + b; });
 }
