@@ -3,8 +3,8 @@
     python benchmarks/training.py runs/imdb-384-base-0 --data imdb/train.jsonl.gz --text text --max-length 256
 
 Seconds for the same texts, in batches of 32 as they come; the median of interleaved rounds, without the
-optimiser. "Near lengths" are batches of as many tokens, but of texts of near lengths: what a sampler by token
-budget would make.
+optimiser; and how much memory a round takes above what was there. "Near lengths" are batches of as many
+tokens, but of texts of near lengths: what a sampler by token budget would make.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rich.table import Table
 
 from thresher import PrunedModel, PruningConfig, native
 from thresher.batches import token_batches
+from thresher.bench.memory import peak_above
 from thresher.data import load_examples
 from thresher.inference.speed import side_by_side
 from thresher.inputs.text import TextEncoder, load_tokenizer
@@ -90,12 +91,13 @@ def main() -> None:
     found = side_by_side(runs, given.repeats)
     mean, threads = sum(lengths) / len(lengths), torch.get_num_threads()
     table = Table(title=f"{len(lengths)} texts, mean {mean:.0f} tokens, {threads} threads, {autocast}")
-    for name in ("", "seconds", "spread", "x transformers"):
+    for name in ("", "seconds", "spread", "x transformers", "MB"):
         table.add_column(name, justify="right" if name else "left")
     for name, taken in found.items():
         ratio = median(a / b for a, b in zip(found["transformers"], taken, strict=True))
         spread = f"{min(taken):.2f}-{max(taken):.2f}"
-        table.add_row(name, f"{median(taken):.2f}", spread, f"{ratio:.2f}")
+        memory = f"{peak_above(runs[name]):,.0f}"
+        table.add_row(name, f"{median(taken):.2f}", spread, f"{ratio:.2f}", memory)
     Console().print(table)
 
 

@@ -178,6 +178,7 @@ void attend(Draw& draw) {
   p.batch = batch, p.tokens = tokens, p.heads = heads, p.dim = dim, p.bf16 = half;
   p.window = draw.of({-1, -1, 0, 3, 20, 1000, INT64_MAX});
   p.scale = draw.one_in(2) ? 0.125f : 1.0f;
+  p.dropout = draw.of({0, 0, 0, 1}) ? 0.3f : 0.0f, p.seed = draw.of({0, -1, 77});
   const Tokens query(draw, tokens, heads, dim, half, size, p.query_stride);
   const Tokens key(draw, tokens, heads, dim, half, size, p.key_stride);
   const Tokens value(draw, tokens, heads, dim, half, size, p.value_stride);

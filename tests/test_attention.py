@@ -46,13 +46,15 @@ def tensors(packed, seed=0, dtype=torch.float64):
     return tuple(torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype))
 
 
-def by_hand(query, key, value, packed, window, log_weight):
-    """Context of every token [tokens, heads * dim] and importance [tokens], a head at a time."""
+def by_hand(query, key, value, packed, window, log_weight, factors=None):
+    """Context of every token [tokens, heads * dim] and importance [tokens], a head at a time. In the context,
+    probabilities are multiplied by the `factors` of their sequence and head."""
     query, key, value = query.double(), key.double(), value.double()
     log_weight = torch.zeros(packed.tokens) if log_weight is None else log_weight
     log_weight = log_weight.double()
     contexts, importances = [], []
-    for start, end in zip(packed.cu_seqlens[:-1].tolist(), packed.cu_seqlens[1:].tolist(), strict=True):
+    ends = zip(packed.cu_seqlens[:-1].tolist(), packed.cu_seqlens[1:].tolist(), strict=True)
+    for sequence, (start, end) in enumerate(ends):
         at = packed.positions[start:end]
         far = torch.zeros(end - start, end - start, dtype=torch.bool)
         if window is not None:
@@ -61,8 +63,9 @@ def by_hand(query, key, value, packed, window, log_weight):
         for h in range(query.shape[1]):
             scores = SCALE * query[start:end, h] @ key[start:end, h].T + log_weight[None, start:end]
             weights = scores.masked_fill(far, -torch.inf).softmax(1)
-            heads.append(weights @ value[start:end, h])
             importance += log_weight[start:end].exp() @ weights / query.shape[1]
+            left = weights if factors is None else weights * factors[sequence][h]
+            heads.append(left @ value[start:end, h])
         contexts.append(torch.cat(heads, 1))
         importances.append(importance)
     return torch.cat(contexts), torch.cat(importances)
@@ -181,11 +184,11 @@ def test_which_route_is_taken():
 
     if native.library is not None:
         assert taken(long, single) is Native
-    assert taken(long, single, dropout=0.1) is Matrix
     assert taken(long, tensors(long)) is LogSumExp
     with patch.object(native, "library", None):
         assert taken(long, single) is LogSumExp
         assert taken(short, tensors(short)) is Matrix
+        assert taken(long, single, dropout=0.1) is Matrix
         assert taken(long, single, log_weight=torch.zeros(long.tokens)) is Matrix
         learning = [x.requires_grad_() for x in single]
         assert taken(long, learning) is Matrix

@@ -17,7 +17,7 @@ from thresher.native.records import Gradients, Problem
 
 
 class Native(Attended):
-    """On CPUs, in float32 or bfloat16, without dropout.
+    """On CPUs, in float32 or bfloat16.
 
     One pass makes importance and the context rows of all tokens, of which the survivors' are kept: a second
     pass, over survivors alone, would cost more unless nearly all tokens go.
@@ -25,9 +25,14 @@ class Native(Attended):
 
     @classmethod
     def serves(cls, asked: Asked) -> bool:
-        if asked.dropout or not native.serves(query := asked.query):
+        if not native.serves(query := asked.query):
             return False
         return all(x.dtype == query.dtype and x.shape == query.shape for x in (asked.key, asked.value))
+
+    def __init__(self, asked: Asked):
+        super().__init__(asked)
+        # Of one drawing of dropout, which torch's random numbers decide.
+        self._seed = int(torch.randint(-(2**31), 2**31, ())) if asked.dropout else 0
 
     def _receive(self) -> Tensor:
         self._context, importance = self._pass(wanted=True)
@@ -53,6 +58,8 @@ class Native(Attended):
             positions=asked.packed.positions,
             scale=asked.scale,
             window=asked.window,
+            dropout=asked.dropout,
+            seed=self._seed,
             **how,
         )
 
@@ -68,6 +75,8 @@ def one_pass(
     scale: float,
     window: int | None,
     wanted: bool,
+    dropout: float = 0.0,
+    seed: int = 0,
     rows: Tensor | None = None,
     row_starts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -83,6 +92,10 @@ def one_pass(
     window : int, or None
     wanted : bool
         Whether importance is computed.
+    dropout : float
+        Share of the probabilities that are 0 in the context; the others grow to make up for them.
+    seed : int
+        Of 32 bits. Which probabilities are dropped follows from it, from the head and from the two tokens.
     rows : int64 tensor [rows], optional
         The tokens whose context is wanted, in order. Default: all.
     row_starts : int32 tensor [batch + 1], optional
@@ -95,7 +108,7 @@ def one_pass(
     """
     log_weight = None if log_weight is None else log_weight.float()
     inputs = query, key, value, log_weight
-    terms = Terms(starts, positions, scale, -1 if window is None else window, wanted)
+    terms = Terms(starts, positions, scale, -1 if window is None else window, wanted, dropout, seed)
     if not native.wants_gradients(*(x for x in inputs if x is not None)):
         return _forward(*inputs, terms, rows, row_starts)
     context, importance = _Differentiable.apply(*inputs, terms)
@@ -110,6 +123,8 @@ class Terms(NamedTuple):
     scale: float = 1.0
     window: int = -1  # for none
     wanted: bool = False  # of the importance
+    dropout: float = 0.0
+    seed: int = 0
 
 
 class _Differentiable(torch.autograd.Function):
@@ -203,6 +218,8 @@ def problem_of(query: Tensor, key: Tensor, value: Tensor, log_weight: Tensor | N
         dim=dim,
         window=terms.window,
         scale=terms.scale,
+        dropout=terms.dropout,
+        seed=terms.seed,
         bf16=query.dtype == torch.bfloat16,
     )
 

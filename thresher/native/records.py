@@ -30,7 +30,7 @@ Addresses = Annotated[Tensor, Kind("void*", dtypes=(torch.int64,))]  # likewise,
 Rounded = Annotated[Tensor, Kind("void*", dtypes=(torch.int8, *_numbers))]
 Count = Annotated[int, Kind("int64", ctypes.c_int64)]
 Flag = Annotated[bool, Kind("int32", ctypes.c_int32)]
-Code = Annotated[int, Kind("int32", ctypes.c_int32)]  # of an enumeration
+Code = Annotated[int, Kind("int32", ctypes.c_int32)]  # of an enumeration, or any
 PRECISIONS = {"fp32": 0, "bf16": 1, "int8": 2}  # Precision in csrc/interface.h
 IDENTITY, GELU, GELU_TANH, SILU, RELU = range(5)  # Activation there
 Real = Annotated[float, Kind("float", ctypes.c_float)]
@@ -60,6 +60,8 @@ class Problem(TypedDict):
     dim: Count
     window: Count
     scale: Real
+    dropout: Real
+    seed: Code
     bf16: Flag
 
 

@@ -2,7 +2,7 @@
 //
 // The way forward keeps no n x n matrix. The way back computes the probabilities P again, for some queries at a time.
 // The gradient of P is G = dO V^T + votes dI^T / heads, and that of the scores is S = P (G - sum over keys of P G).
-// Then dQ = S K, dK = S^T Q and dV = P^T dO.
+// Then dQ = S K, dK = S^T Q and dV = P^T dO. Dropout multiplies dO V^T, and P in dV, by what it multiplied P by.
 
 #include "attention_strip.h"
 
@@ -19,8 +19,8 @@ struct Slope {
   float* vote_grad;              // [rows]; read where there are votes
 };
 
-// Turn the unscaled weights of a strip into probabilities, and write the slopes of its scores.
-template <int R>
+// Turn the unscaled weights of a strip into probabilities after dropout, and write the slopes of its scores.
+template <int R, bool DROPS>
 static void slope(const Slope& s, int64_t first, int64_t last) {
   const int64_t stride = s.strip.stride;
   F factor[R], vote[R], mean[R], voted[R];
@@ -33,7 +33,8 @@ static void slope(const Slope& s, int64_t first, int64_t last) {
     const F wanted = s.importance_grad ? load(s.importance_grad + j) : F{};
     THRESHER_UNROLL for (int r = 0; r < R; ++r) {
       float *weight = s.strip.scores + r * stride + j, *at = s.slopes + r * stride + j;
-      const F share = load(weight) * factor[r], grad = load(at) + wanted * vote[r];
+      const F share = load(weight) * factor[r], arrived = DROPS ? load(at) * spared(s.strip, r, j) : load(at);
+      const F grad = arrived + wanted * vote[r];
       store(weight, share);
       store(at, grad);
       mean[r] += share * grad;
@@ -49,8 +50,10 @@ static void slope(const Slope& s, int64_t first, int64_t last) {
     F column = F{};
     THRESHER_UNROLL for (int r = 0; r < R; ++r) {
       float* at = s.slopes + r * stride + j;
-      const F value = load(s.strip.scores + r * stride + j) * (load(at) - mean[r]);
+      float* weight = s.strip.scores + r * stride + j;
+      const F share = load(weight), value = share * (load(at) - mean[r]);
       store(at, value);
+      if (DROPS) store(weight, share * spared(s.strip, r, j));
       column += value;
     }
     if (s.log_weight_grad) store(s.log_weight_grad + j, load(s.log_weight_grad + j) + column);
@@ -65,7 +68,7 @@ static void run_slope(const Slope& s, const float* keys) {
   multiply_panels<R>(strip.query, strip.panels, strip.dim, first, last, strip.scores, strip.stride);
   soften<R>(strip, first, last);
   multiply_panels<R>(s.context_grad, s.value_panels, strip.dim, first, last, s.slopes, strip.stride);
-  slope<R>(s, first, last);
+  strip.dropout ? slope<R, true>(s, first, last) : slope<R, false>(s, first, last);
   multiply_rows<R>(s.slopes, strip.stride, first, high, keys, strip.width, strip.context);
 }
 
@@ -118,6 +121,8 @@ struct WayBack {
   int64_t rows[BLOCK];                  // places of the block's queries in the sequence
   Reach reach[BLOCK];
   float factor[ROWS], vote[ROWS], vote_grad[ROWS];
+  const Dropout dropout;
+  uint32_t seeds[ROWS];
   Slope s;
   Window window;
 };
@@ -133,6 +138,7 @@ WayBack<T>::WayBack(const Gradients& g, int64_t sequence, int64_t head)
       apart(p.heads * dim),
       panelled((n + W - 1) / W * W),
       width((dim + W - 1) / W * W),
+      dropout(p),
       window(p, start, n) {
   const auto own = [&](void* base) { return static_cast<T*>(base) + (start * p.heads + head) * dim; };
   query = numbers_of<T>(p.query, p.query_stride, start, head);
@@ -155,6 +161,8 @@ WayBack<T>::WayBack(const Gradients& g, int64_t sequence, int64_t head)
   s.strip.context = scratch.take<float>(ROWS * width);
   s.strip.bias = bias_of(p, start, n, panelled, scratch);
   s.strip.vote = p.log_weight ? vote : nullptr;
+  s.strip.dropout = p.dropout > 0 ? &dropout : nullptr;
+  s.strip.seeds = seeds;
   s.strip.received = nullptr;
   s.strip.panels = panels;
   s.strip.factor = factor;
@@ -225,6 +233,7 @@ void WayBack<T>::run_strips(int64_t count, int64_t first, int64_t last) {
     s.context_grad = arrived + i * dim;
     s.strip.reach = reach + i;
     for (int64_t r = 0; s.strip.vote && r < strip; ++r) vote[r] = std::exp(p.log_weight[start + rows[i + r]]);
+    for (int64_t r = 0; s.strip.dropout && r < strip; ++r) seeds[r] = dropout.row(head, start + rows[i + r]);
     run[strip - 1](s, keys);
     const int64_t low = reach[i].low / W * W, high = (reach[i + strip - 1].high + W - 1) / W * W;
     for (int64_t r = 0; r < strip; ++r) {

@@ -126,6 +126,8 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   t.queries = scratch.take<bf16>(together * t.strips * STRIP * dim);
   Reach reach[STRIP];
   float factor[STRIP], vote[STRIP];
+  const Dropout dropout(p);
+  uint32_t seeds[STRIP];
   Strip s;
   s.dim = dim;
   s.width = dim;
@@ -133,6 +135,8 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   s.reach = reach;
   s.factor = factor;
   s.vote = p.log_weight ? vote : nullptr;
+  s.dropout = p.dropout > 0 ? &dropout : nullptr;
+  s.seeds = seeds;
   s.stride = keys + 16;  // not a power of two, where rows would share few cache sets
   s.scores = scratch.take<float>(STRIP * s.stride);
   s.bias = bias_of(p, start, n, keys, scratch);
@@ -149,9 +153,11 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
       for (int64_t i = 0; i < rows.count; i += STRIP) {
         const int64_t strip = std::min<int64_t>(STRIP, rows.count - i);
         look(p, rows, i, strip, window, reach, vote);
+        dropout.look(rows, i, strip, head + h, seeds);
         const int64_t first = reach[0].low / 32 * 32, last = (reach[strip - 1].high + 31) / 32 * 32;
         soften_strip(s, t, h, i, strip, first, last);
         if (!p.context) continue;
+        drop(s, strip, first, last, s.halves, s.stride + W);
         bf16* to = static_cast<bf16*>(p.context) + ((rows.first + i) * p.heads + head + h) * dim;
         sum_values(s, t, h, strip, first, last, to, p.heads * dim);
       }

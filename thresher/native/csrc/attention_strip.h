@@ -78,6 +78,8 @@ struct Strip {
   float* received;  // [keys], added to; or null
   const float* bias;  // [keys], added to the scores; or null
   const float* vote;  // [rows], weighs what a row adds to `received`; or null
+  const Dropout* dropout;  // of what the context is summed by; or null
+  const uint32_t* seeds;   // [rows], where there is dropout
   const Reach* reach;  // [rows]
   int64_t stride, dim, width;
   float scale;
@@ -142,6 +144,22 @@ static void soften(const Strip& s, int64_t first, int64_t last) {
   }
 }
 
+// What dropout multiplies the probabilities of W keys from j on by.
+static inline F spared(const Strip& s, int64_t row, int64_t j) {
+  U x = (U)lanes(j) * 0x9e3779b9u + s.seeds[row];
+  x = (x ^ x >> 16) * 0x21f0aaadu;  // as mixed()
+  x = (x ^ x >> 15) * 0x735a2d97u;
+  x ^= x >> 15;
+  return (F)((I)all(s.dropout->gain) & (I)(x >= s.dropout->level));
+}
+
+// Dropout of rows of weights, which are `stride` numbers apart.
+template <class T>
+static void drop(const Strip& s, int64_t rows, int64_t first, int64_t last, T* weights, int64_t stride) {
+  for (int64_t r = 0; s.dropout && r < rows; ++r, weights += stride)
+    for (int64_t j = first; j < last; j += W) write(weights + j, read(weights + j) * spared(s, r, j));
+}
+
 // Columns [first, last) of R rows of numbers times panels. The rows of `out` are `stride` numbers apart.
 template <int R>
 static void multiply_panels(const float* rows, const float* panels, int64_t dim, int64_t first, int64_t last, float* out,
@@ -174,6 +192,7 @@ static void run_strip(const Strip& s) {
   const int64_t high = s.reach[R - 1].high, first = s.reach[0].low / W * W, last = (high + W - 1) / W * W;
   multiply_panels<R>(s.query, s.panels, s.dim, first, last, s.scores, s.stride);
   soften<R>(s, first, last);
+  drop(s, R, first, last, s.scores, s.stride);
   if (s.context) multiply_rows<R>(s.scores, s.stride, first, high, s.value, s.width, s.context);
 }
 
@@ -199,12 +218,16 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   float* queries = scratch.take<float>(together * rows.count * dim);
   Reach reach[ROWS];
   float factor[ROWS], vote[ROWS];
+  const Dropout dropout(p);
+  uint32_t seeds[ROWS];
   Strip s;
   s.dim = dim;
   s.width = width;
   s.scale = p.scale;
   s.reach = reach;
   s.factor = factor;
+  s.dropout = p.dropout > 0 ? &dropout : nullptr;
+  s.seeds = seeds;
   s.stride = panelled + W;  // not a power of two, where rows would share few cache sets
   s.scores = scratch.take<float>(ROWS * s.stride);
   s.bias = bias_of(p, start, n, panelled, scratch);
@@ -240,6 +263,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
         const int64_t strip = std::min<int64_t>(ROWS, rows.count - i);
         s.query = queries + (h * rows.count + i) * dim;
         look(p, rows, i, strip, window, reach, vote);
+        dropout.look(rows, i, strip, head + h, seeds);
         run[strip - 1](s);
         if (!p.context) continue;
         T* to = static_cast<T*>(p.context) + ((rows.first + i) * p.heads + head + h) * dim;

@@ -20,12 +20,14 @@ struct Problem {
   int64_t batch, tokens, heads, dim;
   int64_t window;             // -1 for none
   float scale;
+  float dropout;              // share of the probabilities that are 0 in the context, after importance is taken
+  int32_t seed;               // says which
   int32_t bf16;               // 1 if numbers are bfloat16, 0 if they are float
 };
 THRESHER_RECORD(Problem, FIELD(query), FIELD(key), FIELD(value), FIELD(query_stride), FIELD(key_stride),
                 FIELD(value_stride), FIELD(starts), FIELD(positions), FIELD(log_weight), FIELD(rows),
                 FIELD(row_starts), FIELD(context), FIELD(received), FIELD(importance), FIELD(batch), FIELD(tokens),
-                FIELD(heads), FIELD(dim), FIELD(window), FIELD(scale), FIELD(bf16));
+                FIELD(heads), FIELD(dim), FIELD(window), FIELD(scale), FIELD(dropout), FIELD(seed), FIELD(bf16));
 
 struct Gradients {
   Problem problem;               // as on the way forward, without outputs and rows: all tokens have context

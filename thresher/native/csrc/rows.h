@@ -6,7 +6,6 @@
 typedef int8_t Bytes __attribute__((vector_size(W)));
 typedef Bytes AnyBytes __attribute__((aligned(1), may_alias));
 
-static inline void write(float* to, F values) { store(to, values); }
 
 // Call `step(place, from, to)` for every vector of a row. The last, if incomplete, is a copy filled up with zeros.
 template <class From, class To, class Step>

@@ -14,6 +14,7 @@ typedef uint32_t U __attribute__((vector_size(4 * W)));
 
 static inline F load(const float* from) { return *reinterpret_cast<const AnyF*>(from); }
 static inline void store(float* to, F values) { *reinterpret_cast<AnyF*>(to) = values; }
+static inline void write(float* to, F values) { store(to, values); }
 static inline F read(const float* from) { return load(from); }
 static inline F read(const bf16* from) {
   return (F)(__builtin_convertvector(*reinterpret_cast<const AnyHalf*>(from), U) << 16);
@@ -68,13 +69,14 @@ static inline F power(F x) {
 }
 
 #if defined(THRESHER_BF16)
-// Likewise with a relative error of 1e-4, for what is rounded to bfloat16. 2^0 is 1.
+// Likewise with a relative error of 3e-6, for what is rounded to bfloat16. 2^0 is 1.
 static inline F near_power(F x) {
   x = larger(x, all(-126.0f));
   const F shifted = x + MAGIC;
   const F part = x - (shifted - MAGIC);
-  F value = part * 5.5008613e-2f + 2.4221101e-1f;
-  value = value * part + 6.9328297e-1f;
+  F value = part * 9.5828101e-3f + 5.5906430e-2f;
+  value = value * part + 2.4024099e-1f;
+  value = value * part + 6.9312419e-1f;
   value = value * part + 1.0f;
   return (F)((I)value + ((I)shifted << 23));
 }
