@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test sanitize lint format clean
+.PHONY: help venv demo test sanitize emulate lint format clean
 
 help:  ## Say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: lint  ## Check style and types, and run all tests
 
 sanitize: .venv/dev.stamp  ## Run the native code under the compiler's sanitizers
 	$(BIN)/python tests/sanitized.py
+
+emulate: .venv/dev.stamp  ## Run the native code for ARM in an emulator
+	$(BIN)/python tests/emulated.py
 
 lint: .venv/dev.stamp  ## Check style and types
 	$(BIN)/ruff check .

@@ -276,24 +276,30 @@ void rows(Draw& draw) {
 // Weights of a linear layer in a precision, as interface.h says.
 struct Weights {
   Weights(Draw& draw, int64_t inputs, int64_t outputs, int32_t precision)
-      : padded((outputs + 31) / 32 * 32),
+      : in_words(thresher_has(INT8) & 4),
+        padded((outputs + 31) / 32 * 32),
         filled((inputs + side(precision) - 1) / side(precision) * side(precision) * padded),
         floats(precision == FLOAT ? filled : 0),
         halves(precision == BFLOAT16 ? filled : 0, true),
-        bytes(precision == INT8 ? filled : 0),
+        bytes(precision == INT8 && !in_words ? filled : 0),
+        words(precision == INT8 && in_words ? filled : 0),
         sizes(precision == INT8 ? padded : 0),
         start(precision == INT8 ? padded : 0),
         bias(padded) {
     for (Numbers* input : {&floats, &halves, &sizes, &bias}) input->draw(draw, 0.3f);
     for (int64_t i = 0; i < bytes.count(); ++i) bytes[i] = static_cast<int8_t>(draw.under(255) - 127);
+    for (int64_t i = 0; i < words.count(); ++i) words[i] = static_cast<int16_t>(draw.under(255) - 127);
     for (int64_t i = 0; i < start.count(); ++i) start[i] = static_cast<int32_t>(draw.under(1 << 20));
-    const void* weights = precision == FLOAT ? floats.at(0) : precision == BFLOAT16 ? halves.at(0) : bytes.get();
+    const void* whole = in_words ? static_cast<const void*>(words.get()) : bytes.get();
+    const void* weights = precision == FLOAT ? floats.at(0) : precision == BFLOAT16 ? halves.at(0) : whole;
     linear = {weights, sizes.floats.get(), start.get(), bias.floats.get(), inputs, outputs};
   }
   static int64_t side(int32_t precision) { return precision == FLOAT ? 16 : precision == BFLOAT16 ? 32 : 64; }
+  bool in_words;
   int64_t padded, filled;
   Numbers floats, halves;
   Array<int8_t> bytes;
+  Array<int16_t> words;
   Numbers sizes;
   Array<int32_t> start;
   Numbers bias;
@@ -463,7 +469,8 @@ void solve(unsigned seed, int problems) {
 
 int main(int count, char** words) {
   const int problems = count > 1 ? std::atoi(words[1]) : 200;
-  for (const char* name : {"portable", "avx2", "avx512", "avx512-vnni", "avx512-bf16", "amx"}) {
+  for (const char* name : {"portable", "avx2", "avx-vnni", "avx512", "avx512-vnni", "avx512-bf16", "amx", "neon-dot",
+                           "neon-bf16"}) {
     if (!thresher_use(name)) {
       std::printf("%s: not on this machine\n", name);
       continue;

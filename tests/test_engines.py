@@ -133,7 +133,7 @@ def test_help_names_all_there_are():
     assert (named[0], sorted(named[1:])) == (AUTO, sorted(ENGINES))
 
 
-@pytest.mark.parametrize("instructions", [None, "portable", "avx2"])
+@pytest.mark.parametrize("instructions", [None, "portable", "neon-bf16", "avx2"])
 def test_auto_is_native_where_there_are_vectors(instructions, monkeypatch):
     monkeypatch.setattr(native, "instructions", instructions)
     expected = "native" if instructions == "avx2" else "torch"

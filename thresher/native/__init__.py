@@ -24,8 +24,14 @@ from thresher.native.records import FUNCTIONS, LAYOUTS, PRECISIONS, BurnWork
 SWITCH = "THRESHER_NATIVE"
 log = logging.getLogger(__name__)
 NOTHING = nullcontext()
-INSTRUCTIONS = ("amx", "avx512-bf16", "avx512-vnni", "avx512", "avx2", "portable")
-"""From the best on; each has those after it."""
+INSTRUCTIONS = (
+    *("amx", "avx512-bf16", "avx512-vnni", "avx512", "avx-vnni", "avx2"),
+    *("neon-bf16", "neon-dot"),
+    "portable",
+)
+"""From the best on."""
+MEASURED = INSTRUCTIONS[: INSTRUCTIONS.index("avx2") + 1]
+"""With which the native engine is the default. NEON has run in an emulator alone."""
 
 
 def use(name: str | None = None) -> str:
@@ -61,6 +67,13 @@ def has_linears(precision: str) -> bool:
     return library is not None and bool(library.thresher_has(PRECISIONS[precision]) & 1)
 
 
+def panel_dtype(precision: str) -> torch.dtype:
+    """Of the weights that the instructions in use multiply."""
+    if precision == "int8" and library is not None and library.thresher_has(PRECISIONS[precision]) & 4:
+        return torch.int16
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}[precision]
+
+
 def has_stages(precision: str) -> bool:
     """True if the instructions in use have whole stages in a precision."""
     return library is not None and bool(library.thresher_has(PRECISIONS[precision]) & 2)
@@ -72,7 +85,7 @@ def peak(precision: str, seconds: float = 0.05) -> float | None:
     if not has_linears(precision) or (instructions == "amx" and precision != "fp32"):
         return None
     assert library is not None
-    code, count, rounds, best = PRECISIONS[precision], torch.get_num_threads(), 10_000, 0.0
+    code, count, rounds, best = PRECISIONS[precision], torch.get_num_threads(), 100_000, 0.0
     flops = 2 * library.thresher_round(code) * count
     end = time.perf_counter() + seconds
     while (start := time.perf_counter()) < end:

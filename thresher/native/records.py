@@ -24,7 +24,7 @@ Numbers = Annotated[Tensor, Kind("void*", dtypes=_numbers)]
 Strided = Annotated[
     Tensor, Kind("void*", dtypes=_numbers, contiguous=False)
 ]  # another field holds the stride
-Weights = Annotated[Tensor, Kind("void*", dtypes=(torch.int8, *_numbers))]
+Weights = Annotated[Tensor, Kind("void*", dtypes=(torch.int8, torch.int16, *_numbers))]
 Address = Annotated[int, Kind("void*")]  # of a record that was filled before, and is kept
 Addresses = Annotated[Tensor, Kind("void*", dtypes=(torch.int64,))]  # likewise, of several
 Rounded = Annotated[Tensor, Kind("void*", dtypes=(torch.int8, *_numbers))]

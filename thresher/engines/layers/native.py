@@ -38,7 +38,7 @@ class NativeLinear(nn.Module):
     # No buffers: none of these follows the model to another dtype.
     panels: Tensor  # [outputs / 16, groups of inputs, 16, inputs in a group]
     sizes: Tensor | None  # float32 [outputs], with zeros after them to fill the last panels; in int8
-    start: Tensor | None  # int32, as sizes: -128 times the sum of an output's weights
+    start: Tensor | None  # int32, as sizes: -128 times the sum of an output's weights; 0 where they are int16
     bias: Tensor  # as sizes
     moved: Tensor | None = None  # the weight, where it is no longer in panels
 
@@ -48,13 +48,15 @@ class NativeLinear(nn.Module):
         self.precision, self.gelu = precision, isinstance(linear, GeluLinear)
         after = (0, -self.out_features % PAIR)
         self.sizes = self.start = None
+        dtype = native.panel_dtype(precision)
         if precision == "int8":
             weight, sizes = weights_in_int8(linear)
             self.sizes = F.pad(sizes, after)
-            self.start = F.pad(-128 * weight.sum(1, dtype=torch.int32), after)
+            zero = 128 if dtype == torch.int8 else 0  # what stands for it in a row
+            self.start = F.pad(-zero * weight.sum(1, dtype=torch.int32), after)
         else:
-            weight = linear.weight.detach().to(DTYPES[precision])
-        self.panels = in_panels(weight)
+            weight = linear.weight.detach()
+        self.panels = in_panels(weight.to(dtype))
         self.bias = F.pad(float_bias(linear), after)
 
     def forward(self, values: Tensor) -> Tensor:
@@ -83,7 +85,8 @@ class NativeLinear(nn.Module):
     @property
     def here(self) -> bool:
         """Whether the weights are in panels, on a machine that multiplies them."""
-        return self.moved is None and native.has_linears(self.precision)
+        laid_out = self.moved is None and self.panels.dtype == native.panel_dtype(self.precision)
+        return laid_out and native.has_linears(self.precision)
 
     def record(self) -> Linear:
         """For the native code, which does not look at it longer than this layer lives."""

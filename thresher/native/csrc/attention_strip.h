@@ -91,7 +91,7 @@ template <bool HALVES>
 static inline F weigh(const Strip& s, int64_t row, int64_t j, F most, float unit) {
   float* at = s.scores + row * s.stride + j;
   const F power_of = (load(at) - most) * unit;
-#if defined(THRESHER_BF16)
+#if defined(THRESHER_PAIRS) && THRESHER_WIDTH == 16
   if constexpr (HALVES) {
     const F weight = near_power(power_of);
     write(s.halves + row * (s.stride + W) + j, weight);

@@ -41,9 +41,9 @@ THRESHER_END
 THRESHER_BEGIN("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma", "prefer-vector-width=512")
 namespace avx512_bf16 {
 #define THRESHER_WIDTH 16
-#define THRESHER_BF16
+#define THRESHER_PAIRS
 #include THRESHER_CODE
-#undef THRESHER_BF16
+#undef THRESHER_PAIRS
 #undef THRESHER_WIDTH
 #if defined(THRESHER_PAIRS_CODE)
 namespace pairs {
@@ -66,4 +66,28 @@ THRESHER_END
 namespace avx512_bf16 = avx512;
 #endif  // THRESHER_NEW
 
-#endif  // x86_64
+#elif defined(__aarch64__)
+
+THRESHER_BEGIN("arch=armv8.2-a+dotprod")
+namespace neon_dot {
+#define THRESHER_WIDTH 4
+#define THRESHER_DOT
+#include THRESHER_CODE
+#undef THRESHER_DOT
+#undef THRESHER_WIDTH
+}  // namespace neon_dot
+THRESHER_END
+
+THRESHER_BEGIN("arch=armv8.2-a+dotprod+bf16")
+namespace neon_bf16 {
+#define THRESHER_WIDTH 4
+#define THRESHER_DOT
+#define THRESHER_PAIRS
+#include THRESHER_CODE
+#undef THRESHER_PAIRS
+#undef THRESHER_DOT
+#undef THRESHER_WIDTH
+}  // namespace neon_bf16
+THRESHER_END
+
+#endif

@@ -33,16 +33,18 @@ constexpr int64_t ROWS = 128;     // in a piece of a linear layer: they stay in 
 constexpr int64_t STRIP = 6;      // rows that are multiplied at a time on most machines: see panels.h
 constexpr int64_t ROOM = 400000;  // bytes that a block of a stage may take of it
 
-bool has(int32_t precision) {
-  switch (precision) {
-    case INT8: return thresher_machine >= AVX512_VNNI;
-    case BFLOAT16: return thresher_machine >= AVX512_BF16;
-    default: return true;
-  }
-}
+// What vectors do in a precision: nulls where they do nothing.
+Runs by_vectors(int32_t precision, bool halves) { return runs[thresher_machine](precision, halves); }
+Runs by_vectors(int32_t precision) { return by_vectors(precision, precision == BFLOAT16); }
 
 // Whether AMX multiplies in a precision, faster than vectors do.
-bool in_tiles(int32_t precision) { return thresher_machine == AMX && precision != FLOAT; }
+bool in_tiles(int32_t precision) {
+#if defined(THRESHER_NEW)
+  return thresher_machine == AMX && precision != FLOAT;
+#else
+  return false;
+#endif
+}
 
 Part part_of(const LinearWork& work) {
 #if defined(THRESHER_NEW)
@@ -51,7 +53,7 @@ Part part_of(const LinearWork& work) {
     return avx512_bf16::amx::run<false, bf16>;
   }
 #endif
-  return has(work.precision) ? runs[thresher_machine](work.precision, work.bf16).linear : nullptr;
+  return by_vectors(work.precision, work.bf16).linear;
 }
 
 int32_t run(const Run* each, const RowWork& work, int32_t threads, Team team) {
@@ -65,18 +67,19 @@ int32_t run(const Run* each, const RowWork& work, int32_t threads, Team team) {
 
 extern "C" {
 
-int32_t thresher_has(int32_t precision) { return has(precision) ? in_tiles(precision) ? 1 : 3 : 0; }
+int32_t thresher_has(int32_t precision) {
+  if (!by_vectors(precision).linear) return 0;
+  return 1 | (in_tiles(precision) ? 0 : 2) | (precision == INT8 && in_words() ? 4 : 0);
+}
 
 int32_t thresher_burn(const BurnWork* work, int32_t threads, Team team) {
   const auto precision = static_cast<int32_t>(work->precision);
-  if (!has(precision)) return 1;
-  const auto burn = runs[thresher_machine](precision, precision == BFLOAT16).burn;
+  const auto burn = by_vectors(precision).burn;
+  if (!burn) return 1;
   return !share_out(threads, threads, team, [&](int64_t) { burn(work->rounds); });
 }
 
-int32_t thresher_round(int32_t precision) {
-  return has(precision) ? static_cast<int32_t>(runs[thresher_machine](precision, precision == BFLOAT16).products) : 0;
-}
+int32_t thresher_round(int32_t precision) { return static_cast<int32_t>(by_vectors(precision).products); }
 
 int32_t thresher_quantise(const RowWork* work, int32_t threads, Team team) {
   return run(quantise, *work, threads, team);
@@ -104,7 +107,7 @@ int32_t thresher_linear(const LinearWork* work, int32_t threads, Team team) {
 int32_t thresher_stage(const StageWork* work, int32_t threads, Team team) {
   const Stage& stage = *work->stage;
   const bool here = thresher_has(stage.precision) & 2;
-  const Block block = here ? runs[thresher_machine](stage.precision, work->bf16).stage : nullptr;
+  const Block block = here ? by_vectors(stage.precision, work->bf16).stage : nullptr;
   if (!block) return 1;
   const int64_t row = 4 * (stage.dim + stage.down.inputs) + 4 * std::max(stage.output.inputs, stage.dim);
   const int64_t least = 24, most = std::max<int64_t>(least, std::min<int64_t>(192, ROOM / row));

@@ -5,13 +5,46 @@
 
 #include <cstring>
 
-#if defined(THRESHER_NEW)
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__x86_64__)
 #include <cpuid.h>
+#endif
+#if defined(THRESHER_NEW)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
 
 Machine thresher_machine = PORTABLE;
+
+#if defined(__aarch64__)
+static bool here(Machine asked) {
+#if defined(__linux__)
+  // Bits of the kernel's list: products of bytes (asimddp), and of bfloat16 numbers (bf16).
+  const bool dot = getauxval(AT_HWCAP) >> 20 & 1, pairs = getauxval(AT_HWCAP2) >> 14 & 1;
+#elif defined(__APPLE__)
+  int32_t pairs = 0;
+  size_t size = sizeof(pairs);
+  const bool dot = true;
+  if (sysctlbyname("hw.optional.arm.FEAT_BF16", &pairs, &size, nullptr, 0)) pairs = 0;
+#else
+  const bool dot = false, pairs = false;
+#endif
+  return asked == PORTABLE || (dot && (asked == NEON_DOT || pairs));
+}
+#else
+#if defined(__x86_64__)
+static bool has_avx_vnni() {
+#if defined(THRESHER_EVEX)
+  return __builtin_cpu_supports("avx512vnni");
+#else
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && a >> 4 & 1;
+#endif
+}
+#endif
 
 static bool here(Machine asked) {
   switch (asked) {
@@ -33,6 +66,8 @@ static bool here(Machine asked) {
     case AVX512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    case AVX_VNNI:
+      return here(AVX2) && has_avx_vnni();
     case AVX2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
@@ -40,9 +75,15 @@ static bool here(Machine asked) {
       return asked == PORTABLE;
   }
 }
+#endif
 
 extern "C" const char* thresher_use(const char* name) {
-  static const char* const names[MACHINES] = {"portable", "avx2", "avx512", "avx512-vnni", "avx512-bf16", "amx"};
+#if defined(__aarch64__)
+  static const char* const names[MACHINES] = {"portable", "neon-dot", "neon-bf16"};
+#else
+  static const char* const names[MACHINES] = {"portable",    "avx2",        "avx-vnni", "avx512",
+                                              "avx512-vnni", "avx512-bf16", "amx"};
+#endif
   for (int i = MACHINES - 1; i >= 0; --i)
     if ((!name || !std::strcmp(name, names[i])) && here(Machine(i))) {
       thresher_machine = Machine(i);

@@ -1,14 +1,18 @@
 // Products of rows with the weights of a linear layer. Included by each_machine.h, after rows.h.
 //
-// A panel holds the weights of 16 outputs: for each group of inputs (four of int8, two of bfloat16, or one float: 4
-// bytes) that of the first output, that of the second, and so on. Rows hold the same groups. A product is then, over
+// A panel holds the weights of 16 outputs: for each group of inputs (four of int8, or two of those in 16 bits; two of
+// bfloat16, or one float: 4 bytes) that of the first output, that of the second, and so on. Rows hold the same groups. A product is then, over
 // groups, the sum of a row's group, broadcast, times vectors of groups. One order of this sum serves every row, so that
 // a row's result does not depend on the rows beside it.
 
 constexpr int PANEL = 16;               // outputs of a panel
 constexpr int SINGLE = PANEL / W;       // vectors of a panel
 constexpr int WIDE = W == 16 ? 4 : SINGLE;  // vectors that are multiplied at a time
-constexpr int HIGH = W == 4 ? 4 : 6;        // rows that are: so many that the sums fit in the registers
+#if defined(__aarch64__)
+constexpr int HIGH = 6;                     // rows that are: so many that the sums fit in the registers
+#else
+constexpr int HIGH = W == 4 ? 4 : 6;
+#endif
 constexpr int64_t TILE_BYTES = HIGH * WIDE * 4 * W;  // of the sums
 constexpr int64_t GROUP = 4;            // bytes
 
@@ -19,23 +23,55 @@ struct Floats {
   static inline void add(F& sum, I row, I weights) { sum += (F)row * (F)weights; }
 };
 
-#if THRESHER_WIDTH == 16
+#if defined(THRESHER_PAIRS)
 struct Halves {
   using Sum = F;
   using Number = bf16;
   static inline void add(F& sum, I row, I weights) { add_pairs(sum, row, weights); }
 };
+#endif
 
-// Rows hold bytes from 0, where 128 stands for 0.
+#if defined(__x86_64__) && THRESHER_WIDTH > 4
+// Bytes from 0, where 128 stands for 0, times signed ones.
 struct Bytes128 {
   using Sum = I;
   using Number = int8_t;
-  static inline void add(I& sum, I row, I weights) { asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(row), "v"(weights)); }
+  static constexpr int ZERO = 128;
+  static inline void add(I& sum, I row, I weights) {
+#if THRESHER_WIDTH == 16
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(row), "v"(weights));
+#else
+    asm(THRESHER_VEX "vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(row), "x"(weights));
+#endif
+  }
+};
+
+// Where four bytes have no product, or one that overflows: each in 16 bits.
+struct InWords {
+  using Sum = I;
+  using Number = int16_t;
+  static constexpr int ZERO = 0;
+  static inline void add(I& sum, I row, I weights) {
+#if THRESHER_WIDTH == 16
+    sum += (I)_mm512_madd_epi16((__m512i)row, (__m512i)weights);
+#else
+    sum += (I)_mm256_madd_epi16((__m256i)row, (__m256i)weights);
+#endif
+  }
+};
+#elif defined(THRESHER_DOT)
+struct SignedBytes {
+  using Sum = I;
+  using Number = int8_t;
+  static constexpr int ZERO = 0;
+  static inline void add(I& sum, I row, I weights) {
+    asm("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(row), "w"(weights));
+  }
 };
 #endif
 
 template <class Kind>
-constexpr bool IN_INT8 = std::is_same_v<typename Kind::Number, int8_t>;
+constexpr bool IN_INT8 = std::is_same_v<typename Kind::Sum, I>;
 
 // Groups of inputs of a linear layer. Zeros fill the last 64 bytes.
 template <class Kind>
@@ -76,10 +112,7 @@ using Multiply = void (*)(const char*, int64_t, const char*, int64_t, int64_t, c
 template <class Kind, int V>
 static Multiply multiply_of(int64_t rows) {
   static const Multiply all[] = {multiply<Kind, 1, V>, multiply<Kind, 2, V>, multiply<Kind, 3, V>, multiply<Kind, 4, V>,
-#if THRESHER_WIDTH > 4
-                                 multiply<Kind, 5, V>, multiply<Kind, 6, V>
-#endif
-  };
+                                 multiply<Kind, std::min(5, HIGH), V>, multiply<Kind, std::min(6, HIGH), V>};
   return all[rows - 1];
 }
 
@@ -200,7 +233,7 @@ static inline void prepare(const T* from, int64_t width, int64_t groups, char* t
   using Number = typename Kind::Number;
   Number* made = reinterpret_cast<Number*>(to);
   if constexpr (IN_INT8<Kind>)
-    quantise_row(from, width, made, size, 128);
+    quantise_row(from, width, made, size, Kind::ZERO);
   else
     along(from, made, width, [](int64_t, const T* some, Number* at) { write(at, read(some)); });
   std::memset(made + width, 0, groups * GROUP - width * sizeof(Number));

@@ -5,6 +5,11 @@
 
 typedef int8_t Bytes __attribute__((vector_size(W)));
 typedef Bytes AnyBytes __attribute__((aligned(1), may_alias));
+typedef int16_t Words __attribute__((vector_size(2 * W)));
+typedef Words AnyWords __attribute__((aligned(2), may_alias));
+
+static inline void write(int8_t* to, I whole) { *reinterpret_cast<AnyBytes*>(to) = __builtin_convertvector(whole, Bytes); }
+static inline void write(int16_t* to, I whole) { *reinterpret_cast<AnyWords*>(to) = __builtin_convertvector(whole, Words); }
 
 
 // Call `step(place, from, to)` for every vector of a row. The last, if incomplete, is a copy filled up with zeros.
@@ -22,11 +27,11 @@ static inline void along(const From* from, To* to, int64_t width, const Step& st
 }
 
 // A row as int8 times its size. The size is the largest number of the row over 127, and a NaN makes it a NaN. `zero` is
-// the byte that stands for 0.
-template <class T>
-static void quantise_row(const T* row, int64_t width, int8_t* to, float* size, float zero = 0) {
+// what stands for 0.
+template <class T, class Number>
+static void quantise_row(const T* row, int64_t width, Number* to, float* size, float zero = 0) {
   I largest = {};
-  along(row, to, width, [&](int64_t, const T* from, int8_t*) {
+  along(row, to, width, [&](int64_t, const T* from, Number*) {
     const I bits = (I)read(from) & 0x7fffffff;  // bits of floats, as whole numbers, have the order of the floats
     largest = bits > largest ? bits : largest;
   });
@@ -35,9 +40,8 @@ static void quantise_row(const T* row, int64_t width, int8_t* to, float* size, f
   std::memcpy(&most, &bits, 4);
   *size = most / 127;
   const F factor = all(most > 0 ? 127 / most : 0);
-  along(row, to, width, [&](int64_t, const T* from, int8_t* made) {
-    const I whole = (I)(read(from) * factor + (MAGIC + zero)) - (I)all(MAGIC);
-    *reinterpret_cast<AnyBytes*>(made) = __builtin_convertvector(whole, Bytes);
+  along(row, to, width, [&](int64_t, const T* from, Number* made) {
+    write(made, (I)(read(from) * factor + (MAGIC + zero)) - (I)all(MAGIC));
   });
 }
 

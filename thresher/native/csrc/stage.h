@@ -147,9 +147,14 @@ constexpr Runs RUNS = {run_linear<Kind, T>, run_stage<Kind, T>, burn<Kind>,
 // What runs in a precision, on rows that are bfloat16 or float: nulls where there is nothing.
 static Runs runs_of(int32_t precision, bool halves) {
   if (precision == FLOAT && !halves) return RUNS<Floats, float>;
-#if THRESHER_WIDTH == 16
+#if defined(THRESHER_PAIRS)
   if (precision == BFLOAT16 && halves) return RUNS<Halves, bf16>;
+#endif
+#if defined(__x86_64__) && THRESHER_WIDTH > 4
+  if (precision == INT8 && in_words()) return halves ? RUNS<InWords, bf16> : RUNS<InWords, float>;
   if (precision == INT8) return halves ? RUNS<Bytes128, bf16> : RUNS<Bytes128, float>;
+#elif defined(THRESHER_DOT)
+  if (precision == INT8) return halves ? RUNS<SignedBytes, bf16> : RUNS<SignedBytes, float>;
 #endif
   return {};
 }

@@ -28,10 +28,14 @@ static inline I repeated(const void* four_bytes) {
   return bits - I{};
 }
 
-#if THRESHER_WIDTH == 16
-// Adds products of pairs of bfloat16 numbers, on machines with AVX-512 BF16.
+#if defined(THRESHER_PAIRS)
+// Adds products of pairs of bfloat16 numbers.
 static inline void add_pairs(F& sum, I left, I right) {
+#if defined(__aarch64__)
+  asm("bfdot %0.4s, %1.8h, %2.8h" : "+w"(sum) : "w"(left), "w"(right));
+#else
   asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(left), "v"(right));
+#endif
 }
 #endif
 
@@ -68,7 +72,7 @@ static inline F power(F x) {
   return (F)((I)value + ((I)shifted << 23));
 }
 
-#if defined(THRESHER_BF16)
+#if defined(THRESHER_PAIRS) && THRESHER_WIDTH == 16
 // Likewise with a relative error of 3e-6, for what is rounded to bfloat16. 2^0 is 1.
 static inline F near_power(F x) {
   x = larger(x, all(-126.0f));
