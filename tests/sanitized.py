@@ -22,7 +22,8 @@ COMPILER = os.environ.get("CXX", "g++")
 FLAGS = ["-std=c++17", "-O1", "-g", "-fPIC", "-fno-omit-frame-pointer", "-Wno-psabi", "-D_GLIBCXX_ASSERTIONS"]
 ADDRESS, THREAD = "address,undefined,float-divide-by-zero,float-cast-overflow", "thread"
 # The tests that call native code, but for those of long texts, of memory, and of other libraries.
-TESTS = ["test_native.py", "test_native_linear.py", "test_stage.py", "test_int8.py", "test_score.py"]
+TESTS = ["test_native.py", "test_native_dropout.py", "test_native_linear.py", "test_stage.py", "test_int8.py"]
+TESTS += ["test_score.py", "test_layers.py"]
 LEFT_OUT = "not (square_matrix or more_heads or long_text or torch_compile or onednns_reference)"
 LIBRARY = "THRESHER_SANITIZED"  # names the library to pytest
 OPTIONS = {

@@ -43,7 +43,7 @@ struct Choice {
 // Importance in the unit of the thresholds: over a text's tokens where `length` says so.
 void rescale(const LayersWork& w, const int32_t* entry, float* importance) {
   for (int64_t text = 0; w.length > 0 && text < w.entry.batch; ++text) {
-    const float factor = w.length / static_cast<float>(entry[text + 1] - entry[text]);
+    const float factor = w.length / static_cast<float>(std::max(1, entry[text + 1] - entry[text]));
     for (int64_t i = entry[text]; i < entry[text + 1]; ++i) importance[i] *= factor;
   }
 }
