@@ -22,11 +22,12 @@ from results import get, put
 from tasks import arguments, data, script
 from thresher.data import load_examples
 from thresher.engines import TorchEngine
-from thresher.inference.load import CALIBRATION, dense_model, make_ready, open_model
+from thresher.inference.load import CALIBRATION, make_ready, open_model
 from thresher.inference.predict import Predictions, predict
 from thresher.inference.speed import speeds
 from thresher.model import PrunedModel
 from thresher.reports import versions
+from thresher.store import dense_model
 
 BITS = {"fp32": 32, "bf16": 16, "int8": 8}  # of linear layers
 

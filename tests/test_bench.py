@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from transformers import AutoModelForSequenceClassification
 from typer.testing import CliRunner
 
@@ -17,20 +19,27 @@ from thresher import PruningConfig, UserError, prune
 from thresher.bench import race
 from thresher.bench import run as bench
 from thresher.bench.contenders import Contender, contenders, load, prepare
-from thresher.bench.memory import peak_above
+from thresher.bench.extent import QUICK, Extent, extent
 from thresher.bench.profile import product_flops
 from thresher.cli import app
 from thresher.data import load_examples
 from thresher.engines import AUTO, chosen
 from thresher.inference.load import open_model
-from thresher.show.bench_tables import bench_table, profile_table
+from thresher.reports import Bench, versions
+from thresher.show.bench_tables import bench_table, fresh_table, profile_table
 
-INSTALLED = {"transformers"} | {name for name in ("onnxruntime", "openvino") if find_spec(name)}
+INSTALLED = {"transformers"} | {
+    name for name in ("ctranslate2", "onnxruntime", "openvino") if find_spec(name)
+}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+def make_world(folder: Path) -> Path:
+    """A pruned model in `pruned`, and texts for it."""
     toy.write_tsv(folder / "eval.tsv", 40, seed=1)
     toy.save_model(folder / "base")
     model = prune(AutoModelForSequenceClassification.from_pretrained(folder / "base"), PruningConfig())
@@ -88,7 +97,6 @@ def test_ratios_are_to_the_fastest_dense_rival():
     assert [entry["realised"] for entry in entries] == [None] * 4 + [pytest.approx(0.9), None]
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell peak memory")
 def test_products_are_counted():
     assert product_flops([[7, 3], [5, 3], [5], [], []]) == 2 * 7 * 3 * 5  # a packed linear layer
     assert product_flops([[5], [7, 3], [3, 5], [], []]) == 2 * 7 * 3 * 5  # addmm
@@ -102,18 +110,58 @@ def test_tables_of_nothing():
     assert profile_table(report).row_count == 0
 
 
-def test_peak_is_above_what_stands():
-    standing = np.ones(20_000_000)  # 160 MB that do not count
-    assert 70 < peak_above(lambda: np.ones(10_000_000).sum()) < 100
-    assert peak_above(lambda: None) < 10
-    assert len(standing)
-
-
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell peak memory")
 def test_peak_memory_is_that_of_a_fresh_process(world, monkeypatch):
     monkeypatch.setattr(bench, "contenders", lambda *_: [Contender("torch", "fp32", "pruned")])
     report = bench.bench(str(world / "pruned"), str(world / "eval.tsv"), ["text"], texts=8, repeats=1)
     (row,) = report.rows
     assert 0 <= row.peak_mb < 500
+    assert row.resident_mb > 50
+    assert 0 < row.cold_seconds < report.seconds
+    assert fresh_table(report).row_count == 1
+    (older,) = Bench.from_json(without_fresh(report)).rows
+    assert (older.cold_seconds, older.resident_mb) == (None, None)
+
+
+def without_fresh(report: Bench) -> dict:
+    """A report as it was written before there was a cold start in it."""
+    values = report.to_json()
+    for row in values["rows"]:
+        del row["cold_seconds"], row["resident_mb"]
+    return values
+
+
+def test_a_quick_run_measures_less_but_what_is_asked(world):
+    whole = Extent()
+    assert extent(False) == replace(whole, engines=tuple(map(chosen, whole.engines)))
+    quick = extent(True, texts=7, memory=None, engines=["torch", "torch"])
+    assert (quick.texts, quick.repeats, quick.engines) == (7, QUICK.repeats, ("torch",))
+    assert not quick.memory
+    assert extent(True, memory=True).memory
+    for wrong in ("texts", "repeats"):
+        with pytest.raises(UserError, match="must be 1 or more"):
+            extent(True, **{wrong: 0})
+
+
+def test_a_quick_run_leaves_out_the_slowest_rival(world, monkeypatch):
+    monkeypatch.setattr(bench, "contenders", lambda *_: contenders(["fp32"], ["torch"])[-3:])
+    monkeypatch.setattr(bench, "in_fresh_process", lambda *_: pytest.fail("no fresh process in a quick run"))
+    wanted = [Contender("transformers", "fp32"), Contender("onnxruntime", "fp32")]
+    monkeypatch.setattr(bench, "contenders", lambda *_: wanted)
+    report = bench.bench(str(world / "pruned"), str(world / "eval.tsv"), ["text"], quick=True)
+    assert report.skipped == {"onnxruntime, sorted, fp32": "left out of a quick run"}
+    assert (report.data.texts, report.repeats) == (32, 3)
+    assert report.calibration.texts == 32
+
+
+def test_a_report_names_the_processor_its_instructions_and_the_threads():
+    report = replace(
+        benchmark(attention="amx", threads=3), versions={"processor": "Some 7, family 6, model 9"}
+    )
+    caption = str(bench_table(report).caption)
+    assert "Some 7, family 6, model 9; instructions of our C++: amx; 3 threads for every engine" in caption
+    assert versions()["threads"] == str(torch.get_num_threads())
+    assert versions()["instructions"]
 
 
 def test_an_engine_that_is_missing_is_skipped(world, monkeypatch):
@@ -178,7 +226,7 @@ def test_ctrl_c_keeps_the_rounds_that_were_done(world, monkeypatch, tmp_path, ca
         report = json.loads((tmp_path / "bench.json").read_text())
         assert report["stopped"]
         assert report["repeats"] == rounds
-        assert f"{rounds} rounds of 4" in " ".join(result.output.split())
+        assert f"{rounds} round" in " ".join(result.output.split())
         assert all(row["peak_mb"] is None for row in report["rows"])
         assert "Where the time goes" not in result.output
 
@@ -187,7 +235,7 @@ def test_ctrl_c_while_memory_is_measured_keeps_the_times(world, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench, "peak_memory", interrupted)
+    monkeypatch.setattr(bench, "in_fresh_process", interrupted)
     monkeypatch.setattr(bench, "contenders", lambda *_: [Contender("torch", "fp32", "pruned")])
     report = bench.bench(str(world / "pruned"), str(world / "eval.tsv"), ["text"], texts=8, repeats=1)
     assert report.stopped
@@ -232,7 +280,9 @@ def test_every_long_part_has_a_stage(world, monkeypatch):
         return lambda *_, **__: {"said": list(stages)[-1] == name}
 
     monkeypatch.setattr(bench, "contenders", lambda *_: contenders(["fp32"], ["torch"])[-2:])
-    monkeypatch.setattr(bench, "peak_memory", lambda *_: float(list(stages)[-1] == "memory"))
+    monkeypatch.setattr(
+        bench, "in_fresh_process", lambda *_: {"peak_mb": float(list(stages)[-1] == "fresh processes")}
+    )
     monkeypatch.setattr(bench, "parts", told("profile"))
     monkeypatch.setattr(bench, "matmul_rate", told("peak rate of this machine"))
     report = bench.bench(
@@ -241,7 +291,7 @@ def test_every_long_part_has_a_stage(world, monkeypatch):
     )
     assert list(stages) == [
         *("loading the model", "reading texts", "counting FLOPs", "peak rate of this machine"),
-        *("loading engines", "timing", "memory", "profile"),
+        *("loading engines", "timing", "fresh processes", "profile"),
     ]
     assert all(total is None or total == done > 0 for total, done in stages.values()), stages
     assert all(row.peak_mb and row.profile["said"] for row in report.rows)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from thresher.config import VERSION, PruningConfig
+from thresher.engines import to_bfloat16
 from thresher.errors import UserError
 from thresher.families import family_for
 from thresher.files.atomic import match_access
@@ -161,3 +162,11 @@ def _stored(where: str, version: int, **hub: Any) -> tuple[dict[str, Stored], di
             "Copy the whole folder, or prune the model again."
         )
     return tensors, look([file])
+
+
+def dense_model(folder: str, precision: str = "fp32") -> nn.Module:
+    """The plain transformers model of a pruned model's folder, in fp32 or bf16."""
+    model: nn.Module = load(folder)[0].eval().float()
+    if precision == "bf16":
+        to_bfloat16(model)
+    return model

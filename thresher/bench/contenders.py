@@ -18,7 +18,7 @@ from thresher.bench.rivals import Batch, Runner, Setup, quiet
 from thresher.inference.load import CALIBRATION, make_ready, open_model
 from thresher.inputs.text import TextEncoder
 
-RIVALS = ("transformers", "onnxruntime", "openvino")
+RIVALS = ("transformers", "ctranslate2", "onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
@@ -125,19 +125,20 @@ def prepare(
     batch: int,
     work: Path,
     budget: float | None = None,
+    calibration: int = CALIBRATION,
 ) -> tuple[Setup, Texts]:
     """What contenders are loaded from, and the `chosen` texts that they run on.
 
     Texts that are not timed calibrate int8 engines, and timed ones only where there are too few others.
     """
     random = np.random.default_rng(0)
-    others = random.permutation(np.setdiff1d(np.arange(len(examples)), chosen))[:CALIBRATION]
-    spare = random.permutation(chosen)[: CALIBRATION - len(others)]
-    calibration = Texts(encoder, examples.select(np.concatenate([others, spare]).astype(int)), 1)
+    others = random.permutation(np.setdiff1d(np.arange(len(examples)), chosen))[:calibration]
+    spare = random.permutation(chosen)[: calibration - len(others)]
+    calibrating = Texts(encoder, examples.select(np.concatenate([others, spare]).astype(int)), 1)
     setup = Setup(
         folder,
-        [rows for _, rows in calibration.given],
-        calibration.columns,
+        [rows for _, rows in calibrating.given],
+        calibrating.columns,
         torch.get_num_threads(),
         work,
         len(spare),

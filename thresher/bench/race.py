@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from thresher.bench.contenders import Contender, Texts
-from thresher.bench.rivals import Runner, as_numpy
+from thresher.bench.rivals import Runner
 
 
 def race(
@@ -43,6 +44,11 @@ def race(
             raise
     whole = min((len(took) for took in seconds.values()), default=0)
     return {contender: np.array(took[:whole]) for contender, took in seconds.items()}, logits
+
+
+def as_numpy(logits: Any) -> Any:
+    """float32 array of whatever a runner gave."""
+    return logits.float().cpu().numpy() if isinstance(logits, torch.Tensor) else logits
 
 
 def rates(seconds: np.ndarray, work: Texts) -> dict[str, Any]:

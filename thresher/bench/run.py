@@ -16,12 +16,13 @@ import torch
 from thresher import native
 from thresher.batches import spread
 from thresher.bench.contenders import Contender, Texts, contenders, load, prepare
-from thresher.bench.memory import peak_memory
+from thresher.bench.extent import Extent, extent
+from thresher.bench.fresh import in_fresh_process
 from thresher.bench.profile import matmul_rate, parts
 from thresher.bench.race import race, rates, ratios
 from thresher.bench.rivals import Runner, Setup
 from thresher.data import load_examples
-from thresher.engines import AUTO, PRECISIONS, check_names, chosen
+from thresher.engines import PRECISIONS, check_names
 from thresher.errors import UserError, first_line
 from thresher.inference.load import open_model, text_columns
 from thresher.inference.predict import predict
@@ -32,7 +33,7 @@ from thresher.reports import Bench, BenchData, BenchRow, CalibratedOn, Lengths, 
 from thresher.tasks import Task
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}  # whose peak rate is measured
-RIVAL_PACKAGES = ("onnxruntime", "onnx", "openvino", "nncf")
+RIVAL_PACKAGES = ("ctranslate2", "onnxruntime", "onnx", "openvino", "nncf")
 Runners = list[tuple[Contender, Runner]]
 
 
@@ -44,14 +45,15 @@ def bench(
     label: str | None = None,
     *,
     precisions: Sequence[str] = ("fp32",),
-    engines: Sequence[str] = (AUTO, "openvino"),
+    engines: Sequence[str] | None = None,
     max_length: int | None = None,
     budget: float | None = None,
     batch: int = 32,
-    texts: int = 512,
-    repeats: int = 5,
-    memory: bool = True,
+    texts: int | None = None,
+    repeats: int | None = None,
+    memory: bool | None = None,
     profile: bool = False,
+    quick: bool = False,
     label_map: dict[str, str] | None = None,
     stage: Stages = silent,
 ) -> Bench:
@@ -66,28 +68,31 @@ def bench(
     source, text, label, label_map
         File or hub data set, and its columns. With a label column, quality is measured as well.
     precisions, engines : sequences of str
-        Which rows there are. An engine that is not installed is named and skipped.
+        Which rows there are. An engine that is not installed is named and skipped. Default of `engines`, and
+        of what else is None: that of `Extent`, or of `QUICK`.
     max_length, budget : optional
         As of `open_model`.
     batch, texts, repeats : int
         Texts in a batch; most texts, spread evenly over the file; rounds, in each of which every contender
         runs all texts.
     memory, profile : bool
-        Measure peak memory, in a fresh process for each contender. Split the time of our own engines into
-        kinds of work.
+        Measure cold start and memory, in a fresh process for each contender. Split the time of our own
+        engines into kinds of work.
+    quick : bool
+        Measure as much as takes two minutes for a small model.
     stage : Stages
         Shows what is done.
     """
     start = time.time()
     for precision in precisions:
-        for engine in engines:
+        for engine in engines or ():
             check_names(engine, precision)
-    engines = list(dict.fromkeys(map(chosen, engines)))
-    if min(batch, texts, repeats) < 1:
-        raise UserError("`texts`, `batch` and `repeats` must be 1 or more.")
-    asked = _open(folder, source, text, label, label_map, max_length, budget, batch, texts, stage)
+    much = extent(quick, engines=engines, texts=texts, repeats=repeats, memory=memory)
+    if batch < 1:
+        raise UserError("`batch` must be 1 or more.")
+    asked = _open(folder, source, text, label, label_map, max_length, budget, batch, much.texts, stage)
     with tempfile.TemporaryDirectory() as temporary:
-        found = _run(asked, Path(temporary), precisions, engines, repeats, memory, profile, stage)
+        found = _run(asked, Path(temporary), precisions, much, profile, stage)
     return Bench(
         model=str(folder),
         data=BenchData(
@@ -150,16 +155,16 @@ def _run(
     asked: _Asked,
     work_folder: Path,
     precisions: Sequence[str],
-    engines: Sequence[str],
-    repeats: int,
-    memory: bool,
+    much: Extent,
     profile: bool,
     stage: Stages,
 ) -> dict[str, Any]:
     """Time all contenders; what came out, as fields of `Bench`."""
     encoder, chosen = asked.encoder, asked.chosen
     setup, work = prepare(
-        asked.folder, encoder, asked.examples, chosen, asked.batch, work_folder, asked.budget
+        *(asked.folder, encoder, asked.examples, chosen, asked.batch, work_folder),
+        budget=asked.budget,
+        calibration=much.calibration,
     )
     # What needs no contender comes first, so that nothing is left to do after Ctrl-C.
     advance = stage("counting FLOPs", len(chosen))
@@ -167,18 +172,20 @@ def _run(
     ratio = predict(asked.model, encoder, work.columns, advance=advance).flops_ratio or 1.0
     matmul_rates = _matmul_rates(stage("peak rate of this machine", len(DTYPES)))
     peak_rates = {x: rate for x in PRECISIONS if (rate := native.peak(x)) is not None}
-    wanted = contenders(precisions, engines)
-    runners, skipped = _load(wanted, setup, encoder, work, stage("loading engines", len(wanted)))
-    seconds, logits = race(runners, work, repeats, stage("timing", (repeats + 1) * len(runners)))
+    wanted = contenders(precisions, much.engines)
+    runners, skipped = _load(
+        wanted, setup, encoder, work, much.without, stage("loading engines", len(wanted))
+    )
+    seconds, logits = race(runners, work, much.repeats, stage("timing", (much.repeats + 1) * len(runners)))
     rounds = min((len(took) for took in seconds.values()), default=0)
-    stopped = bool(runners) and rounds < repeats
+    stopped = bool(runners) and rounds < much.repeats
     more: dict[Contender, dict[str, Any]] = {contender: {} for contender, _ in runners}
     if asked.labels is not None:
         for contender, found in more.items():
             found["quality"] = asked.task.quality(logits[contender], asked.labels)
     try:
-        if memory and not stopped:
-            _measure_memory(more, setup, asked, stage("memory", len(more)))
+        if much.memory and not stopped:
+            _run_afresh(more, setup, asked, work, stage("fresh processes", len(more)))
         if profile and not stopped:
             ours = [(contender, run) for contender, run in runners if contender.ours]
             _split_time(more, ours, work, stage("profile", len(ours)))
@@ -217,20 +224,24 @@ def _matmul_rates(advance: Callable[[int], None]) -> dict[str, float]:
     return found
 
 
-def _measure_memory(
-    more: dict[Contender, dict[str, Any]], setup: Setup, asked: _Asked, advance: Callable[[int], None]
+def _run_afresh(
+    more: dict[Contender, dict[str, Any]],
+    setup: Setup,
+    asked: _Asked,
+    work: Texts,
+    advance: Callable[[int], None],
 ) -> None:
-    """Note the peak memory of each contender, as far as it goes until Ctrl-C."""
+    """Note what a fresh process tells of each contender, as far as it goes until Ctrl-C."""
+    middle = asked.examples[int(asked.chosen[np.argsort(work.lengths)[len(work.lengths) // 2]])]
+    texts = {
+        "columns": asked.columns,
+        "chosen": asked.chosen.tolist(),
+        "first": [middle[name] for name in ("text", "text_pair") if name in middle],
+        "batch": asked.batch,
+        "max_length": asked.encoder.max_length,
+    }
     for contender, found in more.items():
-        found["peak_mb"] = peak_memory(
-            contender,
-            setup,
-            asked.source,
-            asked.columns,
-            asked.chosen,
-            asked.batch,
-            asked.encoder.max_length,
-        )
+        found.update(in_fresh_process(contender, setup, asked.source, texts))
         advance(1)
 
 
@@ -244,20 +255,29 @@ def _split_time(
 
 
 def _load(
-    wanted: list[Contender], setup: Setup, encoder: TextEncoder, work: Texts, advance: Callable[[int], None]
+    wanted: list[Contender],
+    setup: Setup,
+    encoder: TextEncoder,
+    work: Texts,
+    without: Sequence[str],
+    advance: Callable[[int], None],
 ) -> tuple[Runners, dict[str, str]]:
     """Contenders that have run a batch, and why each of the others was skipped."""
     runners: Runners = []
     skipped: dict[str, str] = {}
     for contender in wanted:
         name = f"{contender.name}, {contender.precision}"
-        if lacks := contender.lacks():
+        if contender.engine in without and not contender.ours:
+            skipped[name] = "left out of a quick run"
+        elif lacks := contender.lacks():
             skipped[name] = f"not installed: {lacks} (pip install '.[{contender.extra}]')"
         else:
             try:
                 run = load(contender, setup, encoder)
                 run(work.batches(contender)[0][1])
                 runners.append((contender, run))
+            except UserError as error:  # which says why in a sentence
+                skipped[name] = str(error).removesuffix(".")
             except Exception as error:  # of others' converters, which know not every model
                 skipped[name] = f"{type(error).__name__}: {first_line(error)}"
         advance(1)

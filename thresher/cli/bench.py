@@ -12,6 +12,22 @@ from thresher.cli.options import ENGINES, AtBudget, Folder, KnownText, LabelMap,
 from thresher.cli.values import folder as folder_to_write
 from thresher.cli.values import home, pairs, parts
 
+Fresh = Annotated[
+    bool | None,
+    typer.Option(
+        "--memory/--no-memory",
+        help="Measure cold start, resident size and peak memory, in fresh processes. Default: yes.",
+    ),
+]
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick",
+        help="Take under two minutes for a small model on two cores: 32 texts, 3 rounds, engine auto, 32 texts "
+        "to calibrate int8; no ONNX Runtime and no fresh processes. Options that are given still count.",
+    ),
+]
+
 
 def bench(
     folder: Folder,
@@ -23,15 +39,18 @@ def bench(
         str, typer.Option(help="Numbers to run in: fp32, bf16 and int8, one or more, with commas.")
     ] = "fp32",
     engine: Annotated[
-        str,
-        typer.Option(help=f"What runs the layers, one or more of: {ENGINES}."),
-    ] = "auto,openvino",
+        str | None,
+        typer.Option(help=f"What runs the layers, one or more of: {ENGINES}. Default: auto,openvino."),
+    ] = None,
     max_length: RunLength = None,
     at_budget: AtBudget = None,
     batch_size: Annotated[int, typer.Option(help="Texts in a batch.")] = 32,
-    texts: Annotated[int, typer.Option(help="Most texts, spread over the file.")] = 512,
-    repeats: Annotated[int, typer.Option(help="Rounds; every engine runs in each of them.")] = 5,
-    memory: Annotated[bool, typer.Option(help="Measure peak memory, in fresh processes.")] = True,
+    texts: Annotated[int | None, typer.Option(help="Most texts, spread over the file. Default: 512.")] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="Rounds; every engine runs in each of them. Default: 5.")
+    ] = None,
+    memory: Fresh = None,
+    quick: Quick = False,
     profile: Annotated[bool, typer.Option("--profile", help="Say where the time goes.")] = False,
     out: Annotated[
         Path | None,
@@ -47,7 +66,8 @@ def bench(
         from thresher.bench.run import bench as run
         from thresher.files.lock import sole_writer
         from thresher.show.figures import bench_figure, save
-        from thresher.show.tables import bench_table, profile_table
+        from thresher.show.tables import bench_table, fresh_table, profile_table
+        from thresher.show.wording import count
 
         place = out or home(folder)
         with sole_writer(place / "bench.json"):
@@ -57,7 +77,7 @@ def bench(
                 text or [],
                 label,
                 precisions=parts(precision),
-                engines=parts(engine),
+                engines=None if engine is None else parts(engine),
                 max_length=max_length,
                 budget=at_budget,
                 batch=batch_size,
@@ -65,15 +85,16 @@ def bench(
                 repeats=repeats,
                 memory=memory,
                 profile=profile,
+                quick=quick,
                 label_map=pairs(label_map),
                 stage=stage,
             )
             stage("drawing")
             file = report.write(place / "bench.json")
             save(bench_figure(report.rows), place / "bench.png")
-    profiled = any(row.profile for row in report.rows)
-    for table in (bench_table(report), *([profile_table(report)] if profiled else [])):
+    more = [table for table in (fresh_table(report), profile_table(report)) if table.row_count]
+    for table in (bench_table(report), *more):
         show(table, max(console.width, WIDE))
     say(f"Report: {file}\nFigure: {place / 'bench.png'}")
     if report.stopped:
-        raise KeyboardInterrupt(f"The table is of what was done: {report.repeats} rounds of {repeats}.")
+        raise KeyboardInterrupt(f"The table is of what was done: {count(report.repeats, 'round')}.")

@@ -14,7 +14,6 @@ from thresher.data import load_examples, resolve_columns
 from thresher.engines import AUTO, check_engine, chosen
 from thresher.inference.load import (
     CALIBRATION,
-    dense_model,
     make_ready,
     open_model,
     text_columns,
@@ -26,6 +25,7 @@ from thresher.inference.speed import calls, speeds
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.reports import Evaluation, EvaluationData, Quality, Ran, versions
+from thresher.store import dense_model
 from thresher.tasks import Task
 
 log = logging.getLogger(__name__)

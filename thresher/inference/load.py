@@ -6,10 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from thresher import store
-from thresher.engines import AUTO, to_bfloat16
+from thresher.engines import AUTO
 from thresher.errors import UserError
 from thresher.folders.read import naming, one_save
 from thresher.inference.predict import predict
@@ -64,11 +61,3 @@ def warn_if_other_number(model: PrunedModel, columns: list[str]) -> None:
             " and ".join(map(repr, trained)),
             " and ".join(map(repr, columns)),
         )
-
-
-def dense_model(folder: str, precision: str = "fp32") -> nn.Module:
-    """The plain transformers model of a pruned model's folder, in fp32 or bf16."""
-    model: nn.Module = store.load(folder)[0].eval().float()
-    if precision == "bf16":
-        to_bfloat16(model)
-    return model

@@ -26,7 +26,7 @@ class Report:
     model : str
         Folder or hub name of the model that the run began with.
     versions : dict of str to str
-        Packages, and the processor.
+        Packages, the processor, its instructions in use, and the threads.
     seconds : float
         How long the run took, all in all.
     """

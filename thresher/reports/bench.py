@@ -32,7 +32,10 @@ class BenchRow:
     realised : float, or None
         Of the pruned model: which share of the saved FLOPs shows on the clock.
     quality : Quality, or None
-    peak_mb : float, or None
+    cold_seconds : float, or None
+        From the start of a fresh process to the answer to one text.
+    resident_mb, peak_mb : float, or None
+        MiB in that process's memory then, and how much more while all texts are run.
     profile : Profile, or None
     """
 
@@ -50,6 +53,8 @@ class BenchRow:
     times_any_precision: float | None
     realised: float | None = None
     quality: Quality | None = None
+    cold_seconds: float | None = None
+    resident_mb: float | None = None
     peak_mb: float | None = None
     profile: Profile | None = None
 
@@ -98,7 +103,7 @@ class Bench(Report):
     skipped : dict of str to str
         Why an engine was left out.
     attention : str
-        Instructions of our attention, or "torch".
+        Instructions of our C++, or "torch".
     batch, repeats, threads : int
     stopped : bool
         Whether Ctrl-C ended the run; the rows are of the rounds that were done.

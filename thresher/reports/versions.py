@@ -1,4 +1,4 @@
-"""Versions of everything that shapes a result, and the processor."""
+"""Versions of everything that shapes a result, the processor, and how much of it was used."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from thresher import native
 from thresher.version import __version__
 
 PACKAGES = ("torch", "transformers", "datasets", "numpy")
 
 
 def versions(*others: str) -> dict[str, str]:
-    """Versions by name; of `others`, those that are installed."""
+    """Versions by name; of `others`, those that are installed. ``instructions`` are those of our C++, or of
+    PyTorch where that does not run; ``threads`` are PyTorch's, which all engines have."""
+    import torch  # slow to import
+
     found = {name: version(name) for name in PACKAGES}
     for name in others:
         try:
@@ -25,6 +29,8 @@ def versions(*others: str) -> dict[str, str]:
         **found,
         "machine": platform.machine(),
         "processor": _processor(),
+        "instructions": native.instructions or f"torch, {torch.backends.cpu.get_cpu_capability()}",
+        "threads": str(torch.get_num_threads()),
     }
 
 

@@ -18,7 +18,7 @@ KINDS = (
 
 
 def bench_table(report: Bench) -> Table:
-    """One contender a row: quality, rates, latencies, memory, and its ratio to the fastest dense rival."""
+    """One contender a row: quality, rates, latencies, and its ratio to the fastest dense rival."""
     rows, lengths, texts = report.rows, report.lengths, report.data.texts
     title = (
         f"{report.model}: {count(texts, 'text')} of {lengths.shortest} to {lengths.longest} tokens, "
@@ -35,7 +35,7 @@ def bench_table(report: Bench) -> Table:
         "slowest-\nfastest",
         "tokens/s",
     ]
-    columns += ["p50\nms", "p95\nms", "peak\nMB", "speed-up\n(same)", "speed-up\n(any)"]
+    columns += ["p50\nms", "p95\nms", "speed-up\n(same)", "speed-up\n(any)"]
     for name in [*columns, "of what\nFLOPs\npromise"]:
         _add_column(table, name)
     for row in rows:
@@ -48,7 +48,6 @@ def bench_table(report: Bench) -> Table:
             number(row.tokens_per_second, ".0f"),
             number(row.p50_ms, ".1f"),
             number(row.p95_ms, ".1f"),
-            number(row.peak_mb, ".0f"),
             number(row.times_same_precision, ".2f", " x"),
             number(row.times_any_precision, ".2f", " x"),
             number(row.realised, ".0%"),
@@ -68,6 +67,8 @@ def _notes(report: Bench) -> list[str]:
         f"of what FLOPs promise: the pruned model needs {number(ratio, '.3f')} of the FLOPs, which promises "
         f"{promise} the speed of packed; 100 % is all of that on the clock.",
         KINDS,
+        f"{report.versions.get('processor', 'processor not noted')}; instructions of our C++: "
+        f"{report.attention}; {count(report.threads, 'thread')} for every engine.",
     ]
 
 
@@ -98,6 +99,25 @@ def _together(names: Iterable[str]) -> str:
         f"{engine} {'/'.join(some)}" + (f" in {precision}" if precision else "")
         for (engine, precision), some in kinds.items()
     )
+
+
+def fresh_table(report: Bench) -> Table:
+    """One contender a row, each in a fresh process: cold start and memory; no row where none was measured."""
+    table = _table("In a fresh process")
+    caption = (
+        "cold start: from the start of the process, with all that it imports, to the answer to one text, by "
+        "files that were converted before; resident: MiB in memory then; peak: MiB more while all texts run. "
+        "OpenVINO and ONNX Runtime run without PyTorch."
+    )
+    table.caption = literal(caption, "table.caption")
+    for name in ("engine", "precision", "cold start, s", "resident, MiB", "peak, MiB"):
+        _add_column(table, name)
+    for row in report.rows:
+        found = (row.cold_seconds, row.resident_mb, row.peak_mb)
+        if any(map(known, found)):
+            cells = [number(x, form) for x, form in zip(found, (".1f", ".0f", ".0f"), strict=True)]
+            table.add_row(*map(literal, [row.name.replace(",", ""), row.precision, *cells]))
+    return table
 
 
 def profile_table(report: Bench) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from thresher.reports import Calibration, Choice, Evaluation, Kept, Pruning, Speed, Training
-from thresher.show.bench_tables import bench_table, profile_table
+from thresher.show.bench_tables import bench_table, fresh_table, profile_table
 from thresher.show.wording import count, known, literal, number, points, rate_text
 
 SEEN = (
@@ -167,4 +167,11 @@ def _caption(table: Table, lines: list[str]) -> Table:
     return table
 
 
-__all__ = ["bench_table", "calibration_table", "evaluation_table", "profile_table", "training_table"]
+__all__ = [
+    "bench_table",
+    "calibration_table",
+    "evaluation_table",
+    "fresh_table",
+    "profile_table",
+    "training_table",
+]

@@ -2,7 +2,9 @@
 
 Each has a function ``load(setup, precision)`` that gives a callable from a padded batch to logits
 ``[batch, labels]``, set up as well as its own documentation knows. ``NEEDS`` are its packages, ``EXTRA`` is
-the extra of ours that installs them, ``PRECISIONS`` is what it runs in.
+the extra of ours that installs them, ``PRECISIONS`` is what it runs in. What it converts is left in the work
+folder, and opened from there another time: by a fresh process too, which then imports what the rival needs
+alone.
 """
 
 from __future__ import annotations
@@ -15,10 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]  # tensors or arrays [batch, length]
 Runner = Callable[[Batch], Any]
 
 
@@ -36,7 +35,7 @@ class Setup:
         The same texts as lists of token ids.
     threads : int
     work : Path
-        Folder for what is converted.
+        Folder for what is converted: with that in it, no texts are needed.
     also_timed : int
         How many of the texts are timed as well.
     budget : float, optional
@@ -52,17 +51,6 @@ class Setup:
     budget: float | None = None
 
 
-class Logits(nn.Module):
-    """The model with tensors in and one tensor out, for those that trace it. Arguments go by `names`."""
-
-    def __init__(self, model: nn.Module, names: list[str]):
-        super().__init__()
-        self.model, self.names = model, names
-
-    def forward(self, *values: Tensor) -> Tensor:
-        return self.model(**dict(zip(self.names, values, strict=True))).logits
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """No advice from converters: nobody who reads a benchmark can follow it."""
@@ -75,8 +63,3 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             manager.disable = before
-
-
-def as_numpy(logits: Any) -> Any:
-    """float32 array of whatever a runner gave."""
-    return logits.float().cpu().numpy() if isinstance(logits, torch.Tensor) else logits

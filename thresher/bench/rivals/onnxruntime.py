@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
-from thresher.bench.rivals import Batch, Logits, Runner, Setup
-from thresher.inference.load import dense_model
+from thresher.bench.rivals import Batch, Runner, Setup
 
 NEEDS = ("onnxruntime", "onnx")
 EXTRA = "bench"
@@ -26,17 +25,21 @@ def load(setup: Setup, precision: str) -> Runner:
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     def run(batch: Batch) -> Any:
-        return session.run(None, {name: values.numpy() for name, values in batch.items()})[0]
+        return session.run(None, {name: np.asarray(values) for name, values in batch.items()})[0]
 
     return run
 
 
 def _fused(setup: Setup) -> Path:
-    from onnxruntime.transformers import optimizer
-
     file = setup.work / "fused.onnx"
     if file.exists():
         return file
+    import torch
+    from onnxruntime.transformers import optimizer
+
+    from thresher.bench.rivals.traced import Logits
+    from thresher.store import dense_model
+
     model, example = dense_model(setup.folder), setup.examples[0]
     names, plain = list(example), setup.work / "plain.onnx"
     with torch.no_grad():
@@ -59,11 +62,11 @@ def _fused(setup: Setup) -> Path:
 
 
 def _int8(setup: Setup) -> Path:
-    from onnx import TensorProto
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
     file = setup.work / "int8.onnx"
     if not file.exists():
+        from onnx import TensorProto
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
         # Fused operations are not standard ONNX, whose type inference stops there.
         options = {"DefaultTensorType": TensorProto.FLOAT}
         quantize_dynamic(

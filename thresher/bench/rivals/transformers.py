@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from thresher.bench.rivals import Batch, Runner, Setup
-from thresher.inference.load import dense_model
+from thresher.store import dense_model
 
 NEEDS: tuple[str, ...] = ()
 EXTRA = ""
@@ -14,8 +14,10 @@ PRECISIONS = ("fp32", "bf16")
 
 def load(setup: Setup, precision: str) -> Runner:
     model = dense_model(setup.folder, precision)
+    torch.set_num_threads(setup.threads)
 
+    @torch.inference_mode()
     def run(batch: Batch) -> torch.Tensor:
-        return model(**batch).logits
+        return model(**{name: torch.as_tensor(values) for name, values in batch.items()}).logits
 
     return run

@@ -1,0 +1,157 @@
+"""What a fresh process tells of a contender: how soon it answers, how much it holds, how much it takes.
+
+A process of its own imports what its contender needs and nothing else, so nothing slow is imported above.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from thresher.bench.contenders import Contender
+    from thresher.bench.rivals import Runner, Setup
+
+log = logging.getLogger(__name__)
+
+
+def in_fresh_process(
+    contender: Contender, setup: Setup, source: str, texts: dict[str, Any]
+) -> dict[str, float]:
+    """Run a contender in a process of its own, from what lies converted in the work folder.
+
+    Parameters
+    ----------
+    contender : Contender
+    setup : Setup
+    source : str
+        File or hub data set.
+    texts : dict
+        Of it: the names of `columns`; `chosen` rows, and the `first` of them to be answered; texts in a
+        `batch`; tokens at most, `max_length`.
+
+    Returns
+    -------
+    dict of str to float
+        ``cold_seconds``, from the start of the process to the answer to one text; ``resident_mb``, what is in
+        memory then; ``peak_mb``, how much more is while all texts are run. Memory is in MiB. What was not to
+        be had is left out.
+    """
+    task = {
+        "contender": asdict(contender),
+        "ours": contender.ours,
+        "folder": str(setup.folder),
+        "work": str(setup.work),
+        "threads": setup.threads,
+        "budget": setup.budget,
+        "inputs": list(setup.examples[0]),
+        "source": source,
+        **texts,
+        "started": time.time(),
+    }
+    command = [sys.executable, "-m", "thresher.bench.fresh"]
+    done = subprocess.run(command, input=json.dumps(task), capture_output=True, text=True)
+    found: dict[str, float] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith('{"'):  # what a library says is passed over
+            found |= json.loads(line)
+    if "peak_mb" not in found:
+        why = done.stderr.strip().rpartition("\n")[2]
+        log.warning("A fresh process of %s, %s, failed: %s", contender.name, contender.precision, why)
+    return found
+
+
+def peak_above(run: Callable[[], object]) -> float:
+    """Most resident megabytes while `run` runs, above what stands before it. Linux alone tells."""
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)  # freed memory that is kept for later would hide what is taken now
+    standing = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    run()
+    return _resident("VmHWM") - standing
+
+
+def _child(task: dict[str, Any]) -> None:
+    run = _ours(task) if task["ours"] else _rival(task)
+    run(_encoded(task))
+    print(json.dumps({"cold_seconds": time.time() - task["started"]}))
+    print(json.dumps({"resident_mb": _resident("VmRSS")}))
+    batches = _batches(task)
+    print(json.dumps({"peak_mb": peak_above(lambda: [run(rows) for rows in batches])}))
+
+
+def _rival(task: dict[str, Any]) -> Runner:
+    from thresher.bench.rivals import Setup, quiet
+
+    setup = Setup(task["folder"], [], {}, task["threads"], Path(task["work"]))
+    with quiet():
+        load = import_module(f"thresher.bench.rivals.{task['contender']['engine']}").load
+        runner: Runner = load(setup, task["contender"]["precision"])
+    return runner
+
+
+def _ours(task: dict[str, Any]) -> Runner:
+    import torch
+
+    from thresher.model import PrunedModel
+
+    torch.set_num_threads(task["threads"])
+    contender = task["contender"]
+    dense, engine, precision = contender["kind"] == "packed", contender["engine"], contender["precision"]
+    model = PrunedModel.from_pretrained(task["folder"], precision=precision, engine=engine)
+    if task["budget"] is not None:
+        model.set_budget(task["budget"])
+
+    @torch.inference_mode()
+    def run(batch: dict[str, Any]) -> Any:
+        return model(**{name: torch.as_tensor(rows) for name, rows in batch.items()}, dense=dense).logits
+
+    model.engine.calibrate(lambda: run(_encoded(task)))
+    return run
+
+
+def _encoded(task: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The first text, by the library that all tokenizers rest on."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(Path(task["folder"], "tokenizer.json")))
+    tokenizer.enable_truncation(task["max_length"])
+    tokenizer.no_padding()
+    found = tokenizer.encode(*task["first"])
+    rows = {"input_ids": found.ids, "attention_mask": found.attention_mask, "token_type_ids": found.type_ids}
+    return {name: np.array([rows[name]]) for name in task["inputs"]}
+
+
+def _batches(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """All texts, as the contender was timed on them."""
+    from thresher.bench.contenders import Contender, Texts
+    from thresher.data import load_examples
+    from thresher.inference.load import open_model
+
+    _, encoder, _ = open_model(task["folder"], task["max_length"])
+    examples = load_examples(task["source"], task["columns"], split="test").select(task["chosen"])
+    texts = Texts(encoder, examples, task["batch"])
+    return [rows for _, rows in texts.batches(Contender(**task["contender"]))]
+
+
+def _resident(name: str) -> float:
+    """Mebibytes, by the kernel's own count."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+if __name__ == "__main__":
+    _child(json.load(sys.stdin))
