@@ -136,7 +136,8 @@ def main() -> None:
     kind, first = reports[0].versions["processor"], reports[0]
     marks = f"<!-- record.py: {kind} -->", "<!-- until here -->"
     told = ", ".join(f"{x} {rate / 1e9:,.0f}" for x, rate in first.peak_rate.items())
-    versions = ", ".join(f"{x} {first.versions[x]}" for x in ("torch", "openvino", "onnxruntime"))
+    packages = ("torch", "openvino", "onnxruntime", "ctranslate2")
+    versions = ", ".join(f"{x} {first.versions[x]}" for x in packages if x in first.versions)
     section = [
         marks[0],
         f"## {kind}: {first.attention}",

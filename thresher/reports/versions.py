@@ -6,7 +6,6 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from thresher import native
 from thresher.version import __version__
 
 PACKAGES = ("torch", "transformers", "datasets", "numpy")
@@ -15,7 +14,9 @@ PACKAGES = ("torch", "transformers", "datasets", "numpy")
 def versions(*others: str) -> dict[str, str]:
     """Versions by name; of `others`, those that are installed. ``instructions`` are those of our C++, or of
     PyTorch where that does not run; ``threads`` are PyTorch's, which all engines have."""
-    import torch  # slow to import
+    import torch  # slow to import, and so is what needs it
+
+    from thresher import native
 
     found = {name: version(name) for name in PACKAGES}
     for name in others:
