@@ -29,8 +29,10 @@ const Run quantise[MACHINES] = THRESHER_EACH(quantise), finish[MACHINES] = THRES
 Runs (*const runs[MACHINES])(int32_t precision, bool halves) = THRESHER_EACH(runs_of);
 
 constexpr int64_t PIECES = 4;     // for each thread, so that threads end at about the same time
-constexpr int64_t ROWS = 128;     // in a piece of a linear layer: they stay in a core's own cache
+constexpr int64_t ROWS = 128;     // at most in a piece of a linear layer: they stay in a core's own cache
 constexpr int64_t STRIP = 6;      // rows that are multiplied at a time on most machines: see panels.h
+constexpr int64_t LEAST = 4;      // strips of a piece, where there are so many rows
+constexpr int64_t TILE = 16;      // rows of AMX
 constexpr int64_t ROOM = 400000;  // bytes that a block of a stage may take of it
 
 // What vectors do in a precision: nulls where they do nothing.
@@ -93,13 +95,15 @@ int32_t thresher_linear(const LinearWork* work, int32_t threads, Team team) {
   const Part part = part_of(*work);
   if (!part) return 1;
   constexpr int64_t STEP = 64;  // outputs that are multiplied together, on every machine
-  const int64_t blocks = (work->rows + ROWS - 1) / ROWS, steps = (work->linear.outputs + STEP - 1) / STEP;
+  const int64_t strip = in_tiles(work->precision) ? 2 * TILE : STRIP, pieces = threads > 1 ? 2 * threads : 1;
+  const int64_t strips = (work->rows + strip - 1) / strip, steps = (work->linear.outputs + STEP - 1) / STEP;
+  const int64_t blocks = std::max((work->rows + ROWS - 1) / ROWS, std::min(strips / LEAST, pieces));
   // Where rows are few, threads share the outputs as well.
-  const int64_t shares =
-      threads > 1 ? std::min(steps, (2 * threads + blocks - 1) / std::max<int64_t>(1, blocks)) : 1;
+  const int64_t shares = std::min(steps, (pieces + blocks - 1) / std::max<int64_t>(1, blocks));
   return !share_out(blocks * shares, threads, team, [&](int64_t i) {
-    const int64_t row = i / shares * ROWS, share = i % shares;
-    part(*work, row, std::min(ROWS, work->rows - row), share * steps / shares * STEP,
+    const int64_t block = i / shares, share = i % shares, row = block * strips / blocks * strip;
+    const int64_t end = std::min((block + 1) * strips / blocks * strip, work->rows);
+    part(*work, row, end - row, share * steps / shares * STEP,
          std::min((share + 1) * steps / shares * STEP, work->linear.outputs));
   });
 }
