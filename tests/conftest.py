@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread, a quiet transformers, reproducible hypothesis."""
+"""Shared by all tests: one thread, a quiet transformers, reproducible hypothesis, the device."""
 
 import gc
 import os
@@ -11,6 +11,7 @@ import transformers
 from hypothesis import HealthCheck, settings
 
 from tests.cases import STILL, using
+from tests.tiny import DEVICE
 from thresher import native
 
 # The tensors here are tiny: on a busy machine threads cost ten times what they save.
@@ -22,6 +23,16 @@ settings.register_profile(
     "thresher", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("thresher")
+
+
+ANYWHERE = {"test_conformance.py", "test_routes.py"}
+"""Tests that run on the device that THRESHER_DEVICE names, say cuda. All others are of the CPU."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if DEVICE.type != "cpu" and item.path.name not in ANYWHERE:
+            item.add_marker(pytest.mark.skip(reason=f"runs on CPUs alone, and THRESHER_DEVICE is {DEVICE}"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -68,7 +68,7 @@ class _Bert:
         return layer.output.LayerNorm(layer.output.dense(F.gelu(layer.intermediate.dense(x))) + x)
 
     def head(self, x, first, weight):
-        cls = x[torch.arange(len(x)), first]
+        cls = x[torch.arange(len(x), device=x.device), first]
         classifier = self.model.classifier
         if self.config.model_type == "bert":
             return classifier(torch.tanh(self.base.pooler.dense(cls)))
@@ -117,7 +117,7 @@ class _ModernBert:
     def head(self, x, first, weight):
         x = self.base.final_norm(x)
         if self.config.classifier_pooling == "cls":
-            pooled = x[torch.arange(len(x)), first]
+            pooled = x[torch.arange(len(x), device=x.device), first]
         else:
             pooled = (x * weight[:, :, None]).sum(1) / weight.sum(1, keepdim=True)
         head = self.model.head
@@ -218,7 +218,7 @@ def masked_reference(
     segments = inputs.get("token_type_ids", torch.zeros_like(input_ids))
     lengths = real.sum(1)
     first = real.int().argmax(1)
-    positions = torch.arange(real.shape[1]) - first[:, None]  # right on real tokens
+    positions = torch.arange(real.shape[1], device=real.device) - first[:, None]  # right on real tokens
     assert torch.equal(real, (positions >= 0) & (positions < lengths[:, None])), "the mask has holes"
     assert lengths.min() > 0, "an empty sequence"
     positions = positions.masked_fill(~real, 0)  # on padding: anything that the tables accept

@@ -25,7 +25,7 @@ from .cases import (
     tolerance,
 )
 from .reference import masked_reference
-from .tiny import FAMILIES, POSITIONS, random_inputs
+from .tiny import DEVICE, FAMILIES, POSITIONS, random_inputs
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -75,7 +75,7 @@ def test_nothing_dropped_is_the_transformers_model(family, pruner, dtype):
     atol = 1e-5 if dtype == torch.float32 else 1e-6 if family.startswith("modernbert") else 1e-9
     output = pruned(**inputs)
     torch.testing.assert_close(output.logits, expected, atol=atol, rtol=0)
-    assert torch.equal(output.trace.kept, torch.tensor(LENGTHS).expand(4, -1))
+    assert torch.equal(output.trace.kept, torch.tensor(LENGTHS, device=DEVICE).expand(4, -1))
     assert torch.equal(output.trace.flops, output.trace.dense_flops)
     with build(family, pruner, dtype=dtype).dense() as dense:
         torch.testing.assert_close(dense(**inputs).logits, expected, atol=atol, rtol=0)
@@ -93,8 +93,9 @@ def test_padding_ids_are_read_as_transformers_reads_them(family, mask):
     pad = pruned.model.config.pad_token_id
     ids[1, 0] = ids[2, -1] = ids[3, 5:9] = ids[4] = ids[5, :3] = ids[6, -3:] = pad
     ids[7] = pad + 1
-    lengths = torch.tensor([POSITIONS] * 8 if mask in (None, "ones") else [POSITIONS, 1, 30, 7, 9, 4, 50, 1])
-    columns = torch.arange(POSITIONS)
+    lengths = [POSITIONS] * 8 if mask in (None, "ones") else [POSITIONS, 1, 30, 7, 9, 4, 50, 1]
+    lengths = torch.tensor(lengths, device=DEVICE)
+    columns = torch.arange(POSITIONS, device=DEVICE)
     real = columns < lengths[:, None] if mask != "left" else columns >= POSITIONS - lengths[:, None]
     given = {"input_ids": ids} if mask is None else {"input_ids": ids, "attention_mask": real.long()}
     output = pruned(**given)
@@ -195,7 +196,8 @@ def test_importance_equals_the_reference_with_mean_one(family, pruner):
         torch.testing.assert_close(
             importance, reference.importance[layer][entering[layer]], **tolerance(family)
         )
-        torch.testing.assert_close(packed.mean(importance[:, None]), torch.ones(len(LENGTHS), 1).double())
+        ones = torch.ones(len(LENGTHS), 1, dtype=torch.float64, device=DEVICE)
+        torch.testing.assert_close(packed.mean(importance[:, None]), ones)
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -206,7 +208,7 @@ def test_importance_is_computed_only_where_it_decides(pruner, dense, monkeypatch
 
     def receive(attended):
         asked.append(attended)
-        return torch.ones(attended.asked.packed.tokens)
+        return torch.ones(attended.asked.packed.tokens, device=DEVICE)
 
     for route in ROUTES:
         monkeypatch.setattr(route, "_receive", receive)
@@ -224,15 +226,14 @@ def test_importance_is_computed_only_where_it_decides(pruner, dense, monkeypatch
 def test_importance_is_float32_under_autocast(family, dtype):
     pruned = build(family, dtype=dtype)
     seen = spy(pruned)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
         logits = pruned(**random_inputs(pruned.model, LENGTHS)).logits
     assert logits.isfinite().all()
     assert len(seen) == 4
     for importance, packed in seen.values():
         assert importance.dtype == torch.float32
-        torch.testing.assert_close(
-            packed.mean(importance[:, None]), torch.ones(len(LENGTHS), 1), atol=1e-5, rtol=0
-        )
+        ones = torch.ones(len(LENGTHS), 1, device=DEVICE)
+        torch.testing.assert_close(packed.mean(importance[:, None]), ones, atol=1e-5, rtol=0)
 
 
 # 4. Nested, and the prefix survives ------------------------------------------------------------------------
@@ -258,7 +259,8 @@ def test_only_the_prefix_is_left_when_every_score_is_too_low(family, pruner, pre
     output = pruned(**inputs)
     first = next(layer for layer, kept in enumerate(output.trace.kept) if kept.tolist() != LENGTHS)
     assert torch.equal(
-        output.trace.kept[first:], torch.tensor(LENGTHS).clamp(max=prefix).expand(4 - first, -1)
+        output.trace.kept[first:],
+        torch.tensor(LENGTHS, device=DEVICE).clamp(max=prefix).expand(4 - first, -1),
     )
     none = lambda layer, importance, alive, lengths: alive if layer < first else alive & False  # noqa: E731
     reference = masked_reference(pruned.model, inputs, none, prefix=prefix)
@@ -272,7 +274,7 @@ def test_one_token_sequences(family, pruner):
         inputs = random_inputs(pruned.model, lengths)
         output = pruned(**inputs)
         torch.testing.assert_close(output.logits, pruned.model(**inputs).logits, atol=1e-6, rtol=0)
-        assert torch.equal(output.trace.kept, torch.ones(4, len(lengths), dtype=torch.long))
+        assert output.trace.kept.tolist() == [[1] * len(lengths)] * 4
         assert torch.equal(output.trace.flops, output.trace.dense_flops)
 
 

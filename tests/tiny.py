@@ -5,6 +5,7 @@ biases and unit LayerNorms, and a bug in any of those would not show. The number
 the seed alone and then cast, so a float32 and a float64 model of one seed hold the same values.
 """
 
+import os
 from collections.abc import Callable
 from functools import partial
 
@@ -25,6 +26,9 @@ from transformers import (
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
 )
+
+DEVICE = torch.device(os.environ.get("THRESHER_DEVICE", "cpu"))
+"""Where models and batches lie, for the tests that run anywhere: `ANYWHERE` of conftest.py."""
 
 VOCAB = 120
 POSITIONS = 64  # the longest text every family takes
@@ -101,7 +105,7 @@ def _make(
         # Not model.to(dtype): in bfloat16 that would round ModernBERT's rotary frequencies, which are
         # buffers and stay float32 when from_pretrained loads a model in bfloat16.
         parameter.data = parameter.data.to(dtype)
-    return model.eval()
+    return model.eval().to(DEVICE)
 
 
 #: name -> factory(seed=0, num_labels=3, dtype=torch.float64, **config_overrides)
@@ -185,4 +189,4 @@ def random_inputs(
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
     if getattr(model.config, "type_vocab_size", 1) > 1:
         inputs["token_type_ids"] = segments
-    return inputs
+    return {name: values.to(DEVICE) for name, values in inputs.items()}
