@@ -68,7 +68,7 @@ struct Weights {
         bias(padded()),
         sizes(padded()),
         start(padded()) {
-    const bool words = precision == INT8 && thresher_has(INT8) & 4;
+    const bool words = precision == INT8 && thresher_has(INT8) & IN_WORDS;
     const int64_t bytes = precision == FLOAT ? 4 : precision == BFLOAT16 || words ? 2 : 1, group = 4 / bytes;
     const int64_t filled = (inputs * bytes + 63) / 64 * 64 / bytes;
     panels.resize(padded() * filled * bytes);
@@ -77,15 +77,10 @@ struct Weights {
       for (int64_t i = 0; i < inputs; ++i) {
         const int64_t place = (o / 16 * filled / group + i / group) * 16 * group + o % 16 * group + i % group;
         exact[o * inputs + i] = sizes[o] * put(place, words);
-        if (precision == INT8 && !words && !SIGNED) start[o] -= 128 * reinterpret_cast<int8_t*>(panels.data())[place];
+        if (precision == INT8) start[o] -= static_cast<int32_t>(std::lround(128 * exact[o * inputs + i] / sizes[o]));
       }
     }
   }
-#if defined(__aarch64__)
-  static constexpr bool SIGNED = true;  // rows hold signed bytes
-#else
-  static constexpr bool SIGNED = false;
-#endif
   double put(int64_t place, bool words) {
     const float value = drawn() / std::sqrt(static_cast<float>(inputs));
     const auto whole = static_cast<int8_t>(under(255) - 127);
@@ -238,7 +233,7 @@ int main() {
       for (const bool half : {false, true}) {
         if (!thresher_has(precision) || (precision != INT8 && half != (precision == BFLOAT16))) continue;
         for (int i = 0; i < 60; ++i) linear(precision, half);
-        for (int i = 0; thresher_has(precision) & 2 && i < 20; ++i) stage(precision, half);
+        for (int i = 0; thresher_has(precision) & STAGES && i < 20; ++i) stage(precision, half);
         std::printf(" %s%s",
                     precision == FLOAT      ? "fp32"
                     : precision == BFLOAT16 ? "bf16"

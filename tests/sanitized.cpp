@@ -276,7 +276,7 @@ void rows(Draw& draw) {
 // Weights of a linear layer in a precision, as interface.h says.
 struct Weights {
   Weights(Draw& draw, int64_t inputs, int64_t outputs, int32_t precision)
-      : in_words(thresher_has(INT8) & 4),
+      : in_words(thresher_has(INT8) & IN_WORDS),
         padded((outputs + 31) / 32 * 32),
         filled((inputs + side(precision) - 1) / side(precision) * side(precision) * padded),
         floats(precision == FLOAT ? filled : 0),

@@ -133,10 +133,11 @@ def test_help_names_all_there_are():
     assert (named[0], sorted(named[1:])) == (AUTO, sorted(ENGINES))
 
 
-@pytest.mark.parametrize("instructions", [None, "portable", "neon-bf16", "avx2"])
+@pytest.mark.parametrize("instructions", [None, *native.INSTRUCTIONS])
 def test_auto_is_native_where_there_are_vectors(instructions, monkeypatch):
     monkeypatch.setattr(native, "instructions", instructions)
-    expected = "native" if instructions == "avx2" else "torch"
+    x86 = ("amx", "avx512-bf16", "avx512-vnni", "avx512", "avx-vnni", "avx2")
+    expected = "native" if instructions in x86 else "torch"
     assert chosen(AUTO) == expected
     assert chosen(AUTO, "cuda") == "torch"
     assert type(pruned("bert", 0.0).for_inference("fp32").engine).name == expected

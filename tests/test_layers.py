@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 
 import pytest
 import torch
 
 from tests import tiny
+from tests.cases import using
 from thresher import PruningConfig, native, prune
 from thresher.engines import Engine
 from thresher.pruners import PRUNERS, Threshold
@@ -152,6 +154,20 @@ def test_a_text_has_equal_bits_in_any_batch(precision, request):
         alone = model(**{name: values[row : row + 1, : lengths[row]] for name, values in batch.items()})
         assert torch.equal(alone.logits[0], together.logits[row])
         assert torch.equal(alone.trace.kept[:, 0], together.trace.kept[:, row])
+
+
+@pytest.mark.parametrize("other", native.INSTRUCTIONS)
+@torch.inference_mode()
+def test_weights_for_other_instructions_are_not_misread(precision, other):
+    """As where a model is pickled on one machine and opened on another."""
+    model = model_of("bert", precision, PruningConfig("threshold"))
+    batch = tiny.random_inputs(model.model, LENGTHS)
+    expected = model(**batch, dense=True).logits
+    copied = pickle.dumps(model)
+    with using(other):
+        for again in (model, pickle.loads(copied)):
+            close = 1e-5 if precision == "fp32" else 0.1
+            torch.testing.assert_close(again(**batch, dense=True).logits, expected, atol=close, rtol=0)
 
 
 @torch.inference_mode()

@@ -113,10 +113,11 @@ class PrunedModel(Modes):
         ----------
         precision : {"fp32", "bf16", "int8"}
             Of what goes token by token. Importance and thresholds stay float32, and int8 leaves out the head:
-            on processors with AMX, what is not int8 is bfloat16, elsewhere float32.
+            what is not int8 is bfloat16 on processors with AMX, in the native engine on those with AVX-512
+            BF16 too, and elsewhere float32.
         engine : {"auto", "torch", "native", "openvino"}
-            Who runs it. native is our C++, which auto takes where it has vectors of the processor, and else
-            torch. OpenVINO in int8 wants `OpenVinoEngine.calibrate` first.
+            Who runs it. native is our C++, which auto takes on x86 from AVX2 on, and else torch. OpenVINO in
+            int8 wants `OpenVinoEngine.calibrate` first.
 
         Raises
         ------

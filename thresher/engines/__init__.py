@@ -23,10 +23,10 @@ AUTO = "auto"
 
 
 def chosen(name: str, device: str = "cpu") -> str:
-    """The engine of this name; for `AUTO` native on processors of a kind that was measured, else torch."""
+    """The engine of this name; for `AUTO` native with instructions that are proven, else torch."""
     if name != AUTO:
         return name
-    fast = native_code.instructions in native_code.MEASURED
+    fast = native_code.instructions in native_code.PROVEN
     return "native" if fast and device == "cpu" else TorchEngine.name
 
 

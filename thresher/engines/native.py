@@ -248,8 +248,9 @@ class _Filled:
         return ctypes.addressof(self.struct)
 
     def stands(self) -> bool:
-        """Whether it still says what the modules do: none has moved, and none has hooks."""
-        return all(x.moved is None for x in self.linears) and not any(map(is_heard, self.modules))
+        """Whether it still says what the modules do: none has moved, none is laid out for other instructions,
+        and none has hooks."""
+        return all(x.here for x in self.linears) and not any(map(is_heard, self.modules))
 
 
 @dataclass(frozen=True)

@@ -18,20 +18,27 @@ from torch.profiler import record_function
 
 from thresher.errors import UserError
 from thresher.native.layout import differences
-from thresher.native.records import FUNCTIONS, LAYOUTS, PRECISIONS, BurnWork
+from thresher.native.records import FUNCTIONS, IN_WORDS, LAYOUTS, LINEARS, PRECISIONS, STAGES, BurnWork
 
 # Instructions to use: one of INSTRUCTIONS; off to do without. Default: the best there are.
 SWITCH = "THRESHER_NATIVE"
 log = logging.getLogger(__name__)
 NOTHING = nullcontext()
 INSTRUCTIONS = (
-    *("amx", "avx512-bf16", "avx512-vnni", "avx512", "avx-vnni", "avx2"),
-    *("neon-bf16", "neon-dot"),
+    "amx",
+    "avx512-bf16",
+    "avx512-vnni",
+    "avx512",
+    "avx-vnni",
+    "avx2",
+    "neon-bf16",
+    "neon-dot",
     "portable",
 )
 """From the best on."""
-MEASURED = INSTRUCTIONS[: INSTRUCTIONS.index("avx2") + 1]
-"""With which the native engine is the default. NEON has run in an emulator alone."""
+PROVEN = INSTRUCTIONS[: INSTRUCTIONS.index("avx2") + 1]
+"""With which the native engine is the default. NEON has run in an emulator alone; AVX-VNNI on a processor, in
+the form that AVX-512 has of it."""
 
 
 def use(name: str | None = None) -> str:
@@ -64,19 +71,19 @@ def serves(values: Tensor) -> bool:
 
 def has_linears(precision: str) -> bool:
     """True if the instructions in use have linear layers in a precision: fp32, bf16 or int8."""
-    return library is not None and bool(library.thresher_has(PRECISIONS[precision]) & 1)
+    return library is not None and bool(library.thresher_has(PRECISIONS[precision]) & LINEARS)
 
 
 def panel_dtype(precision: str) -> torch.dtype:
     """Of the weights that the instructions in use multiply."""
-    if precision == "int8" and library is not None and library.thresher_has(PRECISIONS[precision]) & 4:
+    if precision == "int8" and library is not None and library.thresher_has(PRECISIONS[precision]) & IN_WORDS:
         return torch.int16
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}[precision]
 
 
 def has_stages(precision: str) -> bool:
     """True if the instructions in use have whole stages in a precision."""
-    return library is not None and bool(library.thresher_has(PRECISIONS[precision]) & 2)
+    return library is not None and bool(library.thresher_has(PRECISIONS[precision]) & STAGES)
 
 
 def peak(precision: str, seconds: float = 0.05) -> float | None:

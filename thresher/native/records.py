@@ -32,6 +32,7 @@ Count = Annotated[int, Kind("int64", ctypes.c_int64)]
 Flag = Annotated[bool, Kind("int32", ctypes.c_int32)]
 Code = Annotated[int, Kind("int32", ctypes.c_int32)]  # of an enumeration, or any
 PRECISIONS = {"fp32": 0, "bf16": 1, "int8": 2}  # Precision in csrc/interface.h
+LINEARS, STAGES, IN_WORDS = 1, 2, 4  # Has, likewise
 IDENTITY, GELU, GELU_TANH, SILU, RELU = range(5)  # Activation there
 Real = Annotated[float, Kind("float", ctypes.c_float)]
 Stride = Annotated[Sequence[int], Kind("int64[2]", ctypes.c_int64 * 2)]

@@ -50,8 +50,8 @@ class TrainingSettings:
         Width of the gate, in fair shares (twice that in logarithms, of learned scores), falling
         geometrically over the soft stage.
     dropout : bool, optional
-        Train with the model's dropout, which takes twice as long on CPUs. Default: finetune does; prune does
-        not, because learning from the base model's outputs was no better with dropout.
+        Train with the model's dropout. Default: finetune does; prune does not, because learning from the base
+        model's outputs was no better with dropout.
     distill : float
         Share of the loss on the base model's outputs; the rest is on labels. Without labels the share is 1.
     distill_hidden : float

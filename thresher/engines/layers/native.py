@@ -38,7 +38,7 @@ class NativeLinear(nn.Module):
     # No buffers: none of these follows the model to another dtype.
     panels: Tensor  # [outputs / 16, groups of inputs, 16, inputs in a group]
     sizes: Tensor | None  # float32 [outputs], with zeros after them to fill the last panels; in int8
-    start: Tensor | None  # int32, as sizes: -128 times the sum of an output's weights; 0 where they are int16
+    start: Tensor | None  # int32, as sizes: -128 times the sum of an output's weights
     bias: Tensor  # as sizes
     moved: Tensor | None = None  # the weight, where it is no longer in panels
 
@@ -52,8 +52,7 @@ class NativeLinear(nn.Module):
         if precision == "int8":
             weight, sizes = weights_in_int8(linear)
             self.sizes = F.pad(sizes, after)
-            zero = 128 if dtype == torch.int8 else 0  # what stands for it in a row
-            self.start = F.pad(-zero * weight.sum(1, dtype=torch.int32), after)
+            self.start = F.pad(-128 * weight.sum(1, dtype=torch.int32), after)
         else:
             weight = linear.weight.detach()
         self.panels = in_panels(weight.to(dtype))

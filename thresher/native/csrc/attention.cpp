@@ -37,7 +37,7 @@ extern "C" {
 
 int32_t thresher_attend(const Problem* problem, int32_t threads, Team team) {
   Run run = runs[problem->bf16][thresher_machine];
-#if defined(THRESHER_NEW)
+#if defined(THRESHER_BF16_AND_AMX)
   if (thresher_machine == AVX512_BF16 && problem->bf16) run = avx512_bf16::pairs::run_heads;
   if (thresher_machine == AMX && problem->bf16) run = avx512_bf16::amx::run_heads;
 #endif

@@ -37,7 +37,7 @@ namespace avx512 {
 }  // namespace avx512
 THRESHER_END
 
-#if defined(THRESHER_NEW)
+#if defined(THRESHER_BF16_AND_AMX)
 THRESHER_BEGIN("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma", "prefer-vector-width=512")
 namespace avx512_bf16 {
 #define THRESHER_WIDTH 16
@@ -64,9 +64,9 @@ THRESHER_END
 #endif
 #else
 namespace avx512_bf16 = avx512;
-#endif  // THRESHER_NEW
+#endif  // THRESHER_BF16_AND_AMX
 
-#elif defined(__aarch64__)
+#elif defined(THRESHER_NEON)
 
 THRESHER_BEGIN("arch=armv8.2-a+dotprod")
 namespace neon_dot {

@@ -69,7 +69,7 @@ THRESHER_RECORD(RowWork, FIELD(source), FIELD(target), FIELD(sizes), FIELD(bias)
 struct Linear {
   const void* weights;   // panels, as in panels.h: int8 (in 16 bits where thresher_has() says so), bfloat16 or float
   const float* sizes;    // [outputs, and zeros up to whole panels] of int8 weights; null for others
-  const int32_t* start;  // [as sizes]: -128 times the sum of an output's int8 weights, 0 in 16 bits; null for others
+  const int32_t* start;  // [as sizes]: -128 times the sum of an output's int8 weights; null for others
   const float* bias;     // [as sizes]
   int64_t inputs, outputs;
 };
@@ -77,6 +77,7 @@ THRESHER_RECORD(Linear, FIELD(weights), FIELD(sizes), FIELD(start), FIELD(bias),
 
 enum Activation { IDENTITY, GELU, GELU_TANH, SILU, RELU };
 enum Precision { FLOAT, BFLOAT16, INT8, PRECISIONS };
+enum Has { LINEARS = 1, STAGES = 2, IN_WORDS = 4 };  // the last: int8 weights have 16 bits each
 
 struct LinearWork {
   Linear linear;
@@ -199,8 +200,7 @@ int32_t thresher_layers(const LayersWork* work, int32_t threads, Team team);
 int32_t thresher_burn(const BurnWork* work, int32_t threads, Team team);
 int32_t thresher_round(int32_t precision);
 
-// Whether the instructions in use multiply in a precision: bit 0 is for linear layers, bit 1 for stages. Bit 2 says that
-// they want int8 weights in 16 bits each.
+// What the instructions in use have in a precision: a sum of Has.
 int32_t thresher_has(int32_t precision);
 
 }  // extern "C"

@@ -29,7 +29,7 @@ const Run quantise[MACHINES] = THRESHER_EACH(quantise), finish[MACHINES] = THRES
 Runs (*const runs[MACHINES])(int32_t precision, bool halves) = THRESHER_EACH(runs_of);
 
 constexpr int64_t PIECES = 4;     // for each thread, so that threads end at about the same time
-constexpr int64_t ROWS = 128;     // at most in a piece of a linear layer: they stay in a core's own cache
+constexpr int64_t ROWS = 128;     // about so many at most in a piece of a linear layer: they stay in a core's own cache
 constexpr int64_t STRIP = 6;      // rows that are multiplied at a time on most machines: see panels.h
 constexpr int64_t LEAST = 4;      // strips of a piece, where there are so many rows
 constexpr int64_t TILE = 16;      // rows of AMX
@@ -41,7 +41,7 @@ Runs by_vectors(int32_t precision) { return by_vectors(precision, precision == B
 
 // Whether AMX multiplies in a precision, faster than vectors do.
 bool in_tiles(int32_t precision) {
-#if defined(THRESHER_NEW)
+#if defined(THRESHER_BF16_AND_AMX)
   return thresher_machine == AMX && precision != FLOAT;
 #else
   return false;
@@ -49,7 +49,7 @@ bool in_tiles(int32_t precision) {
 }
 
 Part part_of(const LinearWork& work) {
-#if defined(THRESHER_NEW)
+#if defined(THRESHER_BF16_AND_AMX)
   if (in_tiles(work.precision)) {
     if (work.precision == INT8) return work.bf16 ? avx512_bf16::amx::run<true, bf16> : avx512_bf16::amx::run<true, float>;
     return avx512_bf16::amx::run<false, bf16>;
@@ -71,7 +71,7 @@ extern "C" {
 
 int32_t thresher_has(int32_t precision) {
   if (!by_vectors(precision).linear) return 0;
-  return 1 | (in_tiles(precision) ? 0 : 2) | (precision == INT8 && in_words() ? 4 : 0);
+  return LINEARS | (in_tiles(precision) ? 0 : STAGES) | (precision == INT8 && bytes_in_words() ? IN_WORDS : 0);
 }
 
 int32_t thresher_burn(const BurnWork* work, int32_t threads, Team team) {
@@ -110,7 +110,7 @@ int32_t thresher_linear(const LinearWork* work, int32_t threads, Team team) {
 
 int32_t thresher_stage(const StageWork* work, int32_t threads, Team team) {
   const Stage& stage = *work->stage;
-  const bool here = thresher_has(stage.precision) & 2;
+  const bool here = thresher_has(stage.precision) & STAGES;
   const Block block = here ? by_vectors(stage.precision, work->bf16).stage : nullptr;
   if (!block) return 1;
   const int64_t row = 4 * (stage.dim + stage.down.inputs) + 4 * std::max(stage.output.inputs, stage.dim);

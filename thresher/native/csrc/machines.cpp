@@ -5,14 +5,14 @@
 
 #include <cstring>
 
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(THRESHER_NEON) && defined(__linux__)
 #include <sys/auxv.h>
-#elif defined(__aarch64__) && defined(__APPLE__)
+#elif defined(THRESHER_NEON) && defined(__APPLE__)
 #include <sys/sysctl.h>
 #elif defined(__x86_64__)
 #include <cpuid.h>
 #endif
-#if defined(THRESHER_NEW)
+#if defined(THRESHER_BF16_AND_AMX)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -21,10 +21,10 @@ Machine thresher_machine = PORTABLE;
 
 #if defined(__aarch64__)
 static bool here(Machine asked) {
-#if defined(__linux__)
+#if defined(THRESHER_NEON) && defined(__linux__)
   // Bits of the kernel's list: products of bytes (asimddp), and of bfloat16 numbers (bf16).
   const bool dot = getauxval(AT_HWCAP) >> 20 & 1, pairs = getauxval(AT_HWCAP2) >> 14 & 1;
-#elif defined(__APPLE__)
+#elif defined(THRESHER_NEON) && defined(__APPLE__)
   int32_t pairs = 0;
   size_t size = sizeof(pairs);
   const bool dot = true;
@@ -35,7 +35,7 @@ static bool here(Machine asked) {
   return asked == PORTABLE || (dot && (asked == NEON_DOT || pairs));
 }
 #else
-#if defined(__x86_64__)
+#if defined(THRESHER_BF16_AND_AMX)
 static bool has_avx_vnni() {
 #if defined(THRESHER_EVEX)
   return __builtin_cpu_supports("avx512vnni");
@@ -48,7 +48,7 @@ static bool has_avx_vnni() {
 
 static bool here(Machine asked) {
   switch (asked) {
-#if defined(THRESHER_NEW)
+#if defined(THRESHER_BF16_AND_AMX)
     case AMX: {
       unsigned a, b, c, d, a1, b1, c1, d1;
       const bool known = __get_cpuid_count(7, 0, &a, &b, &c, &d) && __get_cpuid_count(7, 1, &a1, &b1, &c1, &d1);
@@ -57,6 +57,8 @@ static bool here(Machine asked) {
       // The kernel makes room for tiles only in a process that asks. 18 is their number among its states.
       return able && !syscall(SYS_arch_prctl, 0x1023, 18);
     }
+    case AVX_VNNI:
+      return here(AVX2) && has_avx_vnni();
 #endif
 #if defined(__x86_64__)
     case AVX512_BF16:
@@ -66,8 +68,6 @@ static bool here(Machine asked) {
     case AVX512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    case AVX_VNNI:
-      return here(AVX2) && has_avx_vnni();
     case AVX2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif

@@ -11,11 +11,14 @@
 #define THRESHER_VEX "%{vex%} "
 #endif
 #if defined(__linux__) && (defined(__clang__) || __GNUC__ >= 11)
-#define THRESHER_NEW  // compiler and system know AVX-512 BF16 and AMX
+#define THRESHER_BF16_AND_AMX  // compiler and system know them, and AVX-VNNI
 #endif
 #endif
 
 // From the best downwards the first that a machine has is taken.
+#if defined(__aarch64__) && (defined(__clang__) ? __clang_major__ >= 16 : __GNUC__ >= 10)
+#define THRESHER_NEON  // the compiler knows products of bytes and of bfloat16 numbers
+#endif
 #if defined(__aarch64__)
 enum Machine { PORTABLE, NEON_DOT, NEON_BF16, MACHINES };
 #else
@@ -27,9 +30,9 @@ extern Machine thresher_machine;
 
 // Whether it multiplies int8 in 16 bits, because it has no product of four bytes.
 #if defined(__aarch64__)
-inline bool in_words() { return false; }
+inline bool bytes_in_words() { return false; }
 #else
-inline bool in_words() { return thresher_machine == AVX2 || thresher_machine == AVX512; }
+inline bool bytes_in_words() { return thresher_machine == AVX2 || thresher_machine == AVX512; }
 #endif
 
 // A function that each_machine.h makes for every machine, in the order of Machine. Some share one.
@@ -37,7 +40,7 @@ inline bool in_words() { return thresher_machine == AVX2 || thresher_machine == 
 #define THRESHER_EACH(...)                                                              \
   {portable::__VA_ARGS__, avx2::__VA_ARGS__,        avx2::__VA_ARGS__,       avx512::__VA_ARGS__, \
    avx512::__VA_ARGS__,   avx512_bf16::__VA_ARGS__, avx512_bf16::__VA_ARGS__}
-#elif defined(__aarch64__)
+#elif defined(THRESHER_NEON)
 #define THRESHER_EACH(...) {portable::__VA_ARGS__, neon_dot::__VA_ARGS__, neon_bf16::__VA_ARGS__}
 #else
 #define THRESHER_EACH(...) {portable::__VA_ARGS__}

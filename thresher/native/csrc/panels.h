@@ -1,9 +1,9 @@
 // Products of rows with the weights of a linear layer. Included by each_machine.h, after rows.h.
 //
-// A panel holds the weights of 16 outputs: for each group of inputs (four of int8, or two of those in 16 bits; two of
-// bfloat16, or one float: 4 bytes) that of the first output, that of the second, and so on. Rows hold the same groups. A product is then, over
-// groups, the sum of a row's group, broadcast, times vectors of groups. One order of this sum serves every row, so that
-// a row's result does not depend on the rows beside it.
+// A panel holds the weights of 16 outputs: for each group of inputs (four of int8, or two where each has 16 bits; two of
+// bfloat16, or one float: 4 bytes) that of the first output, that of the second, and so on. Rows hold the same groups. A
+// product is then, over groups, the sum of a row's group, broadcast, times vectors of groups. One order of this sum serves
+// every row, so that a row's result does not depend on the rows beside it.
 
 constexpr int PANEL = 16;               // outputs of a panel
 constexpr int SINGLE = PANEL / W;       // vectors of a panel
@@ -31,7 +31,7 @@ struct Halves {
 };
 #endif
 
-#if defined(__x86_64__) && THRESHER_WIDTH > 4
+#if THRESHER_WIDTH == 16 || (THRESHER_WIDTH == 8 && defined(THRESHER_BF16_AND_AMX))
 // Bytes from 0, where 128 stands for 0, times signed ones.
 struct Bytes128 {
   using Sum = I;
@@ -46,6 +46,9 @@ struct Bytes128 {
   }
 };
 
+#endif
+
+#if defined(__x86_64__) && THRESHER_WIDTH > 4
 // Where four bytes have no product, or one that overflows: each in 16 bits.
 struct InWords {
   using Sum = I;
@@ -87,10 +90,9 @@ static void multiply(const char* rows, int64_t stride, const char* panel, int64_
   typename Kind::Sum sum[R][V];
   THRESHER_UNROLL for (int v = 0; v < V; ++v)
     THRESHER_UNROLL for (int r = 0; r < R; ++r) {
+      sum[r][v] = typename Kind::Sum{};
       if constexpr (IN_INT8<Kind>)
-        sum[r][v] = *reinterpret_cast<const AnyI*>(from + v * W);
-      else
-        sum[r][v] = F{};
+        if (Kind::ZERO) sum[r][v] = *reinterpret_cast<const AnyI*>(from + v * W);
     }
   for (int64_t g = 0; g < groups; ++g) {
     I weights[V];

@@ -8,9 +8,12 @@ typedef Bytes AnyBytes __attribute__((aligned(1), may_alias));
 typedef int16_t Words __attribute__((vector_size(2 * W)));
 typedef Words AnyWords __attribute__((aligned(2), may_alias));
 
-static inline void write(int8_t* to, I whole) { *reinterpret_cast<AnyBytes*>(to) = __builtin_convertvector(whole, Bytes); }
-static inline void write(int16_t* to, I whole) { *reinterpret_cast<AnyWords*>(to) = __builtin_convertvector(whole, Words); }
-
+static inline void write(int8_t* to, I whole) {
+  *reinterpret_cast<AnyBytes*>(to) = __builtin_convertvector(whole, Bytes);
+}
+static inline void write(int16_t* to, I whole) {
+  *reinterpret_cast<AnyWords*>(to) = __builtin_convertvector(whole, Words);
+}
 
 // Call `step(place, from, to)` for every vector of a row. The last, if incomplete, is a copy filled up with zeros.
 template <class From, class To, class Step>

@@ -151,8 +151,10 @@ static Runs runs_of(int32_t precision, bool halves) {
   if (precision == BFLOAT16 && halves) return RUNS<Halves, bf16>;
 #endif
 #if defined(__x86_64__) && THRESHER_WIDTH > 4
-  if (precision == INT8 && in_words()) return halves ? RUNS<InWords, bf16> : RUNS<InWords, float>;
+  if (precision == INT8 && bytes_in_words()) return halves ? RUNS<InWords, bf16> : RUNS<InWords, float>;
+#if THRESHER_WIDTH == 16 || defined(THRESHER_BF16_AND_AMX)
   if (precision == INT8) return halves ? RUNS<Bytes128, bf16> : RUNS<Bytes128, float>;
+#endif
 #elif defined(THRESHER_DOT)
   if (precision == INT8) return halves ? RUNS<SignedBytes, bf16> : RUNS<SignedBytes, float>;
 #endif
