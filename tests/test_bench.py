@@ -77,6 +77,36 @@ def test_all_contenders_on_one_toy(world, tmp_path):
             assert row["profile"]["linear_rate"] > 0
 
 
+def test_on_another_device_models_lie_there_and_answers_here(world, tmp_path, monkeypatch):
+    """So that the clock waits for them. The meta device holds no numbers, and says so."""
+    _, encoder, _ = open_model(world / "pruned")
+    examples = load_examples(str(world / "eval.tsv"), ["text"], split="test")
+    given = str(world / "pruned"), encoder, examples, np.arange(4), 2, tmp_path
+    setup, work = prepare(*given, device="meta")
+    wanted = contenders(["fp32", "int8"], ["torch", "openvino"])
+    runners, skipped = bench._load(wanted, setup, encoder, work, QUICK.without, lambda _: None)
+    assert not runners
+    others = {why for name, why in skipped.items() if not name.startswith(("transformers", "thresher torch"))}
+    assert others == {"runs on CPUs alone"}
+    assert "meta tensors" in skipped["transformers, sorted, fp32"]
+    assert "meta device" in skipped["thresher torch, pruned, fp32"]
+    assert "int8 runs on CPUs alone" in skipped["thresher torch, pruned, int8"]
+    setup.device = "cpu"
+    runners, _ = bench._load(contenders(["fp32"], ["torch"]), setup, encoder, work, (), lambda _: None)
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda logits: "here")
+    ran = {c: run(work.batches(c)[0][1]) for c, run in runners if c.engine in ("transformers", "torch")}
+    assert list(ran.values()) == ["here"] * 4
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [({"device": "abacus"}, "does not find"), ({"device": "meta", "profile": True}, "CPUs alone")],
+)
+def test_a_device_is_refused_early(how, message):
+    with pytest.raises(UserError, match=message):
+        bench.bench("nothere", "nothere", ["text"], **how)
+
+
 def test_ratios_are_to_the_fastest_dense_rival():
     order = [
         Contender("transformers", "fp32", "padded"),
@@ -138,6 +168,7 @@ def test_a_quick_run_measures_less_but_what_is_asked(world):
     assert (quick.texts, quick.repeats, quick.engines) == (7, QUICK.repeats, ("torch",))
     assert not quick.memory
     assert extent(True, memory=True).memory
+    assert extent(True, "cuda").engines == ("torch",)
     for wrong in ("texts", "repeats"):
         with pytest.raises(UserError, match="must be 1 or more"):
             extent(True, **{wrong: 0})

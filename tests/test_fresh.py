@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.test_bench import make_world
 from thresher.bench.contenders import Contender
@@ -27,6 +28,27 @@ def test_peak_is_above_what_stands():
     assert 70 < peak_above(lambda: np.ones(10_000_000).sum()) < 100
     assert peak_above(lambda: None) < 10
     assert len(standing)
+
+
+def test_peak_on_a_gpu_is_by_its_counters(monkeypatch):
+    allocated = iter([3 << 20, 10 << 20])
+    told = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", told.append)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: next(allocated))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: next(allocated))
+    assert peak_above(lambda: told.append("ran"), "cuda:1") == 7
+    assert told == ["cuda:1", "ran"]
+
+
+@pytest.mark.parametrize("engine", ["transformers", "torch"])
+def test_a_fresh_process_runs_on_the_device(world, caplog, engine):
+    """The meta device holds no numbers, and says so."""
+    setup = Setup(str(world / "pruned"), [{"input_ids": None}], {}, 1, world, device="meta")
+    texts = {"first": ["good"], "max_length": 9}
+    kind = "pruned" if engine == "torch" else "sorted"
+    with caplog.at_level("WARNING"):
+        assert in_fresh_process(Contender(engine, "fp32", kind), setup, "a.tsv", texts) == {}
+    assert "meta" in caplog.text
 
 
 def test_what_a_fresh_process_could_not_measure_is_left_out(world, monkeypatch, caplog):

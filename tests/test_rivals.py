@@ -44,7 +44,8 @@ from pathlib import Path
 import numpy as np
 from thresher.bench.fresh import _rival
 contender = {{"engine": "{name}", "precision": "fp32"}}
-run = _rival({{"contender": contender, "folder": "none", "threads": 1, "work": "{tmp_path}"}})
+task = {{"contender": contender, "folder": "none", "threads": 1, "device": "cpu", "work": "{tmp_path}"}}
+run = _rival(task)
 print(json.dumps(run({{k: np.array(v) for k, v in json.load(sys.stdin).items()}}).tolist()))
 assert not {{"torch", "transformers"}} & set(sys.modules)
 """

@@ -16,9 +16,8 @@ LENGTHS = {"short": [26, 1, 9, 20], "long": [390, 3, 130]}
 
 def there(packed: PackedBatch) -> PackedBatch:
     """The same batch on the device."""
-    return PackedBatch(
-        *(x.to(DEVICE) for x in (packed.cu_seqlens, packed.positions, packed.original_lengths))
-    )
+    parts = packed.cu_seqlens, packed.positions, packed.original_lengths
+    return PackedBatch(*(x.to(DEVICE) for x in parts))
 
 
 @pytest.mark.parametrize("window", [None, 20])

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from thresher import engines
-from thresher.bench.rivals import Batch, Runner, Setup, quiet
+from thresher.bench.rivals import Batch, Runner, Setup, on, quiet
 from thresher.inference.load import CALIBRATION, make_ready, open_model
 from thresher.inputs.text import TextEncoder
 
 RIVALS = ("transformers", "ctranslate2", "onnxruntime", "openvino")
+ANYWHERE = ("transformers", engines.TorchEngine.name)  # and the others on CPUs alone
 
 
 @dataclass(frozen=True)
@@ -103,16 +104,17 @@ def load(contender: Contender, setup: Setup, encoder: TextEncoder) -> Runner:
             runner: Runner = _rival(contender.engine).load(setup, contender.precision)
             return runner
         model, _, _ = open_model(setup.folder, None, setup.budget)
+        model.to(setup.device)
         # What runs dense has to be calibrated dense: later layers would never have seen most tokens.
         with model.dense() if contender.kind == "packed" else nullcontext():
             make_ready(model, encoder, setup.columns, contender.precision, contender.engine)
 
     def run(batch: Batch) -> torch.Tensor:
-        return model(**batch).logits
+        return model(**on(setup.device, batch)).logits.cpu()
 
     def dense(batch: Batch) -> torch.Tensor:
         with model.dense():
-            return model(**batch).logits
+            return run(batch)
 
     return run if contender.kind == "pruned" else dense
 
@@ -126,6 +128,7 @@ def prepare(
     work: Path,
     budget: float | None = None,
     calibration: int = CALIBRATION,
+    device: str = "cpu",
 ) -> tuple[Setup, Texts]:
     """What contenders are loaded from, and the `chosen` texts that they run on.
 
@@ -143,5 +146,6 @@ def prepare(
         work,
         len(spare),
         budget,
+        device,
     )
     return setup, Texts(encoder, examples.select(chosen), batch)

@@ -39,8 +39,8 @@ class Extent:
 QUICK = Extent(engines=(AUTO,), texts=32, repeats=3, memory=False, calibration=32, without=("onnxruntime",))
 
 
-def extent(quick: bool, **given: Any) -> Extent:
-    """The whole extent, or the quick one, but for what is given.
+def extent(quick: bool, device: str = "cpu", **given: Any) -> Extent:
+    """The whole extent, or the quick one, but for what is given; engines are those for the device.
 
     Raises
     ------
@@ -50,4 +50,4 @@ def extent(quick: bool, **given: Any) -> Extent:
     found = replace(QUICK if quick else Extent(), **{k: v for k, v in given.items() if v is not None})
     if min(found.texts, found.repeats) < 1:
         raise UserError("`texts` and `repeats` must be 1 or more.")
-    return replace(found, engines=tuple(dict.fromkeys(map(chosen, found.engines))))
+    return replace(found, engines=tuple(dict.fromkeys(chosen(name, device) for name in found.engines)))

@@ -46,8 +46,8 @@ def in_fresh_process(
     -------
     dict of str to float
         ``cold_seconds``, from the start of the process to the answer to one text; ``resident_mb``, what is in
-        memory then; ``peak_mb``, how much more is while all texts are run. Memory is in MiB. What was not to
-        be had is left out.
+        memory then; ``peak_mb``, how much more is while all texts are run, on the device. Memory is in MiB.
+        What was not to be had is left out.
     """
     task = {
         "contender": asdict(contender),
@@ -56,6 +56,7 @@ def in_fresh_process(
         "work": str(setup.work),
         "threads": setup.threads,
         "budget": setup.budget,
+        "device": setup.device,
         "inputs": list(setup.examples[0]),
         "source": source,
         **texts,
@@ -73,9 +74,17 @@ def in_fresh_process(
     return found
 
 
-def peak_above(run: Callable[[], object]) -> float:
-    """Most resident megabytes while `run` runs, above what stands before it. Linux alone tells."""
+def peak_above(run: Callable[[], object], device: str = "cpu") -> float:
+    """Most megabytes while `run` runs, above what stands before it: resident, which Linux alone tells, or on
+    a CUDA device."""
     gc.collect()
+    if device != "cpu":
+        from torch import cuda
+
+        cuda.reset_peak_memory_stats(device)
+        before = cuda.memory_allocated(device)
+        run()
+        return (cuda.max_memory_allocated(device) - before) / (1 << 20)
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)  # freed memory that is kept for later would hide what is taken now
     standing = _resident("VmRSS")
@@ -90,13 +99,13 @@ def _child(task: dict[str, Any]) -> None:
     print(json.dumps({"cold_seconds": time.time() - task["started"]}))
     print(json.dumps({"resident_mb": _resident("VmRSS")}))
     batches = _batches(task)
-    print(json.dumps({"peak_mb": peak_above(lambda: [run(rows) for rows in batches])}))
+    print(json.dumps({"peak_mb": peak_above(lambda: [run(rows) for rows in batches], task["device"])}))
 
 
 def _rival(task: dict[str, Any]) -> Runner:
     from thresher.bench.rivals import Setup, quiet
 
-    setup = Setup(task["folder"], [], {}, task["threads"], Path(task["work"]))
+    setup = Setup(task["folder"], [], {}, task["threads"], Path(task["work"]), device=task["device"])
     with quiet():
         load = import_module(f"thresher.bench.rivals.{task['contender']['engine']}").load
         runner: Runner = load(setup, task["contender"]["precision"])
@@ -106,18 +115,19 @@ def _rival(task: dict[str, Any]) -> Runner:
 def _ours(task: dict[str, Any]) -> Runner:
     import torch
 
+    from thresher.bench.rivals import on
     from thresher.model import PrunedModel
 
     torch.set_num_threads(task["threads"])
-    contender = task["contender"]
+    contender, device = task["contender"], task["device"]
     dense, engine, precision = contender["kind"] == "packed", contender["engine"], contender["precision"]
-    model = PrunedModel.from_pretrained(task["folder"], precision=precision, engine=engine)
+    model = PrunedModel.from_pretrained(task["folder"]).to(device).for_inference(precision, engine)
     if task["budget"] is not None:
         model.set_budget(task["budget"])
 
     @torch.inference_mode()
     def run(batch: dict[str, Any]) -> Any:
-        return model(**{name: torch.as_tensor(rows) for name, rows in batch.items()}, dense=dense).logits
+        return model(**on(device, batch), dense=dense).logits.cpu()
 
     model.engine.calibrate(lambda: run(_encoded(task)))
     return run

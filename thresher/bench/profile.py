@@ -87,12 +87,12 @@ def product_flops(shapes: list[list[int]]) -> int:
 
 
 @torch.inference_mode()
-def matmul_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 8) -> float:
-    """FLOP/s that the machine reaches on one square matrix product; the best of `repeats`."""
-    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+def matmul_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 8, device: str = "cpu") -> float:
+    """FLOP/s that the device reaches on one square matrix product; the best of `repeats`."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()
-        a @ b
+        (a @ b)[0, 0].item()  # which waits for the device
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best

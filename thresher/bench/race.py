@@ -48,7 +48,7 @@ def race(
 
 def as_numpy(logits: Any) -> Any:
     """float32 array of whatever a runner gave."""
-    return logits.float().cpu().numpy() if isinstance(logits, torch.Tensor) else logits
+    return logits.float().numpy() if isinstance(logits, torch.Tensor) else logits
 
 
 def rates(seconds: np.ndarray, work: Texts) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import torch
 
 from thresher import native
 from thresher.batches import spread
-from thresher.bench.contenders import Contender, Texts, contenders, load, prepare
+from thresher.bench.contenders import ANYWHERE, Contender, Texts, contenders, load, prepare
+from thresher.bench.device import check_device, device_name
 from thresher.bench.extent import Extent, extent
 from thresher.bench.fresh import in_fresh_process
 from thresher.bench.profile import matmul_rate, parts
@@ -54,6 +55,7 @@ def bench(
     memory: bool | None = None,
     profile: bool = False,
     quick: bool = False,
+    device: str = "cpu",
     label_map: dict[str, str] | None = None,
     stage: Stages = silent,
 ) -> Bench:
@@ -77,9 +79,11 @@ def bench(
         runs all texts.
     memory, profile : bool
         Measure cold start and memory, in a fresh process for each contender. Split the time of our own
-        engines into kinds of work.
+        engines into kinds of work, on CPUs.
     quick : bool
         Measure as much as takes two minutes for a small model.
+    device : str
+        Where models run, as PyTorch calls it. On others than the CPU, transformers and the engine torch do.
     stage : Stages
         Shows what is done.
     """
@@ -87,10 +91,13 @@ def bench(
     for precision in precisions:
         for engine in engines or ():
             check_names(engine, precision)
-    much = extent(quick, engines=engines, texts=texts, repeats=repeats, memory=memory)
+    check_device(device, profile)
+    much = extent(quick, device, engines=engines, texts=texts, repeats=repeats, memory=memory)
     if batch < 1:
         raise UserError("`batch` must be 1 or more.")
-    asked = _open(folder, source, text, label, label_map, max_length, budget, batch, much.texts, stage)
+    asked = _open(
+        folder, source, text, label, label_map, max_length, budget, batch, much.texts, device, stage
+    )
     with tempfile.TemporaryDirectory() as temporary:
         found = _run(asked, Path(temporary), precisions, much, profile, stage)
     return Bench(
@@ -103,7 +110,8 @@ def bench(
             max_length=asked.encoder.max_length,
         ),
         **found,
-        attention=native.instructions or "torch",
+        attention=(device == "cpu" and native.instructions) or "torch",
+        device=device_name(device),
         batch=batch,
         threads=torch.get_num_threads(),
         versions=versions(*RIVAL_PACKAGES),
@@ -123,6 +131,7 @@ class _Asked:
     chosen: np.ndarray
     batch: int
     budget: float | None
+    device: str
     model: PrunedModel
     encoder: TextEncoder
     task: Task
@@ -138,6 +147,7 @@ def _open(
     budget: float | None,
     batch: int,
     texts: int,
+    device: str,
     stage: Stages,
 ) -> _Asked:
     stage("loading the model")
@@ -148,7 +158,10 @@ def _open(
     labels = None if label is None else task.reading(label_map).encode_all(examples, source)
     chosen = spread(len(examples), texts)
     labels = None if labels is None else [labels[i] for i in chosen]
-    return _Asked(folder, source, columns, labels, examples, chosen, batch, budget, model, encoder, task)
+    model.to(device)
+    return _Asked(
+        folder, source, columns, labels, examples, chosen, batch, budget, device, model, encoder, task
+    )
 
 
 def _run(
@@ -165,13 +178,15 @@ def _run(
         *(asked.folder, encoder, asked.examples, chosen, asked.batch, work_folder),
         budget=asked.budget,
         calibration=much.calibration,
+        device=asked.device,
     )
     # What needs no contender comes first, so that nothing is left to do after Ctrl-C.
     advance = stage("counting FLOPs", len(chosen))
     asked.model.for_inference()
     ratio = predict(asked.model, encoder, work.columns, advance=advance).flops_ratio or 1.0
-    matmul_rates = _matmul_rates(stage("peak rate of this machine", len(DTYPES)))
-    peak_rates = {x: rate for x in PRECISIONS if (rate := native.peak(x)) is not None}
+    matmul_rates = _matmul_rates(asked.device, stage("peak rate of this machine", len(DTYPES)))
+    vectors = PRECISIONS if asked.device == "cpu" else ()
+    peak_rates = {x: rate for x in vectors if (rate := native.peak(x)) is not None}
     wanted = contenders(precisions, much.engines)
     runners, skipped = _load(
         wanted, setup, encoder, work, much.without, stage("loading engines", len(wanted))
@@ -216,10 +231,10 @@ def _run(
     }
 
 
-def _matmul_rates(advance: Callable[[int], None]) -> dict[str, float]:
+def _matmul_rates(device: str, advance: Callable[[int], None]) -> dict[str, float]:
     found = {}
     for name, dtype in DTYPES.items():
-        found[name] = matmul_rate(dtype)
+        found[name] = matmul_rate(dtype, 2048 if device == "cpu" else 8192, device=device)
         advance(1)
     return found
 
@@ -267,7 +282,9 @@ def _load(
     skipped: dict[str, str] = {}
     for contender in wanted:
         name = f"{contender.name}, {contender.precision}"
-        if contender.engine in without and not contender.ours:
+        if setup.device != "cpu" and contender.engine not in ANYWHERE:
+            skipped[name] = "runs on CPUs alone"
+        elif contender.engine in without and not contender.ours:
             skipped[name] = "left out of a quick run"
         elif lacks := contender.lacks():
             skipped[name] = f"not installed: {lacks} (pip install '.[{contender.extra}]')"

@@ -52,6 +52,9 @@ def bench(
     memory: Fresh = None,
     quick: Quick = False,
     profile: Annotated[bool, typer.Option("--profile", help="Say where the time goes.")] = False,
+    device: Annotated[
+        str, typer.Option(help="Where models run: cpu, or cuda, with transformers and torch.")
+    ] = "cpu",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -86,6 +89,7 @@ def bench(
                 memory=memory,
                 profile=profile,
                 quick=quick,
+                device=device,
                 label_map=pairs(label_map),
                 stage=stage,
             )

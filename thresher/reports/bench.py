@@ -107,6 +107,8 @@ class Bench(Report):
     batch, repeats, threads : int
     stopped : bool
         Whether Ctrl-C ended the run; the rows are of the rounds that were done.
+    device : str
+        Where models ran: "cpu", or the name of a GPU.
     """
 
     command = "bench"
@@ -123,4 +125,5 @@ class Bench(Report):
     repeats: int
     stopped: bool
     threads: int
-    peak_rate: dict[str, float] = field(default_factory=dict)  # which older reports lack
+    peak_rate: dict[str, float] = field(default_factory=dict)  # which older reports lack, as the device
+    device: str = "cpu"

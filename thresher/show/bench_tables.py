@@ -20,10 +20,10 @@ KINDS = (
 def bench_table(report: Bench) -> Table:
     """One contender a row: quality, rates, latencies, and its ratio to the fastest dense rival."""
     rows, lengths, texts = report.rows, report.lengths, report.data.texts
+    where = count(report.threads, "thread") if report.device == "cpu" else report.device
     title = (
         f"{report.model}: {count(texts, 'text')} of {lengths.shortest} to {lengths.longest} tokens, "
-        f"mean {number(lengths.mean, '.0f')}; batches of {report.batch}, "
-        f"{count(report.threads, 'thread')}"
+        f"mean {number(lengths.mean, '.0f')}; batches of {report.batch}, {where}"
     )
     table = _table(title)
     metric = next(iter(rows[0].quality or ()), None) if rows else None
@@ -104,10 +104,11 @@ def _together(names: Iterable[str]) -> str:
 def fresh_table(report: Bench) -> Table:
     """One contender a row, each in a fresh process: cold start and memory; no row where none was measured."""
     table = _table("In a fresh process")
+    there = "" if report.device == "cpu" else f" on {report.device}"
     caption = (
         "cold start: from the start of the process, with all that it imports, to the answer to one text, by "
-        "files that were converted before; resident: MiB in memory then; peak: MiB more while all texts run. "
-        "OpenVINO and ONNX Runtime run without PyTorch."
+        "files that were converted before; resident: MiB in memory then; peak: MiB more "
+        f"while all texts run{there}. OpenVINO and ONNX Runtime run without PyTorch."
     )
     table.caption = literal(caption, "table.caption")
     for name in ("engine", "precision", "cold start, s", "resident, MiB", "peak, MiB"):

@@ -1,10 +1,10 @@
 """Dense engines that a user could run instead of ours. One rival is one file.
 
 Each has a function ``load(setup, precision)`` that gives a callable from a padded batch to logits
-``[batch, labels]``, set up as well as its own documentation knows. ``NEEDS`` are its packages, ``EXTRA`` is
-the extra of ours that installs them, ``PRECISIONS`` is what it runs in. What it converts is left in the work
-folder, and opened from there another time: by a fresh process too, which then imports what the rival needs
-alone.
+``[batch, labels]``, both on the CPU: so a clock that is read after a call has waited for the device. It is
+set up as well as its own documentation knows. ``NEEDS`` are its packages, ``EXTRA`` is the extra of ours that
+installs them, ``PRECISIONS`` is what it runs in. What it converts is left in the work folder, and opened from
+there another time: by a fresh process too, which then imports what the rival needs alone.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Setup:
         How many of the texts are timed as well.
     budget : float, optional
         At which ours run, of a model that holds several.
+    device : str
+        Where models run, as PyTorch calls it.
     """
 
     folder: str
@@ -49,6 +51,7 @@ class Setup:
     work: Path
     also_timed: int = 0
     budget: float | None = None
+    device: str = "cpu"
 
 
 @contextmanager
@@ -63,3 +66,10 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             manager.disable = before
+
+
+def on(device: str, batch: Batch) -> Batch:
+    """A batch as tensors where the model is."""
+    import torch  # which not every rival needs
+
+    return {name: torch.as_tensor(values, device=device) for name, values in batch.items()}

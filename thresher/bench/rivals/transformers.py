@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from thresher.bench.rivals import Batch, Runner, Setup
+from thresher.bench.rivals import Batch, Runner, Setup, on
 from thresher.store import dense_model
 
 NEEDS: tuple[str, ...] = ()
@@ -13,11 +13,11 @@ PRECISIONS = ("fp32", "bf16")
 
 
 def load(setup: Setup, precision: str) -> Runner:
-    model = dense_model(setup.folder, precision)
+    model = dense_model(setup.folder, precision).to(setup.device)
     torch.set_num_threads(setup.threads)
 
     @torch.inference_mode()
     def run(batch: Batch) -> torch.Tensor:
-        return model(**{name: torch.as_tensor(values) for name, values in batch.items()}).logits
+        return model(**on(setup.device, batch)).logits.cpu()
 
     return run
