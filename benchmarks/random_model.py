@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--text", required=True)
     parser.add_argument("--max-length", type=int, default=384)
     parser.add_argument("--budget", type=float, default=0.5)
+    parser.add_argument("--device", default="cpu", help="where thresholds are fitted: cpu, or cuda")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     tokenizer = load_tokenizer(encoder_folder())
@@ -51,7 +52,7 @@ def main() -> None:
         for layer in dense.bert.encoder.layer:
             for linear in (layer.attention.self.query, layer.attention.self.key):
                 linear.weight.normal_(std=1.4 * given.width**-0.5)
-    model = prune(dense, PruningConfig("threshold", prefix_only_at_end=True))
+    model = prune(dense, PruningConfig("threshold", prefix_only_at_end=True)).to(given.device)
     encoder = TextEncoder(tokenizer, given.max_length)
     examples = load_examples(given.eval, [given.text])
     rows = encoder.encode_examples(examples.select(spread(len(examples), TEXTS)))

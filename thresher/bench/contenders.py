@@ -64,9 +64,11 @@ def _rival(name: str) -> Any:
     return import_module(f"thresher.bench.rivals.{name}")
 
 
-def contenders(precisions: Sequence[str], ours: Sequence[str] = engines.ENGINES) -> list[Contender]:
-    """All rows for some precisions; transformers on padded batches in fp32 is always there."""
-    found = [Contender("transformers", "fp32", "padded")]
+def contenders(
+    precisions: Sequence[str], ours: Sequence[str] = engines.ENGINES, padded: str = "fp32"
+) -> list[Contender]:
+    """All rows for some precisions; transformers on padded batches, in `padded`, is always there."""
+    found = [Contender("transformers", padded, "padded")]
     for precision in precisions:
         for rival in RIVALS:
             if precision in _rival(rival).PRECISIONS:

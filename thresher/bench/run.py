@@ -187,7 +187,8 @@ def _run(
     matmul_rates = _matmul_rates(asked.device, stage("peak rate of this machine", len(DTYPES)))
     vectors = PRECISIONS if asked.device == "cpu" else ()
     peak_rates = {x: rate for x in vectors if (rate := native.peak(x)) is not None}
-    wanted = contenders(precisions, much.engines)
+    # In fp32 on CPUs, as users run it who do nothing for speed; nobody does on a GPU.
+    wanted = contenders(precisions, much.engines, "bf16" if asked.device != "cpu" else "fp32")
     runners, skipped = _load(
         wanted, setup, encoder, work, much.without, stage("loading engines", len(wanted))
     )
