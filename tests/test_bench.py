@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,6 +107,20 @@ def test_on_another_device_models_lie_there_and_answers_here(world, tmp_path, mo
 def test_a_device_is_refused_early(how, message):
     with pytest.raises(UserError, match=message):
         bench.bench("nothere", "nothere", ["text"], **how)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"), [("cuda", "There is no NVIDIA GPU here"), ("abacus", "choose cuda or cpu")]
+)
+def test_the_script_for_gpus_says_what_it_lacks(device, message, tmp_path):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")  # as where there is a driver and no GPU
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    script = Path(__file__).parents[1] / "benchmarks" / "gpu.sh"
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "THRESHER_DEVICE": device}
+    done = subprocess.run([script], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_ratios_are_to_the_fastest_dense_rival():
