@@ -56,9 +56,12 @@ class Case:
     budget: float = 0.5
     fresh: bool = False
 
+    def report(self, work: Path) -> Path:
+        return work / self.name / "bench.json"
+
     def measured(self, work: Path, data: Path) -> Bench:
         """The report, of an earlier run or of one now."""
-        report = work / self.name / "bench.json"
+        report = self.report(work)
         if not report.exists():
             file, text = self.data
             source = ["--eval", str(data / file), "--text", text]
@@ -147,8 +150,9 @@ def fresh_of(report: Bench) -> list[str]:
     head = ["In a fresh process:", "", "| engine | in | first answer, s | resident, MiB | peak above, MiB |"]
     lines = []
     for row in rows:
-        memory = f"{row.resident_mb:,.0f} | {row.peak_mb:,.0f}"
-        lines.append(f"| {row.name} | {row.precision} | {row.cold_seconds:.1f} | {memory} |")
+        found = (row.cold_seconds, ".1f"), (row.resident_mb, ",.0f"), (row.peak_mb, ",.0f")
+        cells = ["" if x is None else format(x, form) for x, form in found]
+        lines.append(f"| {' | '.join([row.name, row.precision, *cells])} |")
     return [*head, "|---|---|---|---|---|", *lines, ""] if rows else []
 
 
@@ -157,12 +161,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for models and reports")
-    parser.add_argument("--cases", default=",".join(case.name for case in CASES), help="which, with commas")
+    every = ",".join(case.name for case in CASES)
+    parser.add_argument("--cases", default=every, help="which to measure, with commas")
     parser.add_argument("--readme", type=Path, default=HERE / "README.md")
     given = parser.parse_args()
     if (folder := os.environ.get("THRESHER_DATA")) is None:
         raise SystemExit("Name the folder of the data sets in THRESHER_DATA.")
-    chosen = [case for case in CASES if case.name in given.cases.split(",")]
+    if unknown := set(given.cases.split(",")) - {case.name for case in CASES}:
+        raise SystemExit(f"There is no case {', '.join(sorted(unknown))}.")
+    # Tables of cases that were measured before stay.
+    chosen = [x for x in CASES if x.name in given.cases.split(",") or x.report(given.work).exists()]
     reports = [case.measured(given.work, Path(folder)) for case in chosen]
     kind, first = reports[0].versions["processor"], reports[0]
     marks = f"<!-- record.py: {kind} -->", "<!-- until here -->"

@@ -10,17 +10,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 
 import torch
 
 from thresher import PrunedModel, native
-
-
-def resident() -> float:
-    """MiB that this process holds."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["VmRSS"].split()[0]) / 1024
+from thresher.bench.memory import resident
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from thresher import PrunedModel, PruningConfig, native
 from thresher.batches import token_batches
-from thresher.bench.fresh import peak_above
+from thresher.bench.memory import peak_above
 from thresher.data import load_examples
 from thresher.inference.speed import side_by_side
 from thresher.inputs.text import TextEncoder, load_tokenizer

@@ -29,6 +29,7 @@ from thresher.engines import AUTO, chosen
 from thresher.inference.load import open_model
 from thresher.reports import Bench, versions
 from thresher.show.bench_tables import bench_table, fresh_table, profile_table
+from thresher.show.wording import count
 
 INSTALLED = {"transformers"} | {
     name for name in ("ctranslate2", "onnxruntime", "openvino") if find_spec(name)
@@ -191,7 +192,6 @@ def test_a_quick_run_measures_less_but_what_is_asked(world):
 
 
 def test_a_quick_run_leaves_out_the_slowest_rival(world, monkeypatch):
-    monkeypatch.setattr(bench, "contenders", lambda *_: contenders(["fp32"], ["torch"])[-3:])
     monkeypatch.setattr(bench, "in_fresh_process", lambda *_: pytest.fail("no fresh process in a quick run"))
     wanted = [Contender("transformers", "fp32"), Contender("onnxruntime", "fp32")]
     monkeypatch.setattr(bench, "contenders", lambda *_: wanted)
@@ -273,7 +273,7 @@ def test_ctrl_c_keeps_the_rounds_that_were_done(world, monkeypatch, tmp_path, ca
         report = json.loads((tmp_path / "bench.json").read_text())
         assert report["stopped"]
         assert report["repeats"] == rounds
-        assert f"{rounds} round" in " ".join(result.output.split())
+        assert f"of what was done: {count(rounds, 'round')}." in " ".join(result.output.split())
         assert all(row["peak_mb"] is None for row in report["rows"])
         assert "Where the time goes" not in result.output
 
@@ -343,3 +343,8 @@ def test_every_long_part_has_a_stage(world, monkeypatch):
     assert all(total is None or total == done > 0 for total, done in stages.values()), stages
     assert all(row.peak_mb and row.profile["said"] for row in report.rows)
     assert all(rate["said"] for rate in report.matmul_rate.values())
+
+
+def test_an_unknown_precision_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(UserError, match="fp16"):
+        bench.bench(str(tmp_path / "none"), "none.tsv", ["text"], precisions=["fp16"])

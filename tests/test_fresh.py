@@ -11,7 +11,8 @@ import torch
 
 from tests.test_bench import make_world
 from thresher.bench.contenders import Contender
-from thresher.bench.fresh import _encoded, in_fresh_process, peak_above
+from thresher.bench.fresh import _encoded, in_fresh_process
+from thresher.bench.memory import peak_above
 from thresher.bench.rivals import Setup
 from thresher.data import load_examples
 from thresher.inference.load import open_model

@@ -14,7 +14,7 @@ from tests.test_attention import SCALE, by_hand, ragged
 from thresher import PruningConfig, native, prune
 from thresher.attention import Asked, attend
 from thresher.attention.native import Native, one_pass
-from thresher.bench.fresh import peak_above
+from thresher.bench.memory import peak_above
 from thresher.engines.layers.int8 import finish_, quantise
 from thresher.errors import UserError
 from thresher.packed import PackedBatch

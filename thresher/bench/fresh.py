@@ -5,20 +5,19 @@ A process of its own imports what its contender needs and nothing else, so nothi
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from thresher.bench.memory import peak_above, resident
 
 if TYPE_CHECKING:
     from thresher.bench.contenders import Contender
@@ -74,30 +73,11 @@ def in_fresh_process(
     return found
 
 
-def peak_above(run: Callable[[], object], device: str = "cpu") -> float:
-    """Most megabytes while `run` runs, above what stands before it: resident, which Linux alone tells, or on
-    a CUDA device."""
-    gc.collect()
-    if device != "cpu":
-        from torch import cuda
-
-        cuda.reset_peak_memory_stats(device)
-        before = cuda.memory_allocated(device)
-        run()
-        return (cuda.max_memory_allocated(device) - before) / (1 << 20)
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)  # freed memory that is kept for later would hide what is taken now
-    standing = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    run()
-    return _resident("VmHWM") - standing
-
-
 def _child(task: dict[str, Any]) -> None:
     run = _ours(task) if task["ours"] else _rival(task)
     run(_encoded(task))
     print(json.dumps({"cold_seconds": time.time() - task["started"]}))
-    print(json.dumps({"resident_mb": _resident("VmRSS")}))
+    print(json.dumps({"resident_mb": resident()}))
     batches = _batches(task)
     print(json.dumps({"peak_mb": peak_above(lambda: [run(rows) for rows in batches], task["device"])}))
 
@@ -155,12 +135,6 @@ def _batches(task: dict[str, Any]) -> list[dict[str, Any]]:
     examples = load_examples(task["source"], task["columns"], split="test").select(task["chosen"])
     texts = Texts(encoder, examples, task["batch"])
     return [rows for _, rows in texts.batches(Contender(**task["contender"]))]
-
-
-def _resident(name: str) -> float:
-    """Mebibytes, by the kernel's own count."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 if __name__ == "__main__":

@@ -88,11 +88,11 @@ def bench(
         Shows what is done.
     """
     start = time.time()
-    for precision in precisions:
-        for engine in engines or ():
-            check_names(engine, precision)
     check_device(device, profile)
     much = extent(quick, device, engines=engines, texts=texts, repeats=repeats, memory=memory)
+    for precision in precisions:
+        for engine in much.engines:
+            check_names(engine, precision)
     if batch < 1:
         raise UserError("`batch` must be 1 or more.")
     asked = _open(

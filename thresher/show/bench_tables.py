@@ -107,8 +107,8 @@ def fresh_table(report: Bench) -> Table:
     there = "" if report.device == "cpu" else f" on {report.device}"
     caption = (
         "cold start: from the start of the process, with all that it imports, to the answer to one text, by "
-        "files that were converted before; resident: MiB in memory then; peak: MiB more "
-        f"while all texts run{there}. OpenVINO and ONNX Runtime run without PyTorch."
+        "files that were converted before (our own OpenVINO converts anew); resident: MiB in memory then; "
+        f"peak: MiB more while all texts run{there}. OpenVINO and ONNX Runtime run without PyTorch."
     )
     table.caption = literal(caption, "table.caption")
     for name in ("engine", "precision", "cold start, s", "resident, MiB", "peak, MiB"):
