@@ -41,6 +41,10 @@ PROVEN = INSTRUCTIONS[: INSTRUCTIONS.index("avx2") + 1]
 the form that AVX-512 has of it."""
 
 
+PANELS = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
+_has: dict[str, int] = {}  # in each precision, what the instructions in use have
+
+
 def use(name: str | None = None) -> str:
     """Choose one of `INSTRUCTIONS`; by default the best there are.
 
@@ -61,6 +65,7 @@ def use(name: str | None = None) -> str:
             f"{SWITCH} is '{name}', which this machine lacks; choose {', '.join(INSTRUCTIONS)} or off."
         )
     instructions = found.decode()
+    _has.update({precision: library.thresher_has(code) for precision, code in PRECISIONS.items()})
     return instructions
 
 
@@ -71,19 +76,17 @@ def serves(values: Tensor) -> bool:
 
 def has_linears(precision: str) -> bool:
     """True if the instructions in use have linear layers in a precision: fp32, bf16 or int8."""
-    return library is not None and bool(library.thresher_has(PRECISIONS[precision]) & LINEARS)
+    return library is not None and bool(_has[precision] & LINEARS)
 
 
 def panel_dtype(precision: str) -> torch.dtype:
     """Of the weights that the instructions in use multiply."""
-    if precision == "int8" and library is not None and library.thresher_has(PRECISIONS[precision]) & IN_WORDS:
-        return torch.int16
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}[precision]
+    return torch.int16 if library is not None and _has[precision] & IN_WORDS else PANELS[precision]
 
 
 def has_stages(precision: str) -> bool:
     """True if the instructions in use have whole stages in a precision."""
-    return library is not None and bool(library.thresher_has(PRECISIONS[precision]) & STAGES)
+    return library is not None and bool(_has[precision] & STAGES)
 
 
 def peak(precision: str, seconds: float = 0.05) -> float | None:
