@@ -45,7 +45,7 @@ def multiplied_by(packed, heads, dropout, seed, dtype=torch.float32):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("dim", [32, 40])
-@pytest.mark.parametrize("dropout", [0.1, 0.6, 1.0])
+@pytest.mark.parametrize("dropout", [0.3, 1.0])
 def test_both_ways_equal_brute_force(instructions, dtype, window, dim, dropout):
     packed, heads, seed = ragged([30, 7, 1, 61]), 3, -5
     qkv, log_weight = inputs(packed, heads, dim, dtype), log_weights(packed, 1)
