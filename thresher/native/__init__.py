@@ -40,7 +40,6 @@ PROVEN = INSTRUCTIONS[: INSTRUCTIONS.index("avx2") + 1]
 """With which the native engine is the default. NEON has run in an emulator alone; AVX-VNNI on a processor, in
 the form that AVX-512 has of it."""
 
-
 PANELS = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
 _has: dict[str, int] = {}  # in each precision, what the instructions in use have
 

@@ -47,28 +47,6 @@ inline void look(const Problem& p, const Rows& rows, int64_t i, int64_t count, W
   for (int64_t r = 0; p.log_weight && r < count; ++r) vote[r] = std::exp(p.log_weight[rows[i + r]]);
 }
 
-// Whole numbers that follow each other become random ones. The factors are those of C. Wellons' search for good hashes.
-inline uint32_t mixed(uint32_t x) {
-  x = (x ^ x >> 16) * 0x21f0aaadu;
-  x = (x ^ x >> 15) * 0x735a2d97u;
-  return x ^ x >> 15;
-}
-
-// Dropout of probabilities. A hash says which, so that the way back finds the same ones.
-struct Dropout {
-  explicit Dropout(const Problem& p)
-      : seed(p.seed),
-        level(static_cast<uint32_t>(std::min(p.dropout * 0x1p32, 0x1p32 - 1))),
-        gain(p.dropout < 1 ? 1 / (1 - p.dropout) : 0) {}
-  uint32_t row(int64_t head, int64_t token) const { return mixed(mixed(seed + head) + static_cast<uint32_t>(token)); }
-  void look(const Rows& rows, int64_t i, int64_t count, int64_t head, uint32_t* seeds) const {
-    for (int64_t r = 0; level && r < count; ++r) seeds[r] = row(head, rows[i + r]);
-  }
-  uint32_t seed;
-  uint32_t level;  // a hash below it drops
-  float gain;      // of those that stay
-};
-
 // The numbers of one head of a token.
 template <class T>
 const T* numbers_of(const void* base, const int64_t* stride, int64_t token, int64_t head) {

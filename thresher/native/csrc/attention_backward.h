@@ -33,7 +33,7 @@ static void slope(const Slope& s, int64_t first, int64_t last) {
     const F wanted = s.importance_grad ? load(s.importance_grad + j) : F{};
     THRESHER_UNROLL for (int r = 0; r < R; ++r) {
       float *weight = s.strip.scores + r * stride + j, *at = s.slopes + r * stride + j;
-      const F share = load(weight) * factor[r], arrived = DROPS ? load(at) * spared(s.strip, r, j) : load(at);
+      const F share = load(weight) * factor[r], arrived = DROPS ? load(at) * s.strip.dropout->spared(r, j) : load(at);
       const F grad = arrived + wanted * vote[r];
       store(weight, share);
       store(at, grad);
@@ -53,7 +53,7 @@ static void slope(const Slope& s, int64_t first, int64_t last) {
       float* weight = s.strip.scores + r * stride + j;
       const F share = load(weight), value = share * (load(at) - mean[r]);
       store(at, value);
-      if (DROPS) store(weight, share * spared(s.strip, r, j));
+      if (DROPS) store(weight, share * s.strip.dropout->spared(r, j));
       column += value;
     }
     if (s.log_weight_grad) store(s.log_weight_grad + j, load(s.log_weight_grad + j) + column);
@@ -121,8 +121,7 @@ struct WayBack {
   int64_t rows[BLOCK];                  // places of the block's queries in the sequence
   Reach reach[BLOCK];
   float factor[ROWS], vote[ROWS], vote_grad[ROWS];
-  const Dropout dropout;
-  uint32_t seeds[ROWS];
+  Dropout dropout;
   Slope s;
   Window window;
 };
@@ -162,7 +161,6 @@ WayBack<T>::WayBack(const Gradients& g, int64_t sequence, int64_t head)
   s.strip.bias = bias_of(p, start, n, panelled, scratch);
   s.strip.vote = p.log_weight ? vote : nullptr;
   s.strip.dropout = p.dropout > 0 ? &dropout : nullptr;
-  s.strip.seeds = seeds;
   s.strip.received = nullptr;
   s.strip.panels = panels;
   s.strip.factor = factor;
@@ -233,7 +231,7 @@ void WayBack<T>::run_strips(int64_t count, int64_t first, int64_t last) {
     s.context_grad = arrived + i * dim;
     s.strip.reach = reach + i;
     for (int64_t r = 0; s.strip.vote && r < strip; ++r) vote[r] = std::exp(p.log_weight[start + rows[i + r]]);
-    for (int64_t r = 0; s.strip.dropout && r < strip; ++r) seeds[r] = dropout.row(head, start + rows[i + r]);
+    for (int64_t r = 0; s.strip.dropout && r < strip; ++r) dropout.look(r, head, start + rows[i + r]);
     run[strip - 1](s, keys);
     const int64_t low = reach[i].low / W * W, high = (reach[i + strip - 1].high + W - 1) / W * W;
     for (int64_t r = 0; r < strip; ++r) {

@@ -126,8 +126,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   t.queries = scratch.take<bf16>(together * t.strips * STRIP * dim);
   Reach reach[STRIP];
   float factor[STRIP], vote[STRIP];
-  const Dropout dropout(p);
-  uint32_t seeds[STRIP];
+  Dropout dropout(p);
   Strip s;
   s.dim = dim;
   s.width = dim;
@@ -136,7 +135,6 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   s.factor = factor;
   s.vote = p.log_weight ? vote : nullptr;
   s.dropout = p.dropout > 0 ? &dropout : nullptr;
-  s.seeds = seeds;
   s.stride = keys + 16;  // not a power of two, where rows would share few cache sets
   s.scores = scratch.take<float>(STRIP * s.stride);
   s.bias = bias_of(p, start, n, keys, scratch);
@@ -153,7 +151,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
       for (int64_t i = 0; i < rows.count; i += STRIP) {
         const int64_t strip = std::min<int64_t>(STRIP, rows.count - i);
         look(p, rows, i, strip, window, reach, vote);
-        dropout.look(rows, i, strip, head + h, seeds);
+        for (int64_t r = 0; s.dropout && r < strip; ++r) dropout.look(r, head + h, rows[i + r]);
         const int64_t first = reach[0].low / 32 * 32, last = (reach[strip - 1].high + 31) / 32 * 32;
         soften_strip(s, t, h, i, strip, first, last);
         if (!p.context) continue;

@@ -68,6 +68,36 @@ static inline void multiply_values(const float* weights, int64_t stride, int64_t
     THRESHER_UNROLL for (int d = 0; d < D; ++d) store(context + r * width + d * W, sum[r][d]);
 }
 
+// Whole numbers that follow each other become random ones, each by itself. The factors are those of C. Wellons' search
+// for good hashes.
+template <class Whole>
+static inline Whole mixed(Whole x) {
+  x = (x ^ x >> 16) * 0x21f0aaadu;
+  x = (x ^ x >> 15) * 0x735a2d97u;
+  return x ^ x >> 15;
+}
+
+// Dropout of a strip's probabilities. A hash says which, so that the way back finds the same ones.
+struct Dropout {
+  explicit Dropout(const Problem& p)
+      : seed(p.seed),
+        level(static_cast<uint32_t>(std::min(p.dropout * 0x1p32, 0x1p32 - 1))),
+        gain(p.dropout < 1 ? 1 / (1 - p.dropout) : 0) {}
+  // The row of the strip that belongs to a token.
+  void look(int64_t row, int64_t head, int64_t token) {
+    seeds[row] = mixed(mixed(static_cast<uint32_t>(seed + head)) + static_cast<uint32_t>(token));
+  }
+  // What the probabilities of W keys from j on are multiplied by.
+  F spared(int64_t row, int64_t j) const {
+    const U drawn = mixed((U)lanes(j) * 0x9e3779b9u + seeds[row]);
+    return (F)((I)all(gain) & (I)(drawn >= level));
+  }
+  uint32_t seed;
+  uint32_t level;  // a hash below it drops
+  float gain;      // of those that stay
+  uint32_t seeds[16];  // of the rows
+};
+
 // A strip: some queries of a head, and room for their results.
 struct Strip {
   const float *query, *panels, *value;
@@ -79,7 +109,6 @@ struct Strip {
   const float* bias;  // [keys], added to the scores; or null
   const float* vote;  // [rows], weighs what a row adds to `received`; or null
   const Dropout* dropout;  // of what the context is summed by; or null
-  const uint32_t* seeds;   // [rows], where there is dropout
   const Reach* reach;  // [rows]
   int64_t stride, dim, width;
   float scale;
@@ -144,20 +173,11 @@ static void soften(const Strip& s, int64_t first, int64_t last) {
   }
 }
 
-// What dropout multiplies the probabilities of W keys from j on by.
-static inline F spared(const Strip& s, int64_t row, int64_t j) {
-  U x = (U)lanes(j) * 0x9e3779b9u + s.seeds[row];
-  x = (x ^ x >> 16) * 0x21f0aaadu;  // as mixed()
-  x = (x ^ x >> 15) * 0x735a2d97u;
-  x ^= x >> 15;
-  return (F)((I)all(s.dropout->gain) & (I)(x >= s.dropout->level));
-}
-
 // Dropout of rows of weights, which are `stride` numbers apart.
 template <class T>
 static void drop(const Strip& s, int64_t rows, int64_t first, int64_t last, T* weights, int64_t stride) {
   for (int64_t r = 0; s.dropout && r < rows; ++r, weights += stride)
-    for (int64_t j = first; j < last; j += W) write(weights + j, read(weights + j) * spared(s, r, j));
+    for (int64_t j = first; j < last; j += W) write(weights + j, read(weights + j) * s.dropout->spared(r, j));
 }
 
 // Columns [first, last) of R rows of numbers times panels. The rows of `out` are `stride` numbers apart.
@@ -218,8 +238,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   float* queries = scratch.take<float>(together * rows.count * dim);
   Reach reach[ROWS];
   float factor[ROWS], vote[ROWS];
-  const Dropout dropout(p);
-  uint32_t seeds[ROWS];
+  Dropout dropout(p);
   Strip s;
   s.dim = dim;
   s.width = width;
@@ -227,7 +246,6 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   s.reach = reach;
   s.factor = factor;
   s.dropout = p.dropout > 0 ? &dropout : nullptr;
-  s.seeds = seeds;
   s.stride = panelled + W;  // not a power of two, where rows would share few cache sets
   s.scores = scratch.take<float>(ROWS * s.stride);
   s.bias = bias_of(p, start, n, panelled, scratch);
@@ -263,7 +281,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
         const int64_t strip = std::min<int64_t>(ROWS, rows.count - i);
         s.query = queries + (h * rows.count + i) * dim;
         look(p, rows, i, strip, window, reach, vote);
-        dropout.look(rows, i, strip, head + h, seeds);
+        for (int64_t r = 0; s.dropout && r < strip; ++r) dropout.look(r, head + h, rows[i + r]);
         run[strip - 1](s);
         if (!p.context) continue;
         T* to = static_cast<T*>(p.context) + ((rows.first + i) * p.heads + head + h) * dim;

@@ -35,6 +35,15 @@ constexpr int64_t LEAST = 4;      // strips of a piece, where there are so many 
 constexpr int64_t TILE = 16;      // rows of AMX
 constexpr int64_t ROOM = 400000;  // bytes that a block of a stage may take of it
 
+// The i-th of `pieces` nearly equal parts of `all` rows or outputs, in whole steps but for the last.
+struct Share {
+  Share(int64_t i, int64_t pieces, int64_t all, int64_t step) {
+    const int64_t steps = (all + step - 1) / step;
+    first = i * steps / pieces * step, end = std::min((i + 1) * steps / pieces * step, all);
+  }
+  int64_t first, end;
+};
+
 // What vectors do in a precision: nulls where they do nothing.
 Runs by_vectors(int32_t precision, bool halves) { return runs[thresher_machine](precision, halves); }
 Runs by_vectors(int32_t precision) { return by_vectors(precision, precision == BFLOAT16); }
@@ -61,7 +70,8 @@ Part part_of(const LinearWork& work) {
 int32_t run(const Run* each, const RowWork& work, int32_t threads, Team team) {
   const int64_t pieces = std::min<int64_t>(work.rows, threads > 1 ? PIECES * threads : 1);
   return !share_out(pieces, threads, team, [&](int64_t i) {
-    each[thresher_machine](work, i * work.rows / pieces, (i + 1) * work.rows / pieces);
+    const Share rows(i, pieces, work.rows, 1);
+    each[thresher_machine](work, rows.first, rows.end);
   });
 }
 
@@ -101,10 +111,8 @@ int32_t thresher_linear(const LinearWork* work, int32_t threads, Team team) {
   // Where rows are few, threads share the outputs as well.
   const int64_t shares = std::min(steps, (pieces + blocks - 1) / std::max<int64_t>(1, blocks));
   return !share_out(blocks * shares, threads, team, [&](int64_t i) {
-    const int64_t block = i / shares, share = i % shares, row = block * strips / blocks * strip;
-    const int64_t end = std::min((block + 1) * strips / blocks * strip, work->rows);
-    part(*work, row, end - row, share * steps / shares * STEP,
-         std::min((share + 1) * steps / shares * STEP, work->linear.outputs));
+    const Share rows(i / shares, blocks, work->rows, strip), outputs(i % shares, shares, work->linear.outputs, STEP);
+    part(*work, rows.first, rows.end - rows.first, outputs.first, outputs.end);
   });
 }
 
@@ -119,8 +127,8 @@ int32_t thresher_stage(const StageWork* work, int32_t threads, Team team) {
   const int64_t rounds = (work->rows + most * threads - 1) / (most * threads);
   const int64_t strips = (work->rows + STRIP - 1) / STRIP, count = std::min(rounds * threads, strips);
   return !share_out(count, threads, team, [&](int64_t i) {
-    const int64_t first = i * strips / count * STRIP, last = std::min((i + 1) * strips / count * STRIP, work->rows);
-    block(*work, first, last - first);
+    const Share rows(i, count, work->rows, STRIP);
+    block(*work, rows.first, rows.end - rows.first);
   });
 }
 

@@ -15,10 +15,11 @@
 #endif
 #endif
 
-// From the best downwards the first that a machine has is taken.
 #if defined(__aarch64__) && (defined(__clang__) ? __clang_major__ >= 16 : __GNUC__ >= 10)
 #define THRESHER_NEON  // the compiler knows products of bytes and of bfloat16 numbers
 #endif
+
+// From the best downwards the first that a machine has is taken.
 #if defined(__aarch64__)
 enum Machine { PORTABLE, NEON_DOT, NEON_BF16, MACHINES };
 #else

@@ -58,31 +58,26 @@ static inline F larger(F a, F b) {  // a NaN in a stays
 #endif
 }
 
-// 2^x for x <= 0, with a relative error of 2e-7; 2^-126 for x below -126. A NaN stays.
-static inline F power(F x) {
+// 2^x for x <= 0, by a polynomial for x from -0.5 to 0.5; 2^-126 for x below -126. A NaN stays.
+template <int N>
+static inline F power_by(const float (&factors)[N], F x) {
   x = larger(x, all(-126.0f));
   const F shifted = x + MAGIC;
   const F part = x - (shifted - MAGIC);
-  F value = part * 1.5403530e-4f + 1.3333558e-3f;
-  value = value * part + 9.6181291e-3f;
-  value = value * part + 5.5504109e-2f;
-  value = value * part + 2.4022651e-1f;
-  value = value * part + 6.9314718e-1f;
-  value = value * part + 1.0f;
+  F value = all(factors[0]);
+  THRESHER_UNROLL for (int i = 1; i < N; ++i) value = value * part + factors[i];
   return (F)((I)value + ((I)shifted << 23));
 }
 
+// With a relative error of 2e-7.
+static inline F power(F x) {
+  return power_by({1.5403530e-4f, 1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f, 2.4022651e-1f, 6.9314718e-1f, 1.0f}, x);
+}
+
 #if defined(THRESHER_PAIRS) && THRESHER_WIDTH == 16
-// Likewise with a relative error of 3e-6, for what is rounded to bfloat16. 2^0 is 1.
+// With a relative error of 3e-6, for what is rounded to bfloat16. 2^0 is 1.
 static inline F near_power(F x) {
-  x = larger(x, all(-126.0f));
-  const F shifted = x + MAGIC;
-  const F part = x - (shifted - MAGIC);
-  F value = part * 9.5828101e-3f + 5.5906430e-2f;
-  value = value * part + 2.4024099e-1f;
-  value = value * part + 6.9312419e-1f;
-  value = value * part + 1.0f;
-  return (F)((I)value + ((I)shifted << 23));
+  return power_by({9.5828101e-3f, 5.5906430e-2f, 2.4024099e-1f, 6.9312419e-1f, 1.0f}, x);
 }
 
 static inline void write(bf16* to, F values) {
