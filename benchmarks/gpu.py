@@ -12,14 +12,13 @@ import argparse
 import json
 import math
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from record import HERE, IMDB, row_of
+from record import HERE, IMDB, run, table_of
 
 from thresher.attention import flex
 from thresher.bench.run import bench
@@ -44,13 +43,6 @@ class Size:
 FULL = Size(((12, 768), (24, 1024)), (64, 128, 256, 384, 512, 1024), 16384, 512, 5, 384)
 TINY = Size(((2, 64),), (32, 64), 256, 8, 1, 64)
 Row = dict[str, Any]  # of attention.py's figures
-HEAD = "| engine | in | texts/s (rounds) | p50 of a batch, ms | x of the same | x of any | realised |"
-
-
-def run(*command: object) -> None:
-    """Run a script of this folder, and show what it prints."""
-    print(" ".join(map(str, command)), flush=True)
-    subprocess.run([sys.executable, *map(str, command)], check=True)
 
 
 def crossover(rows: list[Row]) -> float:
@@ -67,17 +59,19 @@ def compared(work: Path, size: Size, device: str) -> list[Row]:
     """Milliseconds of the routes, by length, for heads of BERT-base's kind."""
     file = work / "routes.json"
     options = ["--heads", 12, "--dim", 64, "--tokens", size.tokens, "--precision", PRECISION]
-    run(HERE / "attention.py", *options, "--device", device, "--lengths", *size.lengths, "--out", file)
+    command = [sys.executable, HERE / "attention.py", *options, "--device", device]
+    run([*command, "--lengths", *size.lengths, "--out", file])
     found: list[Row] = json.loads(file.read_text())
     return found
 
 
-def table_of(shape: tuple[int, int], work: Path, data: Path, size: Size, device: str) -> Bench:
+def measured(shape: tuple[int, int], work: Path, data: Path, size: Size, device: str) -> Bench:
     """Make a random model of some layers and width, time it beside transformers, and write the report."""
     (layers, width), (file, text) = shape, IMDB
     model, source = work / f"{layers}x{width}", str(data / file)
     options = ["--layers", layers, "--width", width, "--max-length", size.max_length, "--device", device]
-    run(HERE / "random_model.py", *options, "--eval", source, "--text", text, "--out", model)
+    command = [sys.executable, HERE / "random_model.py", *options]
+    run([*command, "--eval", source, "--text", text, "--out", model])
     report = bench(
         str(model),
         source,
@@ -114,20 +108,8 @@ def head_of(rows: list[Row], report: Bench) -> list[str]:
 
 def lines_of(report: Bench, shape: tuple[int, int]) -> list[str]:
     """The section of a model."""
-    lengths = report.lengths
-    return [
-        f"## {shape[0]} x {shape[1]}",
-        "",
-        f"{report.data.texts} texts of {lengths.shortest} to {lengths.longest} tokens, mean "
-        f"{lengths.mean:.0f}, in batches of {report.batch}; FLOPs ratio {report.flops_ratio:.3f}, "
-        f"{report.repeats} rounds.",
-        "",
-        HEAD,
-        "|---|---|---|---|---|---|---|",
-        *map(row_of, report.rows),
-        *(f"\n{name}: {why}." for name, why in report.skipped.items()),
-        "",
-    ]
+    skipped = [f"\n{name}: {why}." for name, why in report.skipped.items()]
+    return [f"## {shape[0]} x {shape[1]}", "", *table_of(report), *skipped, ""]
 
 
 def main() -> None:
@@ -144,7 +126,7 @@ def main() -> None:
     flex.LONG = crossover(rows)  # type: ignore[assignment]
     lines: list[str] = []
     for shape in size.shapes:
-        report = table_of(shape, given.work, data, size, given.device)
+        report = measured(shape, given.work, data, size, given.device)
         lines = [*(lines or head_of(rows, report)), *lines_of(report, shape)]
         (given.work / "figures.md").write_text("\n".join(lines))  # so that what was measured stays
     print("\n".join(lines))

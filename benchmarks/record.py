@@ -105,8 +105,8 @@ def run(command: list[object]) -> None:
     subprocess.run(list(map(str, command)), check=True)
 
 
-def lines_of(case: Case, report: Bench) -> list[str]:
-    """The section of a case."""
+def table_of(report: Bench) -> list[str]:
+    """What was run, and the rates."""
     lengths = report.lengths
     what = (
         f"{report.data.texts} texts of {lengths.shortest} to {lengths.longest} tokens, "
@@ -114,8 +114,7 @@ def lines_of(case: Case, report: Bench) -> list[str]:
         f"{report.repeats} rounds."
     )
     head = "| engine | in | texts/s (rounds) | p50 of a batch, ms | x of the same | x of any | realised |"
-    found = [f"### {case.title}", "", what, "", head, "|---|---|---|---|---|---|---|"]
-    return [*found, *map(row_of, report.rows), "", *profiles_of(report), *fresh_of(report)]
+    return [what, "", head, "|---|---|---|---|---|---|---|", *map(row_of, report.rows)]
 
 
 def row_of(row: BenchRow) -> str:
@@ -183,9 +182,10 @@ def main() -> None:
         "",
         f"{first.threads} threads; {versions}. Peak of multiply-adds in registers, GFLOP/s: {told}.",
         "",
-        *(line for case, report in zip(chosen, reports, strict=True) for line in lines_of(case, report)),
-        marks[1],
     ]
+    for case, report in zip(chosen, reports, strict=True):
+        section += [f"### {case.title}", "", *table_of(report), "", *profiles_of(report), *fresh_of(report)]
+    section.append(marks[1])
     text = given.readme.read_text()
     before, found, rest = text.partition(marks[0])
     after = rest.partition(marks[1])[2] if found else "\n"

@@ -70,6 +70,14 @@ def instructions(request):
         yield request.param
 
 
+@pytest.fixture(params=["fp32", "bf16", "int8"])
+def precision(request, instructions):
+    """A precision in which these instructions have whole stages."""
+    if not native.has_stages(request.param):
+        pytest.skip(f"{instructions} has no {request.param}")
+    return request.param
+
+
 @pytest.fixture
 def no_grad():
     with torch.no_grad():

@@ -18,13 +18,6 @@ pytestmark = pytest.mark.usefixtures("instructions")
 LENGTHS = [9, 30, 1, 2, 17]
 
 
-@pytest.fixture(params=["fp32", "bf16", "int8"])
-def precision(request, instructions):
-    if not native.has_stages(request.param):
-        pytest.skip(f"{instructions} has no {request.param}")
-    return request.param
-
-
 def model_of(family: str, precision: str, pruning: PruningConfig):
     model = prune(tiny.FAMILIES[family](dtype=torch.float32), pruning)
     if pruning.pruner == "threshold":

@@ -10,10 +10,17 @@ from tests.test_attention import SCALE, by_hand, ragged
 from tests.test_native import CLOSE, inputs, log_weights, run, slopes
 from thresher import native
 from thresher.attention import Asked, attend
-from thresher.attention.native import Native, one_pass
+from thresher.attention.native import Native
 from thresher.bench.memory import peak_above
 
 pytestmark = pytest.mark.skipif(native.library is None, reason="native attention is not built")
+
+
+def drawn(qkv, packed, dropout, seed, window=None, log_weight=None):
+    """The native route with a seed of the test's own."""
+    attended = Native(Asked(*qkv, packed, SCALE, window, log_weight, dropout))
+    attended._seed = seed
+    return attended
 
 
 def multiplied_by(packed, heads, dropout, seed, dtype=torch.float32):
@@ -23,19 +30,7 @@ def multiplied_by(packed, heads, dropout, seed, dtype=torch.float32):
     nothing = torch.zeros(packed.tokens, heads, longest, dtype=dtype)
     own = torch.cat([torch.eye(n, longest) for n in packed.lengths.tolist()])
     value = own[:, None].expand(-1, heads, -1).to(dtype).contiguous()
-    context, _ = one_pass(
-        query=nothing,
-        key=nothing,
-        value=value,
-        log_weight=None,
-        starts=packed.cu_seqlens,
-        positions=packed.positions,
-        scale=SCALE,
-        window=None,
-        wanted=False,
-        dropout=dropout,
-        seed=seed,
-    )
+    context = drawn((nothing, nothing, value), packed, dropout, seed).context()
     gain = 0.0 if dropout == 1 else 1 / (1 - dropout)
     seen = (context.view(packed.tokens, heads, longest) != 0).double() * gain
     parts = seen.split(packed.lengths.tolist())
@@ -57,8 +52,7 @@ def test_both_ways_equal_brute_force(instructions, dtype, window, dim, dropout):
     ]
 
     def ours(q, k, v, w):
-        attended = Native(Asked(q, k, v, packed, SCALE, window, w, dropout))
-        attended._seed = seed
+        attended = drawn((q, k, v), packed, dropout, seed, window, w)
         seen = attended.importance()
         return attended.context(), seen
 

@@ -30,13 +30,6 @@ LENGTHS = [9, 30, 1, 2, 17]
 ONE_HEAP = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
-@pytest.fixture(params=["fp32", "bf16", "int8"])
-def precision(request, instructions):
-    if not native.has_stages(request.param):
-        pytest.skip(f"{instructions} has no {request.param}")
-    return request.param
-
-
 def ready(family: str, precision: str | None, dtype=torch.float32, **overrides) -> PrunedModel:
     """A pruned model that goes by attention alone; with a precision, in the native engine."""
     model = prune(

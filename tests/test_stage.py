@@ -19,13 +19,6 @@ CLOSE = {"fp32": 1e-5, "bf16": 0.1, "int8": 0.05}  # of hidden states, whose sta
 pytestmark = pytest.mark.usefixtures("instructions")
 
 
-@pytest.fixture(params=["fp32", "bf16", "int8"])
-def precision(request, instructions):
-    if not native.has_stages(request.param):
-        pytest.skip(f"{instructions} has no {request.param}")
-    return request.param
-
-
 def model_of(family: str, **options) -> nn.Module:
     return tiny.FAMILIES[family](dtype=torch.float32, **options)
 

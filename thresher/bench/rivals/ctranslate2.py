@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from thresher.bench.rivals import Batch, Runner, Setup
+from thresher.bench.rivals import Batch, Runner, Setup, on
 from thresher.errors import UserError
 
 NEEDS = ("ctranslate2",)
@@ -38,7 +38,7 @@ def load(setup: Setup, precision: str) -> Runner:
 
     @torch.inference_mode()
     def run(batch: Batch) -> Any:
-        return model(**{name: torch.as_tensor(values) for name, values in batch.items()}).logits
+        return model(**on("cpu", batch)).logits
 
     return run
 
