@@ -185,6 +185,7 @@ def clear_case(
     prefix: int = 1,
     suffix: int = 0,
     lengths: list[int] = LENGTHS,
+    dropped: str = "carry",
     **padding,
 ) -> tuple[dict[str, torch.Tensor], Reference, int]:
     """Inputs on which no score is within rounding of a decision, the masked reference of them, their seed."""
@@ -194,7 +195,8 @@ def clear_case(
         with torch.no_grad():
             rule = RULES[pruner]() if pruner in RULES else replay(pruned(**inputs).trace, inputs)
             rule.mask = inputs["attention_mask"]
-            reference = masked_reference(pruned.model, inputs, rule, prefix=prefix, suffix=suffix)
+            ends = {"prefix": prefix, "suffix": suffix, "dropped": dropped}
+            reference = masked_reference(pruned.model, inputs, rule, **ends)
         if getattr(rule, "margin", inf) > margin:
             return inputs, reference, seed
     raise AssertionError("every one of 30 batches has a score within rounding of its threshold")

@@ -1,174 +1,173 @@
 """Token pruning by masks alone: what the packed implementation is tested against.
 
-Nothing is removed or packed here. Every layer is computed for every column of the padded batch; a dropped
-token is hidden from the others with a score of -inf, casts no vote and is not pooled. Everything is
-float64, attention is written out, dropout does not exist. Only weights (as Linear, LayerNorm and Embedding
-modules) and ModernBERT's rotary tables are taken from the transformers model, no forward code above
-those, and nothing from thresher. It is differentiable: use ``torch.no_grad()`` where that is not wanted.
+Nothing is removed or packed here, and nothing is of thresher. The plain transformers model runs, in float64,
+for every column of a padded batch. Its attention is seen from outside: the probabilities of a dropped token
+as a key are taken out, and the others scaled up to 1, which is what hiding the token behind -inf does. A
+dropped token casts no vote, and where every token is answered for, it answers from the state with which it
+entered the layer that dropped it. It is differentiable: use ``torch.no_grad()`` where that is not wanted.
 
 Shapes: b batch, n columns, h heads, d width.
 """
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+SEEN_BY_DROPOUT = {"mpnet": "attn.dropout", "deberta-v2": "self.dropout"}
+"""Architectures with attention of their own, and the module that gets its probabilities."""
+WATCHING: list["_Masks"] = []
 
 
 @dataclass
 class Reference:
     """What one forward gives. ``layers`` lists have one entry a layer."""
 
-    logits: Tensor  # [b, labels]
-    importance: list[Tensor]  # layers x [b, n], in fair shares; 0 where the token was not alive at entry
-    alive: list[Tensor]  # layers x bool [b, n]: alive after the layer's drop (soft mode: all real tokens)
-    kept: Tensor  # int [layers, b]: how many are alive after the layer's drop
-    gates: list[Tensor]  # layers x [b, n], soft mode only: the layer's own gate; prefix 1, padding 0
-    flops: (
-        Tensor  # int [b]: the layers' FLOPs on real tokens; embeddings, projections of them and head left out
-    )
-    dense_flops: Tensor  # int [b]: the same with nothing dropped
+    output: Any = None  # of the transformers model
+    importance: list[Tensor] = field(default_factory=list)  # [b, n], fair shares; 0 where dead at entry
+    alive: list[Tensor] = field(default_factory=list)  # bool [b, n]: after the layer's drop (soft: all real)
+    gates: list[Tensor] = field(default_factory=list)  # [b, n], soft mode: own gate; prefix 1, padding 0
+    flops: Any = 0  # int [b]: the layers' FLOPs on real tokens, without embeddings and head
+    dense_flops: Any = 0  # int [b]: the same with nothing dropped
+
+    @property
+    def logits(self) -> Tensor:
+        return self.output.logits
+
+    @property
+    def kept(self) -> Tensor:
+        """int [layers, b]: how many are alive after the layer's drop."""
+        return torch.stack([alive.sum(1) for alive in self.alive])
 
 
-class _Bert:
-    """BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA: norm after the residual, absolute positions."""
+class _Masks:
+    """What one forward knows of its tokens, between the model's layers. All rows are padded on the right."""
 
-    feed_forward_matrices = 2
+    def __init__(self, model, real: Tensor, decide: Callable, gate_form: str | None, answers: str):
+        self.model, self.real, self.decide = model, real, decide
+        self.paper, self.answers = gate_form == "paper", answers
+        self.alive, self.weight = real, real.double()
+        self.mask = real.double()  # what the head reads
+        self.found = Reference()
+        self.entered: Tensor | None = None  # the state at entry of the layer
+        self.carried: Tensor | Any = 0.0
+        self.gate: Tensor | Any = 1.0
+        self.attended = False
 
-    def __init__(self, model):
-        self.model, self.config = model, model.config
-        self.base = model.base_model
-        self.layers = self.base.encoder.layer
-        assert self.config.hidden_act == "gelu"
-        assert getattr(self.config, "position_embedding_type", None) in (None, "absolute")
+    def enter(self, module, args, kwargs):
+        self.entered, self.attended = args[0] if args else kwargs["hidden_states"], False
+        self.alive_in, self.weight_in = self.alive, self.weight
 
-    def embed(self, input_ids, segments, positions, real):
-        table = self.base.embeddings
-        if self.config.model_type in ("roberta", "xlm-roberta", "camembert"):
-            positions = _counted(input_ids, real, self.config.pad_token_id)
-        x = table.word_embeddings(input_ids) + table.token_type_embeddings(segments)
-        x = table.LayerNorm(x + table.position_embeddings(positions))
-        if self.config.model_type == "electra" and self.config.embedding_size != self.config.hidden_size:
-            x = self.base.embeddings_project(x)
-        return x
+    def attend(self, probabilities: Tensor, inner: int, reach: Tensor | None = None) -> Tensor:
+        """The probabilities [b, h, n, n] among the living; importance and choice are noted."""
+        weight = self.alive * self.weight
+        seen = probabilities * weight[:, None, None, :]
+        total = seen.sum(-1, keepdim=True)
+        seen = seen / total.masked_fill(total == 0, 1.0)
+        importance = (weight[:, :, None] * seen.mean(1)).sum(1).masked_fill(~self.alive, 0.0)
+        layer = len(self.found.alive)
+        keep, gate = self.decide(layer, importance, self.alive)
+        before, self.alive = self.alive, self.alive & keep
+        self.gate = gate if self.paper else 1.0
+        if gate is not None and not self.paper:
+            self.weight = self.weight * gate.masked_fill(~self.real, 1.0)
+        self.found.importance.append(importance)
+        self.found.alive.append(self.alive)
+        if gate is not None:
+            self.found.gates.append(gate.masked_fill(~self.real, 0.0))
+        reach = torch.ones_like(seen[:, 0], dtype=torch.bool) if reach is None else reach
+        self._count(self._pairs(before, before, reach) + self._pairs(self.alive, before, reach), inner)
+        every = 2 * self._pairs(self.real, self.real, reach)
+        self.found.dense_flops = self.found.dense_flops + 2 * inner * every
+        self.attended = True
+        return seen
 
-    def window(self, index):
-        return None
+    def attend_by_dropout(self, module, args, output):
+        return self.attend(args[0], self.model.config.hidden_size)
 
-    def queries_keys_values(self, index, x, positions):
-        attention = self.layers[index].attention.self
-        return [_split(w(x), self.config) for w in (attention.query, attention.key, attention.value)]
+    @staticmethod
+    def _pairs(queries: Tensor, keys: Tensor, reach: Tensor) -> Tensor:
+        return (queries[:, :, None] & keys[:, None, :] & reach).sum((1, 2))
 
-    def rest(self, index, x, context):
-        layer = self.layers[index]
-        x = layer.attention.output.LayerNorm(layer.attention.output.dense(context) + x)
-        return layer.output.LayerNorm(layer.output.dense(F.gelu(layer.intermediate.dense(x))) + x)
+    def _count(self, rows: Tensor, products: int) -> None:
+        self.found.flops = self.found.flops + 2 * products * rows
 
-    def head(self, x, first, weight):
-        cls = x[torch.arange(len(x), device=x.device), first]
-        classifier = self.model.classifier
-        if self.config.model_type == "bert":
-            return classifier(torch.tanh(self.base.pooler.dense(cls)))
-        activation = F.gelu if self.config.model_type == "electra" else torch.tanh
-        return classifier.out_proj(activation(classifier.dense(cls)))
+    def multiply(self, module: nn.Linear, args, output):
+        """A product of a layer: of all that entered before its attention, and else of the survivors."""
+        if args[0].shape[-2] == self.real.shape[1] and args[0].dim() == 3:
+            products = module.in_features * module.out_features
+            self._count((self.alive if self.attended else self.alive_in).sum(1), products)
+            self.found.dense_flops = self.found.dense_flops + 2 * products * self.real.sum(1)
 
-
-class _ModernBert:
-    """ModernBERT: norm before, rotary positions, sliding windows, gated feed-forward."""
-
-    feed_forward_matrices = 3
-
-    def __init__(self, model):
-        self.model, self.config = model, model.config
-        self.base = model.model
-        self.layers = self.base.layers
-        assert self.config.hidden_activation == self.config.classifier_activation == "gelu"
-
-    def embed(self, input_ids, segments, positions, real):
-        return self.base.embeddings.norm(self.base.embeddings.tok_embeddings(input_ids))
-
-    def window(self, index):
-        sliding = self.config.layer_types[index] == "sliding_attention"
-        return self.config.sliding_window if sliding else None
-
-    def queries_keys_values(self, index, x, positions):
-        layer = self.layers[index]
-        normed = x if index == 0 else layer.attn_norm(x)  # the embeddings end in a norm of their own
-        q, k, v = layer.attn.Wqkv(normed).chunk(3, dim=-1)
-        # float32 values in float64 tensors; the rotation itself is float64 here
-        cos, sin = self.base.rotary_emb(x, positions, self.config.layer_types[index])
-        cos, sin = cos[:, None], sin[:, None]
-
-        def rotate(y):
-            left, right = y.chunk(2, dim=-1)
-            return y * cos + torch.cat((-right, left), dim=-1) * sin
-
-        return [rotate(_split(q, self.config)), rotate(_split(k, self.config)), _split(v, self.config)]
-
-    def rest(self, index, x, context):
-        layer = self.layers[index]
-        x = x + layer.attn.Wo(context)
-        value, gate = layer.mlp.Wi(layer.mlp_norm(x)).chunk(2, dim=-1)
-        return x + layer.mlp.Wo(F.gelu(value) * gate)
-
-    def head(self, x, first, weight):
-        x = self.base.final_norm(x)
-        if self.config.classifier_pooling == "cls":
-            pooled = x[torch.arange(len(x), device=x.device), first]
-        else:
-            pooled = (x * weight[:, :, None]).sum(1) / weight.sum(1, keepdim=True)
-        head = self.model.head
-        return self.model.classifier(head.norm(F.gelu(head.dense(pooled))))
+    def leave(self, module, args, output):
+        """The layer's output, where the last gives what the head shall read of each token."""
+        hidden, *rest = output if isinstance(output, tuple) else (output,)
+        hidden = hidden * (self.gate[..., None] if torch.is_tensor(self.gate) else 1.0)
+        share = self.alive * self.weight
+        self.carried = self.carried + (self.alive_in * self.weight_in - share)[..., None] * self.entered
+        if len(self.found.alive) == self.model.config.num_hidden_layers:
+            if self.answers == "carry":
+                hidden = self.carried + share[..., None] * hidden
+            if self.answers == "mean":
+                mean = (share[..., None] * hidden).sum(1, keepdim=True) / share.sum(1)[:, None, None]
+                hard = self.alive[..., None] & (self.weight[..., None] == 1)
+                hidden = torch.where(hard, hidden, mean)
+            if self.answers == "survivors":
+                self.mask.copy_(share)
+        return (hidden, *rest) if isinstance(output, tuple) else hidden
 
 
-def _counted(input_ids: Tensor, real: Tensor, pad: int) -> Tensor:
-    """RoBERTa's position ids [b, n]: ``pad`` for the pad id, pad + 1, pad + 2, ... for a text's other ids."""
-    positions = torch.full_like(input_ids, pad)
-    for row, column in real.nonzero().tolist():
-        if input_ids[row, column] != pad:
-            positions[row, column] = positions[row].max() + 1
-    return positions
+def _attend(module, query, key, value, attention_mask, scaling=None, position_bias=None, **others):
+    """An attention of transformers that `WATCHING` sees."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    scores = query @ key.transpose(-1, -2) * scaling
+    scores = scores if position_bias is None else scores + position_bias
+    reach = None if attention_mask is None else (attention_mask > -1)[:, 0].expand(-1, query.shape[2], -1)
+    scores = scores if attention_mask is None else scores + attention_mask
+    seen = WATCHING[-1].attend(scores.softmax(-1), query.shape[1] * query.shape[3], reach)
+    return (seen @ value).transpose(1, 2).contiguous(), seen
 
 
-def _split(x: Tensor, config) -> Tensor:
-    """[b, n, d] -> [b, h, n, d / h]"""
-    return x.unflatten(-1, (config.num_attention_heads, -1)).transpose(1, 2)
+AttentionInterface.register("watched", _attend)
+AttentionMaskInterface.register("watched", eager_mask)
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor, key_weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention probabilities [b, h, n, n] and context [b, n, d].
-
-    ``visible [b, n, n]`` says which key (last) a query may see; ``key_weight [b, n]`` multiplies a key's
-    exponential (1: plain softmax, 0: the key is gone). A query that sees no key at all gets probabilities 0.
-    """
-    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-    scores = scores + key_weight.log()[:, None, None, :]
-    scores = scores.masked_fill(~visible[:, None], -torch.inf)
-    blind = (scores == -torch.inf).all(-1, keepdim=True)
-    probabilities = scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
-    return probabilities, (probabilities @ v).transpose(1, 2).flatten(2)
+def layers_of(model) -> nn.ModuleList:
+    """The encoder's layers: the first list of modules."""
+    return next(module for module in model.modules() if isinstance(module, nn.ModuleList))
 
 
-def _layer_flops(config, feed_forward_matrices: int, before: Tensor, after: Tensor, reach: Tensor) -> Tensor:
-    """FLOPs [b] of a layer (2 a multiply-add) from who is alive before and after its drop, by counting pairs.
-
-    q, k, v for all at entry; scores for all pairs; then, for survivors only: context rows, output projection,
-    feed-forward.
-    """
-    d, f = config.hidden_size, config.intermediate_size
-    n_in, n_out = before.sum(1), after.sum(1)
-    pairs_in = (before[:, :, None] & before[:, None, :] & reach).sum((1, 2))
-    pairs_out = (after[:, :, None] & before[:, None, :] & reach).sum((1, 2))
-    return 2 * (
-        3 * d * d * n_in
-        + d * pairs_in
-        + d * pairs_out
-        + d * d * n_out
-        + feed_forward_matrices * d * f * n_out
-    )
+@contextmanager
+def _watched(model, masks: _Masks) -> Iterator[None]:
+    """Hooks in the model, for one forward."""
+    own = SEEN_BY_DROPOUT.get(model.config.model_type)
+    hooks, before = [], model.config._attn_implementation
+    for layer in layers_of(model):
+        hooks.append(layer.register_forward_pre_hook(masks.enter, with_kwargs=True))
+        hooks.append(layer.register_forward_hook(masks.leave))
+        for name, module in layer.named_modules():
+            if isinstance(module, nn.Linear):
+                hooks.append(module.register_forward_hook(masks.multiply))
+            if own is not None and name.endswith(own):
+                hooks.append(module.register_forward_hook(masks.attend_by_dropout))
+    if own is None:
+        model.set_attn_implementation("watched")
+    WATCHING.append(masks)
+    try:
+        yield
+    finally:
+        WATCHING.pop()
+        for hook in hooks:
+            hook.remove()
+        if own is None:
+            model.set_attn_implementation(before)
 
 
 def masked_reference(
@@ -180,14 +179,15 @@ def masked_reference(
     gate_form: str = "exact",
     prefix: int = 1,
     suffix: int = 0,
+    dropped: str = "carry",
 ) -> Reference:
     """Run ``model`` on a padded batch, pruning by masks. With neither rule: dense.
 
     Parameters
     ----------
     model
-        A transformers ``*ForSequenceClassification`` of a supported architecture. One that is not float64 is
-        copied to float64 first (and gradients then do not reach the original).
+        A transformers encoder. One that is not float64 is copied to float64 first (and gradients then do not
+        reach the original).
     inputs
         input_ids, attention_mask (default: all ones) and token_type_ids (default: zeros), each [b, n].
         Padding on either side. Positions count real tokens from 0.
@@ -201,9 +201,11 @@ def masked_reference(
         "paper": a layer's output is multiplied by its gates, attention knows nothing of them, and mean
         pooling takes every real token fully. "exact": gates multiply up over the layers and weigh a token
         as key, as voter and in mean pooling, from the next layer on; its hidden state is untouched. (A
-        gate of exactly 0 is fine forward; its gradient is not, being that of a logarithm at 0.)
+        gate of exactly 0 is fine forward; its gradient is not, being that of a quotient at 0.)
     prefix, suffix
         So many real tokens at the start and at the end of each sequence are always kept, with gate 1.
+    dropped
+        What a dropped token answers from, where the head answers for every token: "carry" or "mean".
     """
     if keep_rule is not None and gate_rule is not None:
         raise ValueError("keep_rule is hard mode and gate_rule is soft mode: give one of them")
@@ -211,54 +213,57 @@ def masked_reference(
         raise ValueError(f"gate_form is 'exact' or 'paper', not {gate_form!r}")
     if model.dtype != torch.float64:
         model = copy.deepcopy(model).double()
-    family = (_ModernBert if model.config.model_type == "modernbert" else _Bert)(model)
-
-    input_ids = inputs["input_ids"]
-    real = inputs.get("attention_mask", torch.ones_like(input_ids)).bool()
-    segments = inputs.get("token_type_ids", torch.zeros_like(input_ids))
-    lengths = real.sum(1)
-    first = real.int().argmax(1)
-    positions = torch.arange(real.shape[1], device=real.device) - first[:, None]  # right on real tokens
-    assert torch.equal(real, (positions >= 0) & (positions < lengths[:, None])), "the mask has holes"
+    ids = inputs["input_ids"]
+    real = inputs.get("attention_mask", torch.ones_like(ids)).bool()
+    lengths, first = real.sum(1), real.int().argmax(1)
+    columns = torch.arange(real.shape[1], device=real.device)
+    there = (columns + first[:, None]) % real.shape[1]  # of each column when padding is on the right
+    back = (columns - first[:, None]) % real.shape[1]
+    right, places = real.gather(1, there), columns.expand_as(real)
+    assert torch.equal(right, places < lengths[:, None]), "the mask has holes"
     assert lengths.min() > 0, "an empty sequence"
-    positions = positions.masked_fill(~real, 0)  # on padding: anything that the tables accept
-    distance = (positions[:, :, None] - positions[:, None, :]).abs()
-    protected = real & ((positions < prefix) | (positions >= lengths[:, None] - suffix))
+    protected = right & ((places < prefix) | (places >= lengths[:, None] - suffix))
 
-    x = family.embed(input_ids, segments, positions, real)
-    alive = real
-    weight = torch.ones_like(x[:, :, 0])  # the exact form's accumulated gate; 1 for everyone otherwise
-    result = Reference(None, [], [], None, [], torch.zeros_like(lengths), torch.zeros_like(lengths))
-
-    for index in range(model.config.num_hidden_layers):
-        window = family.window(index)
-        reach = torch.ones_like(distance, dtype=torch.bool) if window is None else distance <= window
-        # A dead token sees the living like everybody else. Nobody will look at what it makes of that.
-        visible = alive[:, None, :] & reach
-        q, k, v = family.queries_keys_values(index, x, positions)
-        probabilities, context = _attention(q, k, v, visible, weight)
-
-        votes = (alive * weight)[:, :, None] * probabilities.mean(1)  # [b, query, key]
-        importance = votes.sum(1).masked_fill(~alive, 0.0)
-
-        entered = alive
-        x = family.rest(index, x, context)
-        if keep_rule is not None:
-            alive = alive & (keep_rule(index, importance, alive, lengths).bool() | protected)
+    def decide(layer: int, importance: Tensor, alive: Tensor) -> tuple[Tensor, Tensor | None]:
+        seen = layer, importance.gather(1, back), alive.gather(1, back)
         if gate_rule is not None:
-            gate = gate_rule(index, importance, alive).to(x).masked_fill(protected, 1.0)
-            result.gates.append(gate.masked_fill(~real, 0.0))
-            if gate_form == "paper":
-                x = x * gate[:, :, None]
-            else:
-                weight = weight * gate.masked_fill(~real, 1.0)
+            gate = gate_rule(*seen).to(importance).gather(1, there)
+            return torch.ones_like(alive), gate.masked_fill(protected, 1.0)
+        if keep_rule is None:
+            return torch.ones_like(alive), None
+        return keep_rule(*seen, lengths).bool().gather(1, there) | protected, None
 
-        result.importance.append(importance)
-        result.alive.append(alive)
-        cost = (model.config, family.feed_forward_matrices)
-        result.flops = result.flops + _layer_flops(*cost, entered, alive, reach)
-        result.dense_flops = result.dense_flops + _layer_flops(*cost, real, real, reach)
+    name = type(model).__name__
+    every = name.endswith(("ForTokenClassification", "ForQuestionAnswering", "Model"))
+    answers = dropped if every and not (gate_rule and gate_form == "paper") else "as they are"
+    if not every and not (gate_rule and gate_form == "paper"):
+        answers = "survivors"
+    masks = _Masks(model, right, decide, gate_form if gate_rule else None, answers)
+    given = {key: x.gather(1, there) for key, x in inputs.items() if key != "attention_mask"}
+    with _watched(model, masks):
+        output = model(**given, attention_mask=masks.mask)
+    found = masks.found
+    for what in (found.importance, found.alive, found.gates):
+        what[:] = [x.gather(1, back) for x in what]
+    if every:
+        for key, x in output.items():
+            if not torch.is_tensor(x):  # the cache of a model that might be a decoder
+                continue
+            spread = back.view(*back.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+            output[key] = x.gather(1, spread) if x.shape[:2] == back.shape else x
+    found.output = output
+    _count_relative(model, found, right)
+    return found
 
-    result.logits = family.head(x, first, alive * weight)
-    result.kept = torch.stack([a.sum(1) for a in result.alive])
-    return result
+
+def _count_relative(model, found: Reference, real: Tensor) -> None:
+    """DeBERTa's products of queries and keys with relative positions, which no linear layer does."""
+    config = model.config
+    if config.model_type != "deberta-v2" or not config.relative_attention:
+        return
+    span = config.position_buckets if config.position_buckets > 0 else config.max_relative_positions
+    span = config.max_position_embeddings if span < 1 else span
+    products = 2 * len(config.pos_att_type) * span * config.hidden_size
+    entering = [real.sum(1), *(alive.sum(1) for alive in found.alive[:-1])]
+    found.flops = found.flops + 2 * products * torch.stack(entering).sum(0)
+    found.dense_flops = found.dense_flops + 2 * products * real.sum(1) * len(found.alive)

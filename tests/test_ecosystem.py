@@ -575,7 +575,7 @@ def test_folders_of_which_no_config_can_be_read(change, message, base):
         (edited(num_attention_heads=3), "not a multiple of the number of attention heads"),
         (edited(is_decoder=True), "configured as a decoder"),
         (edited(model_type="gpt2"), "'gpt2' is not supported"),
-        (edited(model_type="t5"), "'t5' is not supported"),
+        (edited(model_type="fnet"), "'fnet' is not supported"),
     ],
 )
 def test_folders_of_which_no_base_model_can_be_read(change, message, base):

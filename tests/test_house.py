@@ -17,7 +17,7 @@ FLOORS = (
     # 0: ground
     {"errors", "version", "config", "packed", "plan", "batches", "native", "files", "data"},
     # 1: the model
-    {"attention", "conventions", "distributed", "engines", "families", "folders", "heads"}
+    {"attention", "carried", "conventions", "distributed", "engines", "families", "folders", "heads"}
     | {"loop", "model", "modes", "pruners", "store", "trace"},
     # 2: work
     {"inference", "inputs", "objectives", "reports", "show", "tasks", "training"},

@@ -5,9 +5,9 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 from transformers import (
-    BertModel,
-    DistilBertConfig,
-    DistilBertForSequenceClassification,
+    BertForMaskedLM,
+    FNetConfig,
+    FNetForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
     PreTrainedTokenizerFast,
@@ -154,10 +154,10 @@ def test_masks_that_cannot_be_packed_are_refused():
     ("make", "message"),
     [
         (
-            lambda: DistilBertForSequenceClassification(
-                DistilBertConfig(vocab_size=9, dim=8, n_heads=2, n_layers=1)
+            lambda: FNetForSequenceClassification(
+                FNetConfig(vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=1)
             ),
-            "'distilbert' is not supported. Supported encoders: bert, roberta, .*modernbert",
+            "'fnet' is not supported. Supported encoders: bert, roberta, .*modernbert",
         ),
         (
             lambda: GPT2ForSequenceClassification(GPT2Config(vocab_size=9, n_embd=8, n_head=2, n_layer=1)),
@@ -165,7 +165,10 @@ def test_masks_that_cannot_be_packed_are_refused():
         ),
         (lambda: nn.Linear(2, 2), "'Linear' is not supported. Supported encoders: bert"),
         (lambda: FAMILIES["bert"](is_decoder=True), "configured as a decoder"),
-        (lambda: BertModel(FAMILIES["bert"]().config), "BertModel has no sequence-classification head"),
+        (
+            lambda: BertForMaskedLM(FAMILIES["bert"]().config),
+            "BertForMaskedLM has no head that",
+        ),
     ],
 )
 def test_unsupported_models_are_refused(make, message):

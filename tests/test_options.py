@@ -9,7 +9,7 @@ import torch
 
 from thresher import UserError, prune
 
-from .tiny import FAMILIES, MODERNBERT, random_inputs
+from .tiny import ARCHITECTURES, FAMILIES, MODERNBERT, random_inputs
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -44,7 +44,27 @@ COMPUTED = [
     (["modernbert"], rotary(rope_type="linear", factor=4.0)),
     (["modernbert"], rotary(rope_type="dynamic", factor=4.0)),
     (["modernbert"], rotary(rope_type="yarn", factor=4.0, original_max_position_embeddings=16)),
+    (["distilbert"], {"activation": "relu", "seq_classif_dropout": 0.5, "sinusoidal_pos_embds": True}),
+    (["albert"], {"num_hidden_groups": 1, "hidden_act": "gelu_new", "classifier_dropout_prob": 0.5}),
+    (["albert"], {"num_hidden_groups": 4, "embedding_size": 32}),
+    (["mpnet"], {"pad_token_id": 7, "layer_norm_eps": 0.1}),  # positions go by padding id 1 all the same
+    (["deberta-v2"], {"pos_att_type": ["c2p"]}),
+    (["deberta-v2"], {"pos_att_type": None}),
+    (["deberta-v2"], {"relative_attention": False, "pos_att_type": [], "norm_rel_ebd": "none"}),
+    (["deberta-v2"], {"norm_rel_ebd": "none", "position_buckets": 3, "embedding_size": 16}),
+    (["nomic_bert", "eurobert"], {"head_dim": 16}),
+    (["gte", "jina_embeddings_v3"], {"type_vocab_size": 3}),
+    (["eurobert"], {"num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True}),
+    (["eurobert"], {"classifier_pooling": "bos"}),
+    (["gemma3_text"], {"layer_types": ["sliding_attention"] * 4, "sliding_window": 1, "head_dim": 8}),
+    (["roberta-prelayernorm", "xlm-roberta-xl"], {"hidden_act": "relu", "type_vocab_size": 3}),
 ]
+
+
+def flat(**parameters) -> dict:
+    return {"rope_parameters": {"rope_theta": 400.0, "factor": 4.0} | parameters}
+
+
 LONG = {"short_factor": [1.0] * 4, "long_factor": [3.0] * 4, "original_max_position_embeddings": 16}
 REFUSED = [
     (BERTS, {"position_embedding_type": "relative_key"}, "only absolute"),
@@ -56,6 +76,13 @@ REFUSED = [
     (["modernbert"], {"num_attention_heads": 32}, "do not fit heads of 1 "),
     (["modernbert"], {"head_dim": 16}, "do not fit heads of 8 "),
     (["modernbert"], rotary(rope_type="longrope", factor=4.0, **LONG), "longrope"),
+    (["nomic_bert", "gte", "jina_embeddings_v3", "eurobert"], flat(rope_type="longrope", **LONG), "longrope"),
+    (["albert"], {"inner_group_num": 2}, "inner_group_num is 2"),
+    (["deberta-v2"], {"conv_kernel_size": 3}, "conv_kernel_size is 3: a convolution mixes neighbours"),
+    (["gemma3_text"], {"use_bidirectional_attention": False}, "causal decoder"),
+    (["gemma3_text"], {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
+    (["t5", "mt5", "umt5"], {"head": "sequence"}, "answers by its decoder"),
+    (["t5", "mt5", "umt5"], {"head": "spans"}, "answers by its decoder"),
 ]
 
 
@@ -66,8 +93,8 @@ def each(cases: list[tuple]) -> list:
 
 @pytest.mark.parametrize(("family", "options"), each(COMPUTED))
 def test_is_computed_as_transformers_computes_it(family, options):
-    model = FAMILIES[family](**options)
-    drawn_for = FAMILIES[family]() if model.config.pad_token_id is None else model
+    model = ARCHITECTURES[family](**options)
+    drawn_for = ARCHITECTURES[family]() if model.config.pad_token_id is None else model
     inputs = random_inputs(drawn_for, LENGTHS)
     expected = model(**inputs).logits
     torch.testing.assert_close(prune(model)(**inputs).logits, expected, atol=3e-5, rtol=0)
@@ -75,7 +102,7 @@ def test_is_computed_as_transformers_computes_it(family, options):
 
 @pytest.mark.parametrize(("family", "options", "message"), each(REFUSED))
 def test_is_refused(family, options, message):
-    model = FAMILIES[family](**options)
+    model = ARCHITECTURES[family](**options)
     with pytest.raises(UserError, match=message):
         prune(model)
 

@@ -8,23 +8,19 @@ the seed alone and then cast, so a float32 and a float64 model of one seed hold 
 import os
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    CamembertConfig,
-    CamembertForSequenceClassification,
-    ElectraConfig,
-    ElectraForSequenceClassification,
-    ModernBertConfig,
-    ModernBertForSequenceClassification,
+    AutoModel,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTextEncoding,
+    AutoModelForTokenClassification,
     PreTrainedModel,
-    RobertaConfig,
-    RobertaForSequenceClassification,
-    XLMRobertaConfig,
-    XLMRobertaForSequenceClassification,
 )
 
 DEVICE = torch.device(os.environ.get("THRESHER_DEVICE", "cpu"))
@@ -60,6 +56,20 @@ MODERNBERT = {
 ALL_BIASES = {"norm_bias": True, "attention_bias": True, "mlp_bias": True, "classifier_bias": True}
 
 
+HEADS: dict[str, tuple[Any, ...]] = {
+    "sequence": (AutoModelForSequenceClassification,),
+    "tokens": (AutoModelForTokenClassification,),
+    "spans": (AutoModelForQuestionAnswering,),
+    "choice": (AutoModelForMultipleChoice,),
+    "embedding": (AutoModelForTextEncoding, AutoModel),
+}
+"""The Auto classes that open a model with such a head, the first that knows the architecture."""
+BY_DECODER = {("t5", "sequence"), ("t5", "spans")}
+"""Heads that an architecture has, but not of its encoder."""
+
+SHARP = ("query", "key", "Wqkv", "q_lin", "k_lin", "q_proj", "k_proj", "query_proj", "key_proj", ".q", ".k")
+
+
 def _randomise(model: PreTrainedModel, seed: int) -> None:
     """Draw every parameter anew, rows of the padding index too: whoever reads padding will be noticed."""
     generator = torch.Generator().manual_seed(seed)
@@ -68,84 +78,135 @@ def _randomise(model: PreTrainedModel, seed: int) -> None:
         if parameter is not None:
             parameter.data = mean + scale * torch.randn(parameter.shape, generator=generator)
 
+    # Attention scores get a standard deviation of about 2: neither uniform nor one-hot.
+    gain = 0.83 if model.config.model_type in ("t5", "mt5", "umt5") else 1.4  # scores that are not scaled
     for name, module in model.named_modules():
-        if isinstance(module, nn.LayerNorm):
-            draw(module.weight, 0.25, mean=1.0)
-            draw(module.bias, 0.25)
-        elif isinstance(module, nn.Linear):
-            # Attention scores get a standard deviation of about 2: neither uniform nor one-hot.
-            gain = 1.4 if name.endswith(("query", "key", "Wqkv")) else 1.0
-            draw(module.weight, gain * module.in_features**-0.5)
+        if isinstance(module, nn.Linear):
+            draw(module.weight, (gain if name.endswith(SHARP) else 1.0) * module.in_features**-0.5)
             draw(module.bias, 0.25)
         elif isinstance(module, nn.Embedding):
             draw(module.weight, 1.0)
+        elif isinstance(weight := getattr(module, "weight", None), nn.Parameter):  # a norm
+            draw(weight, 0.25, mean=0.2 if "Gemma" in type(module).__name__ else 1.0)
+            draw(getattr(module, "bias", None), 0.25)
+    if model.config.tie_word_embeddings:
+        model.tie_weights()
 
 
 def _make(
-    model_class: type[PreTrainedModel],
-    config_class: type,
+    config_class: str,
     defaults: dict,
     seed: int = 0,
     num_labels: int = 3,
     dtype: torch.dtype = torch.float64,
+    head: str = "sequence",
     **config_overrides,
 ) -> PreTrainedModel:
     """A random model in eval mode; dropout rates as in the default config, sdpa unless overridden."""
-    options = {
-        "attn_implementation": "sdpa",
-        **SHAPE,
-        **defaults,
-        "num_labels": num_labels,
-        **config_overrides,
-    }
+    options = {**SHAPE, **defaults, "num_labels": 2 if head == "spans" else num_labels, **config_overrides}
+    config = getattr(transformers, config_class)(**options)
+    implementation = options.get("attn_implementation", _fastest(config))
+    auto = next(auto for auto in HEADS[head] if type(config) in auto._model_mapping)
     with torch.random.fork_rng():  # building the model draws from the global generator
-        model = model_class(config_class(**options))
+        model = auto.from_config(config, attn_implementation=implementation)
     _randomise(model, seed)
     for parameter in model.parameters():
-        # Not model.to(dtype): in bfloat16 that would round ModernBERT's rotary frequencies, which are
-        # buffers and stay float32 when from_pretrained loads a model in bfloat16.
+        # Not model.to(dtype): in bfloat16 that would round rotary frequencies, which are buffers and stay
+        # float32 when from_pretrained loads a model in bfloat16.
         parameter.data = parameter.data.to(dtype)
     return model.eval().to(DEVICE)
 
 
-#: name -> factory(seed=0, num_labels=3, dtype=torch.float64, **config_overrides)
-FAMILIES: dict[str, Callable[..., PreTrainedModel]] = {
-    "bert": partial(
-        _make,
-        BertForSequenceClassification,
-        BertConfig,
-        {"max_position_embeddings": POSITIONS, "pad_token_id": 0},
-    ),
-    # Segments: one, as in the published RoBERTa and XLM-R; two for CamemBERT (the config's own default).
-    "roberta": partial(
-        _make, RobertaForSequenceClassification, RobertaConfig, {**ROBERTA, "type_vocab_size": 1}
-    ),
-    "xlm-roberta": partial(
-        _make, XLMRobertaForSequenceClassification, XLMRobertaConfig, {**ROBERTA, "type_vocab_size": 1}
-    ),
-    "camembert": partial(
-        _make, CamembertForSequenceClassification, CamembertConfig, {**ROBERTA, "type_vocab_size": 2}
-    ),
-    "electra": partial(
-        _make,
-        ElectraForSequenceClassification,
-        ElectraConfig,
-        # embedding_size differs from hidden_size, so there is an embeddings_project
-        {"max_position_embeddings": POSITIONS, "pad_token_id": 0, "embedding_size": 16},
-    ),
-    "modernbert": partial(
-        _make,
-        ModernBertForSequenceClassification,
-        ModernBertConfig,
-        {**MODERNBERT, "classifier_pooling": "cls"},
-    ),
-    "modernbert-mean": partial(
-        _make,
-        ModernBertForSequenceClassification,
-        ModernBertConfig,
-        {**MODERNBERT, **ALL_BIASES, "classifier_pooling": "mean"},
-    ),
+def _fastest(config: Any) -> str:
+    return "eager" if config.model_type in ("mpnet", "deberta-v2") else "sdpa"
+
+
+BERT = {"max_position_embeddings": POSITIONS, "pad_token_id": 0}
+ROTARY = {**BERT, "rope_parameters": {"rope_type": "default", "rope_theta": 400.0}}
+T5 = {
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 64,
+    "num_layers": 4,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 16,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
 }
+GEMMA = {
+    "max_position_embeddings": POSITIONS,
+    "pad_token_id": 0,
+    "num_key_value_heads": 2,
+    "head_dim": 16,  # not the width over the heads
+    "query_pre_attn_scalar": 10,
+    "use_bidirectional_attention": True,
+    "sliding_window": 8,  # a token reaches four to each side
+    "layer_types": MODERNBERT["layer_types"],
+    "rope_parameters": MODERNBERT["rope_parameters"],
+}
+DEBERTA = {**BERT, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False}
+DEBERTA |= {"position_buckets": 8, "norm_rel_ebd": "layer_norm", "share_att_key": True, "type_vocab_size": 0}
+DISTILBERT = {"dim": 32, "n_layers": 4, "n_heads": 4, "hidden_dim": 64, **BERT}
+
+#: name -> factory(seed=0, num_labels=3, dtype=torch.float64, head="sequence", **config_overrides)
+ARCHITECTURES: dict[str, Callable[..., PreTrainedModel]] = {
+    "bert": partial(_make, "BertConfig", BERT),
+    # Segments: one, as in the published RoBERTa and XLM-R; two for CamemBERT (the config's own default).
+    "roberta": partial(_make, "RobertaConfig", {**ROBERTA, "type_vocab_size": 1}),
+    "xlm-roberta": partial(_make, "XLMRobertaConfig", {**ROBERTA, "type_vocab_size": 1}),
+    "camembert": partial(_make, "CamembertConfig", {**ROBERTA, "type_vocab_size": 2}),
+    # embedding_size differs from hidden_size, so there is an embeddings_project
+    "electra": partial(_make, "ElectraConfig", {**BERT, "embedding_size": 16}),
+    "modernbert": partial(_make, "ModernBertConfig", {**MODERNBERT, "classifier_pooling": "cls"}),
+    "modernbert-mean": partial(
+        _make, "ModernBertConfig", {**MODERNBERT, **ALL_BIASES, "classifier_pooling": "mean"}
+    ),
+    "distilbert": partial(_make, "DistilBertConfig", DISTILBERT),
+    "albert": partial(_make, "AlbertConfig", {**BERT, "embedding_size": 16, "num_hidden_groups": 2}),
+    "mpnet": partial(_make, "MPNetConfig", {**ROBERTA}),
+    "deberta-v2": partial(_make, "DebertaV2Config", DEBERTA),
+    "deberta-v2-parts": partial(
+        _make,
+        "DebertaV2Config",
+        {
+            **DEBERTA,
+            "pos_att_type": ["p2c"],
+            "share_att_key": False,
+            "position_buckets": -1,
+            "max_relative_positions": 12,
+            "position_biased_input": True,
+            "type_vocab_size": 2,
+        },
+    ),
+    "nomic_bert": partial(_make, "NomicBertConfig", {**ROTARY, "type_vocab_size": 2}),
+    "gte": partial(_make, "GteConfig", {**ROTARY, "type_vocab_size": 0}),
+    "jina_embeddings_v3": partial(_make, "JinaEmbeddingsV3Config", {**ROTARY, "type_vocab_size": 1}),
+    "eurobert": partial(_make, "EuroBertConfig", {**ROTARY, "num_key_value_heads": 2}),
+    "eurobert-mean": partial(
+        _make, "EuroBertConfig", {**ROTARY, "num_key_value_heads": 4, "classifier_pooling": "mean"}
+    ),
+    "roberta-prelayernorm": partial(_make, "RobertaPreLayerNormConfig", {**ROBERTA, "type_vocab_size": 1}),
+    "xlm-roberta-xl": partial(_make, "XLMRobertaXLConfig", {**ROBERTA, "type_vocab_size": 1}),
+    "t5": partial(_make, "T5Config", T5),
+    "mt5": partial(_make, "MT5Config", T5),
+    "umt5": partial(_make, "UMT5Config", T5),
+    "gemma3_text": partial(_make, "Gemma3TextConfig", GEMMA),
+}
+OLDEST = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "modernbert", "modernbert-mean")
+FAMILIES = {name: ARCHITECTURES[name] for name in OLDEST}
+"""Those that every suite runs on."""
+
+
+def heads_of(architecture: str) -> list[str]:
+    """Heads that transformers has for an architecture's encoder."""
+    config = getattr(transformers, ARCHITECTURES[architecture].args[0])
+    kind = "t5" if "t5" in architecture else architecture
+    return [
+        head
+        for head, autos in HEADS.items()
+        if any(config in auto._model_mapping for auto in autos) and (kind, head) not in BY_DECODER
+    ]
 
 
 def random_inputs(
@@ -175,6 +236,7 @@ def random_inputs(
     if width > POSITIONS:
         raise ValueError(f"{width} columns, but the tiny models have {POSITIONS} positions")
     pad = model.config.pad_token_id
+    reads_last = hasattr(model, "score")
     generator = torch.Generator().manual_seed(seed)
     input_ids = torch.full((len(lengths), width), pad)
     attention_mask = torch.zeros_like(input_ids)
@@ -182,6 +244,8 @@ def random_inputs(
     for row, n in enumerate(lengths):
         text = torch.randint(model.config.vocab_size, (n,), generator=generator)
         text[torch.rand(n, generator=generator) < 1 / 8] = pad
+        if reads_last and text[-1] == pad:
+            text[-1] = pad + 1
         columns = slice(0, n) if padding_side == "right" else slice(width - n, width)
         input_ids[row, columns] = text
         attention_mask[row, columns] = 1

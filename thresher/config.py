@@ -8,6 +8,7 @@ from typing import Any, Self
 from thresher.errors import UserError
 
 VERSION, OLDEST = 3, 2  # in 2, the pruner's tensors lay among the model's
+DROPPED = ("carry", "mean")
 LONGEST = 2**20  # more tokens than any text has
 
 
@@ -32,6 +33,10 @@ class PruningConfig:
         Outputs do not change where the head reads nothing but [CLS]; refused where it reads more.
     offset : list of float, optional
         Added to the logits ``[labels]`` of the pruned model, not to those of its dense weights.
+    dropped : {"carry", "mean"}
+        What stands for a dropped token, where the head reads every token: the state with which it entered the
+        layer that dropped it; or the mean over the survivors, so that a mean over all tokens is one over the
+        survivors.
     """
 
     pruner: str = "threshold"
@@ -40,6 +45,7 @@ class PruningConfig:
     suffix: int | None = None
     prefix_only_at_end: bool = False
     offset: list[float] | None = None
+    dropped: str = "carry"
 
     def __post_init__(self) -> None:
         if not isinstance(self.pruner, str):
@@ -60,6 +66,9 @@ class PruningConfig:
             if not _is_number(number):
                 raise UserError(f"offset holds {number!r:.100}; what is added to logits must be finite.")
 
+        if self.dropped not in DROPPED:
+            raise UserError(f"dropped is {self.dropped!r:.100}; choose one of: {', '.join(DROPPED)}.")
+
     @property
     def ends(self) -> tuple[int, int]:
         """First and last tokens that are never pruned."""
@@ -67,7 +76,10 @@ class PruningConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form, with the version of its layout."""
-        return {"version": VERSION, **asdict(self)}
+        form = {"version": VERSION, **asdict(self)}
+        if self.dropped == DROPPED[0]:  # so that versions that do not know it read the folder
+            del form["dropped"]
+        return form
 
     @classmethod
     def from_dict(cls, block: dict[str, Any]) -> Self:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from thresher.attention import attend
+from thresher.carried import Carried, filled
 from thresher.config import PruningConfig
 from thresher.conventions import refusing_ids
 from thresher.distributed import take_part
@@ -62,13 +63,21 @@ def run(
     with refusing_ids():
         hidden, heads = parts.engine.embed(inputs, packed)
     rule = None if states is not None else _rule(parts, plan)
-    passed = None if rule is None else parts.engine.layers(hidden, heads, packed, rule)
+    wants_all = parts.head.reads == "all"
+    carries = wants_all and parts.pruning.dropped == "carry"
+    passed = None if rule is None else parts.engine.layers(hidden, heads, packed, rule, carries)
     steps: Sequence[Step]
     if passed is not None:
         hidden, left, weight = passed.hidden, passed.packed, None
         steps = Unfolded(packed, passed.depths, passed.starts)
     else:
-        hidden, left, weight, steps = _each(parts, hidden, heads, packed, plan, states)
+        carried = Carried(packed) if carries else None
+        hidden, left, weight, steps = _each(parts, hidden, heads, packed, plan, states, carried)
+        hidden = hidden if carried is None else carried.all(hidden, weight)
+    if wants_all and not carries:
+        hidden = filled(hidden, weight, left, packed)
+    if wants_all:
+        left, weight = packed, None
     trace = Trace(parts.family, packed, *parts.pruning.ends, steps)
     return _answer(parts, hidden, left, weight, plan), trace
 
@@ -80,6 +89,7 @@ def _each(
     packed: PackedBatch,
     plan: Plan,
     states: list[Tensor] | None,
+    carried: Carried | None,
 ) -> tuple[Tensor, PackedBatch, Tensor | None, list[Step]]:
     """One layer after the other: the last hidden states, whose they are and how alive, and what became of
     the tokens."""
@@ -101,6 +111,8 @@ def _each(
             packed = packed.at(survivors)
             log_weight = None if log_weight is None else log_weight[decision.keep]
         steps.append(Step(entry, packed, decision.keep, log_weight_in, log_weight_out))
+        if carried is not None and (log_gate is None or pruner.accumulates):
+            carried.leave(hidden, steps[-1])
         gate = log_gate.exp() if log_gate is not None and not pruner.accumulates else None
         stage = parts.checkpointed(layer, parts.engine.stage)
         hidden, heads = stage(layer, hidden, context, packed, survivors, gate)
@@ -151,6 +163,7 @@ def _attend(
         window=shape.window,
         log_weight=log_weight if parts.pruner.accumulates else None,
         dropout=parts.family.attention_dropout(layer) if plan.dropout else 0.0,
+        bias=parts.family.bias(layer, heads, packed),
     )
     tokens, (_, keys, _) = packed.tokens, heads
     view = LayerView(layer, hidden[:tokens], keys[:tokens], packed, attended.importance)

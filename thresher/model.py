@@ -19,7 +19,7 @@ from thresher.families import family_of
 from thresher.folders import trained as state
 from thresher.folders.locate import ASKING
 from thresher.folders.read import naming
-from thresher.heads import HEADS, head_for
+from thresher.heads import HEADS, head_of
 from thresher.loop import Parts, run
 from thresher.modes import Modes
 from thresher.packed import PackedBatch
@@ -33,7 +33,8 @@ def prune(model: PreTrainedModel, config: PruningConfig | None = None) -> Pruned
 
     Parameters
     ----------
-    model : transformers model with a sequence-classification head
+    model : transformers model
+        For classes, scores, tags, spans or choices, or an encoder without a head.
         It is used, not copied.
     config : PruningConfig, optional
         Default: learned thresholds. They start at 0, where outputs equal those of `model`.
@@ -90,11 +91,13 @@ class PrunedModel(Modes):
         self.pruning = config
         self.metadata = metadata or {}
         self.pruner = make_pruner(config, self.family.layers, self.family.dim)
-        self.head = head_for(type(self.family.model).__name__)(self.family)
+        self.head = head_of(self.family)
         if config.prefix_only_at_end and self.head.reads != "prefix":
             raise UserError(
                 "prefix_only_at_end is for heads that read [CLS] alone; this model's head pools all tokens."
             )
+        if self.head.reads == "suffix" and not config.suffix:
+            self.pruning = config = replace(config, suffix=1)
         if config.offset is not None and len(config.offset) != self.config.num_labels:
             raise UserError(
                 f"offset has {len(config.offset)} numbers; it needs one for each of the model's "
@@ -144,6 +147,8 @@ class PrunedModel(Modes):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
         output_hidden_states: bool = False,
         return_dict: bool | None = None,
         budget: float | None = None,
@@ -154,11 +159,11 @@ class PrunedModel(Modes):
 
         Parameters
         ----------
-        input_ids : int64 tensor [batch, length]
+        input_ids : int64 tensor [batch, length], or [batch, choices, length]
         attention_mask : tensor [batch, length], optional
             Default: every token is real.
         token_type_ids : int64 tensor [batch, length], optional
-        labels : tensor, optional
+        labels, start_positions, end_positions : tensors, optional
             As the transformers model takes them; the output then has a loss.
         output_hidden_states : bool
             The output then has ``hidden_states``: a tensor ``[tokens, dim]`` of the embeddings, and for each
@@ -171,8 +176,9 @@ class PrunedModel(Modes):
         Returns
         -------
         transformers.utils.ModelOutput
-            As the transformers model gives it, with ``logits`` ``[batch, labels]``, and with an attribute
-            ``trace``.
+            As the transformers model gives it: ``logits`` ``[batch, labels]``, or of tags
+            ``[batch, length, labels]`` and so on; and with an attribute ``trace``. What is given for a
+            dropped token is the head's answer to the state that `PruningConfig.dropped` says.
 
         Raises
         ------
@@ -187,12 +193,16 @@ class PrunedModel(Modes):
             "token_type_ids": token_type_ids,
         }
         refuse_inputs(inputs, others)
-        packed, values = self.family.pack(inputs)
+        labelled = self.head.labelled(
+            labels=labels, start_positions=start_positions, end_positions=end_positions
+        )
+        packed, values = self.family.pack(self.head.flat(inputs))
         states: list[Tensor] | None = [] if output_hidden_states else None
         with self._turns.call():  # the plan is read after a change of mode that this call waits for
             output, trace = self.run(packed, values, self.plan(budget, dense), states)
-        if labels is not None:
-            output = type(output)(loss=self.head.loss(output.logits, labels), **output)
+        output = self.head.restored(output, inputs)
+        if labelled:
+            output = type(output)(loss=self.head.loss(output, **labelled), **output)
         if states is not None:
             alive = (packed.tokens, *(step.exit.tokens for step in trace.steps))
             output.hidden_states = tuple(state[:count] for state, count in zip(states, alive, strict=True))

@@ -142,6 +142,10 @@ class PackedBatch:
         """Values of each sequence's first alive token ([CLS]): ``[tokens, ...]`` to ``[batch, ...]``."""
         return values[self.cu_seqlens[:-1]]
 
+    def last_tokens(self, values: Tensor) -> Tensor:
+        """Values of each sequence's last alive token: ``[tokens, ...]`` to ``[batch, ...]``."""
+        return values[self.cu_seqlens[1:] - 1]
+
     def mean(self, values: Tensor, weight: Tensor | None = None) -> Tensor:
         """Mean of ``[tokens, dim]`` over each sequence's alive tokens, weighted by `weight` ``[tokens]``."""
         exact = torch.promote_types(values.dtype, torch.float32)  # bfloat16 sums stop growing at 256

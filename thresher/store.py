@@ -22,7 +22,7 @@ from thresher.folders import trained as state
 from thresher.folders.locate import locate
 from thresher.folders.model_config import make_config
 from thresher.folders.read import config_file, file_of, one_save, refuse_adapter
-from thresher.folders.weights import Stored, build, class_of, fetch, look, weight_files
+from thresher.folders.weights import Stored, build, class_of, class_saved, fetch, look, weight_files
 from thresher.pruners import Pruner, make_pruner
 
 BLOCK = "token_pruning"
@@ -48,7 +48,7 @@ def save(
     with replacing_folder(path, keep=lambda name: not WEIGHTS.fullmatch(name)) as folder:
         model.save_pretrained(folder, **options)
         config = copy.deepcopy(model.config)  # the model may be in use, and saved elsewhere at the same time
-        config.architectures = [class_of(config).__name__]  # elsewhere, nobody knows a user's own class
+        config.architectures = [class_saved(model)]
         setattr(config, BLOCK, block)
         config.save_pretrained(folder)
         save_file(tensors, folder / FILE, metadata={"format": "pt"})

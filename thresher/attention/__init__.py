@@ -2,6 +2,17 @@
 
 from thresher.attention.attend import ROUTES, attend
 from thresher.attention.base import Asked, Attended
+from thresher.attention.bias import Bias, Entries, TableBias, TokenBias
 from thresher.attention.reach import weight_in_reach
 
-__all__ = ["ROUTES", "Asked", "Attended", "attend", "weight_in_reach"]
+__all__ = [
+    "ROUTES",
+    "Asked",
+    "Attended",
+    "Bias",
+    "Entries",
+    "TableBias",
+    "TokenBias",
+    "attend",
+    "weight_in_reach",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from thresher.attention.base import Asked, Attended
+from thresher.attention.bias import Bias
 from thresher.attention.flex import Flex
 from thresher.attention.logsumexp import LogSumExp
 from thresher.attention.matrix import Matrix
@@ -25,14 +26,17 @@ def attend(
     window: int | None = None,
     log_weight: Tensor | None = None,
     dropout: float = 0.0,
+    bias: Bias | None = None,
 ) -> Attended:
     """Attention of a packed batch: importance first, and then context rows for the survivors alone.
 
     Parameters
     ----------
-    query, key, value : tensors [tokens, heads, head_dim]
+    query : tensor [tokens, heads, head_dim]
+    key, value : tensors [tokens, heads or fewer, head_dim]
+        A head of fewer serves as many neighbouring heads of queries.
     packed : PackedBatch
-    scale, window, log_weight, dropout
+    scale, window, log_weight, dropout, bias
         As of `Asked`.
 
     Returns
@@ -48,5 +52,7 @@ def attend(
     >>> attended.context(survivors).shape == (len(survivors), 32)
     True
     """
-    asked = Asked(query, key, value, packed, scale, window, log_weight, dropout)
+    if (groups := query.shape[1] // key.shape[1]) > 1:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    asked = Asked(query, key, value, packed, scale, window, log_weight, dropout, bias)
     return next(route for route in ROUTES if route.serves(asked))(asked)

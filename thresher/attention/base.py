@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from thresher.attention.bias import Bias
 from thresher.packed import PackedBatch
 
 
@@ -27,6 +28,8 @@ class Asked:
         key, and its exponential weighs the token's vote in the importance.
     dropout : float
         On the probabilities, after importance is taken.
+    bias : Bias, optional
+        What relative positions add to the scores.
     """
 
     query: Tensor
@@ -37,6 +40,7 @@ class Asked:
     window: int | None = None
     log_weight: Tensor | None = None
     dropout: float = 0.0
+    bias: Bias | None = None
 
 
 class Attended(ABC):

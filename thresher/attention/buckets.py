@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from thresher.attention.bias import Bias
 from thresher.packed import PackedBatch
 
 # Sequences share a bucket while the longest is at most SLACK times the shortest plus SPARE tokens,
@@ -74,8 +75,12 @@ class Bucket:
         near = ((at[:, :, None] - at[:, None, :]).abs() <= window)[:, None]
         return near if mask is None else near & mask
 
-    def bias(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
+    def mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
         """`reachable` to be added to scores, many times faster than filling them by a mask."""
         if (mask := self.reachable(window)) is None:
             return None
         return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)
+
+    def biased(self, bias: Bias) -> Tensor:
+        """What relative positions add to the scores: ``[b, heads, n, n]``."""
+        return bias.matrix(self.index, self.packed.positions[self.index])

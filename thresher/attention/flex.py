@@ -30,7 +30,12 @@ class Flex(Attended):
     @classmethod
     def serves(cls, asked: Asked) -> bool:
         inputs = asked.query, asked.key, asked.value
-        if asked.log_weight is not None or asked.dropout or wants_gradients(*inputs):
+        if (
+            asked.bias is not None
+            or asked.log_weight is not None
+            or asked.dropout
+            or wants_gradients(*inputs)
+        ):
             return False
         if any(x.device.type != "cuda" or x.dtype == torch.float64 for x in inputs):
             return False

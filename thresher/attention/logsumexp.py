@@ -24,7 +24,12 @@ class LogSumExp(Attended):
     @classmethod
     def serves(cls, asked: Asked) -> bool:
         inputs = asked.query, asked.key, asked.value
-        if asked.log_weight is not None or asked.dropout or wants_gradients(*inputs):
+        if (
+            asked.bias is not None
+            or asked.log_weight is not None
+            or asked.dropout
+            or wants_gradients(*inputs)
+        ):
             return False
         return all(x.device.type == "cpu" for x in inputs) and int(asked.packed.lengths.max()) >= LONG
 
@@ -52,7 +57,7 @@ def _context_and_received(
     """``[tokens of the bucket, heads, head_dim]``, and importance ``[tokens of the bucket]``."""
     exact = torch.promote_types(query.dtype, torch.float32)
     q, k, v = (bucket.heads(x).to(exact) for x in (query, key, value))
-    bias = bucket.bias(window, exact)  # the same seen from either side, but for padding
+    bias = bucket.mask(window, exact)  # the same seen from either side, but for padding
     context, rows = _fused(q, k, v, scale, bias)
     context = context.to(value.dtype).transpose(1, 2)[bucket.valid]
     # -L goes in as one more dim: as a bias it would be a matrix for each head where there is a window.

@@ -67,17 +67,14 @@ class Matrix(Attended):
         query, key = asked.query.contiguous(), asked.key.contiguous()  # once, not in every bucket
         # Importance wants float32 whatever autocast says: bfloat16 scores move it by 3e-3.
         with torch.autocast(query.device.type, enabled=False):
-            self.probabilities = [
-                _probabilities(b, query, key, asked.scale, asked.window, asked.log_weight)
-                for b in self.buckets
-            ]
+            self.probabilities = [_probabilities(b, query, key, asked) for b in self.buckets]
 
 
 def fused_rows(asked: Asked) -> Tensor:
     """Context rows ``[tokens, heads * head_dim]`` by torch's own fused attention, bucket by bucket."""
     some = buckets(asked.packed)
     query, key, value = (x.contiguous() for x in (asked.query, asked.key, asked.value))
-    parts = [_fused(b, query, key, value, asked.scale, asked.window, asked.dropout) for b in some]
+    parts = [_fused(b, query, key, value, asked) for b in some]
     return scatter(asked.packed.tokens, [b.tokens for b in some], parts).flatten(1)
 
 
@@ -92,32 +89,29 @@ def _dropout(values: Tensor, share: float) -> Tensor:
     return torch.where(keep, values, 0.0) * (256 / (256 - level))
 
 
-def _fused(
-    bucket: Bucket,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scale: float,
-    window: int | None,
-    dropout: float,
-) -> Tensor:
+def _fused(bucket: Bucket, query: Tensor, key: Tensor, value: Tensor, asked: Asked) -> Tensor:
     """Context rows ``[tokens of the bucket, heads, head_dim]`` by torch's own fused attention."""
     q, k, v = (bucket.heads(x) for x in (query, key, value))
-    mask = bucket.reachable(window)
-    context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
+    mask = bucket.reachable(asked.window)
+    if asked.bias is not None:
+        bias = bucket.biased(asked.bias).to(q.dtype)
+        mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+    context = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, dropout_p=asked.dropout, scale=asked.scale
+    )
     return context.transpose(1, 2)[bucket.valid]
 
 
-def _probabilities(
-    bucket: Bucket, query: Tensor, key: Tensor, scale: float, window: int | None, log_weight: Tensor | None
-) -> Tensor:
+def _probabilities(bucket: Bucket, query: Tensor, key: Tensor, asked: Asked) -> Tensor:
     """Attention probabilities ``[b, heads, n, n]``, at least float32."""
     exact = torch.promote_types(query.dtype, torch.float32)
-    scores = (bucket.heads(query).to(exact) * scale) @ bucket.heads(key).to(exact).transpose(-1, -2)
-    if log_weight is not None:
-        scores.add_(log_weight[bucket.index][:, None, None, :])
-    if (bias := bucket.bias(window, exact)) is not None:
-        scores.add_(bias)
+    scores = (bucket.heads(query).to(exact) * asked.scale) @ bucket.heads(key).to(exact).transpose(-1, -2)
+    if asked.bias is not None:
+        scores = scores + bucket.biased(asked.bias).to(exact)
+    if asked.log_weight is not None:
+        scores = scores.add_(asked.log_weight[bucket.index][:, None, None, :])
+    if (mask := bucket.mask(asked.window, exact)) is not None:
+        scores = scores.add_(mask)
     return scores.softmax(-1)
 
 

@@ -6,13 +6,14 @@ training, computes the probabilities again.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from thresher import native
 from thresher.attention.base import Asked, Attended
+from thresher.attention.bias import TableBias
 from thresher.native.records import Gradients, Problem
 
 
@@ -25,7 +26,7 @@ class Native(Attended):
 
     @classmethod
     def serves(cls, asked: Asked) -> bool:
-        if not native.serves(query := asked.query):
+        if not native.serves(query := asked.query) or not isinstance(asked.bias, TableBias | None):
             return False
         return all(x.dtype == query.dtype and x.shape == query.shape for x in (asked.key, asked.value))
 
@@ -60,6 +61,7 @@ class Native(Attended):
             window=asked.window,
             dropout=asked.dropout,
             seed=self._seed,
+            bias=cast("TableBias | None", asked.bias),  # `serves` says so
             **how,
         )
 
@@ -77,6 +79,7 @@ def one_pass(
     wanted: bool,
     dropout: float = 0.0,
     seed: int = 0,
+    bias: TableBias | None = None,
     rows: Tensor | None = None,
     row_starts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -96,6 +99,7 @@ def one_pass(
         Share of the probabilities that are 0 in the context; the others grow to make up for them.
     seed : int
         Of 32 bits. Which probabilities are dropped follows from it, from the head and from the two tokens.
+    bias : TableBias, optional
     rows : int64 tensor [rows], optional
         The tokens whose context is wanted, in order. Default: all.
     row_starts : int32 tensor [batch + 1], optional
@@ -107,8 +111,10 @@ def one_pass(
     importance : float32 tensor [tokens], or [0] where it is not wanted
     """
     log_weight = None if log_weight is None else log_weight.float()
-    inputs = query, key, value, log_weight
-    terms = Terms(starts, positions, scale, -1 if window is None else window, wanted, dropout, seed)
+    table = None if bias is None else bias.table.float()
+    inputs = query, key, value, log_weight, table
+    entries = None if bias is None else bias.entries.int()
+    terms = Terms(starts, positions, scale, -1 if window is None else window, wanted, dropout, seed, entries)
     if not native.wants_gradients(*(x for x in inputs if x is not None)):
         return _forward(*inputs, terms, rows, row_starts)
     context, importance = _Differentiable.apply(*inputs, terms)
@@ -125,6 +131,7 @@ class Terms(NamedTuple):
     wanted: bool = False  # of the importance
     dropout: float = 0.0
     seed: int = 0
+    entries: Tensor | None = None  # of a bias
 
 
 class _Differentiable(torch.autograd.Function):
@@ -132,19 +139,25 @@ class _Differentiable(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, log_weight: Tensor | None, terms: Terms
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        log_weight: Tensor | None,
+        table: Tensor | None,
+        terms: Terms,
     ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(query, key, value, log_weight)
+        ctx.save_for_backward(query, key, value, log_weight, table)
         ctx.terms = terms
         ctx.set_materialize_grads(False)
-        return _forward(query, key, value, log_weight, terms)
+        return _forward(query, key, value, log_weight, table, terms)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(
         ctx: Any, context_grad: Tensor | None, importance_grad: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, None]:
-        query, key, value, log_weight = _readable(*ctx.saved_tensors)
+    ) -> tuple[Tensor | None, ...]:
+        query, key, value, log_weight, table = _readable(*ctx.saved_tensors)
         tokens, (_, heads, _) = len(ctx.terms.positions), query.shape
         if context_grad is None:
             context_grad = query.new_zeros(tokens, *query.shape[1:])
@@ -154,17 +167,21 @@ class _Differentiable(torch.autograd.Function):
         for grad in (query_grad, key_grad, value_grad):
             grad[tokens:] = 0  # the native code leaves rows after the tokens alone
         weight_grad = None if log_weight is None else log_weight.new_empty(heads, tokens)
+        batch = len(ctx.terms.starts) - 1
+        table_grad = None if table is None else table.new_zeros(batch, *table.shape)
         gradients = Gradients(
-            problem=problem_of(query, key, value, log_weight, ctx.terms),
+            problem=problem_of(query, key, value, log_weight, ctx.terms, table),
             context_grad=context_grad.to(query.dtype).contiguous(),
             importance_grad=None if importance_grad is None else importance_grad.contiguous(),
             query_grad=query_grad,
             key_grad=key_grad,
             value_grad=value_grad,
             log_weight_grad=weight_grad,
+            table_grad=table_grad,
         )
         native.call("attend_backward", gradients, _products(query, ctx.terms))
-        return query_grad, key_grad, value_grad, None if weight_grad is None else weight_grad.sum(0), None
+        summed = [None if grad is None else grad.sum(0) for grad in (weight_grad, table_grad)]
+        return query_grad, key_grad, value_grad, *summed, None
 
 
 def _forward(
@@ -172,6 +189,7 @@ def _forward(
     key: Tensor,
     value: Tensor,
     log_weight: Tensor | None,
+    table: Tensor | None,
     terms: Terms,
     rows: Tensor | None = None,
     row_starts: Tensor | None = None,
@@ -183,10 +201,10 @@ def _forward(
         raise ValueError("there are fewer queries than positions")
     if log_weight is not None and log_weight.shape != (tokens,):
         raise ValueError("log_weight must be one number for every token")
-    query, key, value, log_weight = _readable(query, key, value, log_weight)
+    query, key, value, log_weight, table = _readable(query, key, value, log_weight, table)
     context = query.new_empty(tokens if rows is None else len(rows), heads * dim)
     importance = query.new_empty(tokens if terms.wanted else 0, dtype=torch.float32)
-    problem = problem_of(query, key, value, log_weight, terms)
+    problem = problem_of(query, key, value, log_weight, terms, table)
     problem["context"], problem["rows"], problem["row_starts"] = context, rows, row_starts
     if terms.wanted:
         problem["importance"], problem["received"] = importance, importance.new_empty(heads, tokens)
@@ -194,7 +212,14 @@ def _forward(
     return context, importance
 
 
-def problem_of(query: Tensor, key: Tensor, value: Tensor, log_weight: Tensor | None, terms: Terms) -> Problem:
+def problem_of(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    log_weight: Tensor | None,
+    terms: Terms,
+    table: Tensor | None = None,
+) -> Problem:
     """What goes into attention, not yet what comes out."""
     _, heads, dim = query.shape
     return Problem(
@@ -207,6 +232,8 @@ def problem_of(query: Tensor, key: Tensor, value: Tensor, log_weight: Tensor | N
         starts=terms.starts,
         positions=terms.positions,
         log_weight=log_weight,
+        table=table,
+        entries=terms.entries,
         rows=None,
         row_starts=None,
         context=None,
@@ -217,6 +244,8 @@ def problem_of(query: Tensor, key: Tensor, value: Tensor, log_weight: Tensor | N
         heads=heads,
         dim=dim,
         window=terms.window,
+        numbers=0 if table is None else table.shape[1],
+        reach=0 if terms.entries is None else len(terms.entries) // 2,
         scale=terms.scale,
         dropout=terms.dropout,
         seed=terms.seed,
@@ -225,11 +254,12 @@ def problem_of(query: Tensor, key: Tensor, value: Tensor, log_weight: Tensor | N
 
 
 def _readable(
-    query: Tensor, key: Tensor, value: Tensor, log_weight: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """As native code reads them: dims, and log weights, side by side."""
+    query: Tensor, key: Tensor, value: Tensor, log_weight: Tensor | None, table: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """As native code reads them: dims, log weights, and numbers of a head, side by side."""
     query, key, value = (x if x.stride(2) == 1 else x.contiguous() for x in (query, key, value))
-    return query, key, value, None if log_weight is None else log_weight.contiguous()
+    log_weight, table = (None if x is None else x.contiguous() for x in (log_weight, table))
+    return query, key, value, log_weight, table
 
 
 def _products(query: Tensor, terms: Terms) -> int:

@@ -25,7 +25,7 @@ class Passed:
 
     Attributes
     ----------
-    hidden : tensor [survivors, dim]
+    hidden : tensor [survivors, dim], or [tokens, dim] where dropped tokens are carried
     packed : PackedBatch
         The survivors.
     starts : int32 tensor [layers, batch + 1]
@@ -145,7 +145,9 @@ class Engine(ABC):
             index, rows.filled(hidden), rows.filled(context), rows.filled(packed.positions), gate
         )
 
-    def layers(self, hidden: Tensor, heads: Heads, packed: PackedBatch, rule: Rule) -> Passed | None:
+    def layers(
+        self, hidden: Tensor, heads: Heads, packed: PackedBatch, rule: Rule, carries: bool = False
+    ) -> Passed | None:
         """All layers, where this engine runs attention and the rule by itself. None: it does not.
 
         Parameters
@@ -156,6 +158,8 @@ class Engine(ABC):
         packed : PackedBatch
         rule : Rule
             Which tokens stay.
+        carries : bool
+            Whether a dropped token's state at the entry of the layer that dropped it is wanted too.
         """
         return None
 

@@ -19,6 +19,7 @@ from transformers.activations import (
 )
 
 from thresher import native
+from thresher.attention import TableBias
 from thresher.attention.native import Terms, problem_of
 from thresher.engines.base import Heads, Passed
 from thresher.engines.layers import NativeLinear, replace
@@ -116,17 +117,24 @@ class NativeEngine(TorchEngine, name="native"):
         parts = made.view(rows, heads + 2 * kv_heads, head_dim).split((heads, kv_heads, kv_heads), 1)
         return target, (parts[0], parts[1], parts[2])
 
-    def layers(self, hidden: Tensor, heads: Heads, packed: PackedBatch, rule: Rule) -> Passed | None:
+    def layers(
+        self, hidden: Tensor, heads: Heads, packed: PackedBatch, rule: Rule, carries: bool = False
+    ) -> Passed | None:
         if torch.autograd._profiler_enabled():  # which shall see what the time goes to
             return None
         if not self._takes(hidden, *heads) or (chain := self._chained()) is None:
             return None
         count, (layers, batch) = packed.tokens, (self.family.layers, packed.batch)
         target = hidden.new_empty(count, self.family.dim)
+        carried = torch.empty_like(target) if carries else None
+        bias, table, entries = self.family.bias(0, heads, packed), None, None
+        if isinstance(bias, TableBias):
+            table, entries = bias.table.float().contiguous(), bias.entries.int()
+        terms = Terms(packed.cu_seqlens, packed.positions, entries=entries)
         positions, depths = torch.empty_like(packed.positions), torch.empty_like(packed.positions)
         starts = packed.cu_seqlens.new_empty(layers, batch + 1)
         work = LayersWork(
-            entry=problem_of(*heads, None, Terms(packed.cu_seqlens, packed.positions)),
+            entry=problem_of(*heads, None, terms, table),
             stages=chain.stages,
             windows=chain.windows,
             scales=chain.scales,
@@ -135,6 +143,7 @@ class NativeEngine(TorchEngine, name="native"):
             lengths=packed.original_lengths,
             hidden=hidden,
             target=target,
+            carried=carried,
             positions=positions,
             depths=depths,
             starts=starts,
@@ -151,14 +160,14 @@ class NativeEngine(TorchEngine, name="native"):
         )
         native.call("layers", work, count * chain.products, label=f"thresher::layers {count}")
         left = PackedBatch(starts[-1], positions[: int(starts[-1, -1])], packed.original_lengths)
-        return Passed(target[: left.tokens], left, starts, depths)
+        return Passed(target[: left.tokens] if carried is None else carried, left, starts, depths)
 
     def _chained(self) -> _Chain | None:
         """All stages, made when first asked for. None where native code does not cover them all, or its
         attention."""
         filled = [self._filled(index) for index in range(self.family.layers)]
         whole = [x for x in filled if x is not None]
-        if len(whole) < len(filled):
+        if len(whole) < len(filled) or self.family.biased == "by layer":
             return None
         if self._chain is None:
             self._chain = _Chain.of(self.family, whole)
@@ -310,6 +319,10 @@ def _norm(module: nn.Module | None) -> Norm | None:
     """A norm as native code reads it, in float32. None for what it lacks."""
     if module is None or isinstance(module, nn.Identity):
         return NO_NORM
+    if (epsilon := getattr(module, "variance_epsilon", None)) is not None:  # by root mean square
+        weight: Any = module.weight
+        weight = weight.detach().float().contiguous()
+        return Norm(weight=weight, bias=None, epsilon=epsilon, centred=False)
     if not isinstance(module, nn.LayerNorm) or module.weight is None:
         return None
     bias = None if module.bias is None else module.bias.detach().float().contiguous()

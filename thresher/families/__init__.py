@@ -7,14 +7,35 @@ from typing import Any
 from torch import nn
 
 from thresher.errors import UserError
+from thresher.families.albert import Albert
 from thresher.families.base import Family, GeluLinear, is_heard, is_plain
 from thresher.families.bert import Bert
+from thresher.families.deberta_v2 import DebertaV2
+from thresher.families.distilbert import DistilBert
+from thresher.families.eurobert import EuroBert
+from thresher.families.gemma3_text import Gemma3Text
 from thresher.families.modernbert import ModernBert
+from thresher.families.mpnet import MPNet
+from thresher.families.nomic_bert import NomicBert
+from thresher.families.prelayernorm import PreLayerNorm
 from thresher.families.shape import LayerShape
 from thresher.families.stage import StageModules
+from thresher.families.t5 import T5
 from thresher.heads import head_for
 
-FAMILIES: tuple[type[Family], ...] = (Bert, ModernBert)
+FAMILIES: tuple[type[Family], ...] = (
+    Bert,
+    DistilBert,
+    Albert,
+    MPNet,
+    DebertaV2,
+    ModernBert,
+    NomicBert,
+    EuroBert,
+    PreLayerNorm,
+    T5,
+    Gemma3Text,
+)
 
 
 def family_of(model: nn.Module) -> Family:

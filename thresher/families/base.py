@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, TypeGuard
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.activations import GELUActivation
 
+from thresher.attention import Bias
 from thresher.errors import UserError
 from thresher.families.shape import LayerShape
 from thresher.families.stage import StageModules
 from thresher.packed import PackedBatch
+
+JOINED = "joined"  # name of what `Family.fuse` makes of several linear layers of a module
+Pooling = Literal["first", "last", "mean", "late"]
+"""What a model's answer to a text is made of: its first token, its last, the mean over its tokens, or the
+mean over answers to each token."""
 
 
 def is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
@@ -57,7 +64,7 @@ class Family(ABC):
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        With a sequence-classification head.
+        With a head that `thresher.heads` knows, or without one.
 
     Raises
     ------
@@ -70,12 +77,18 @@ class Family(ABC):
         How many layers there are, and the width of hidden states.
     model_types : tuple of str
         Values of ``config.model_type`` that this family claims.
+    own_head_dim : bool
+        Whether heads may be wider or narrower than the hidden states over their number.
+    biased : {"never", "alike", "by layer"}
+        Whether relative positions add to attention scores, and then whether by one table for all layers.
     inputs : tuple of str
         Names of the padded inputs ``[batch, length]`` that `embed` reads, the token ids first.
     """
 
     model_types: ClassVar[tuple[str, ...]]
     inputs: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
+    own_head_dim: ClassVar[bool] = False
+    biased: Literal["never", "alike", "by layer"] = "never"
 
     def __init__(self, model: Any):
         self.model = model
@@ -120,7 +133,8 @@ class Family(ABC):
 
     @abstractmethod
     def qkv(self, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys, values of layer `index`, ``[tokens, heads, head_dim]`` each, rotated if need be."""
+        """Queries, keys, values of layer `index`, ``[tokens, heads, head_dim]`` each, rotated if need be.
+        Keys and values may have fewer heads, each for as many of queries."""
 
     @abstractmethod
     def transform(self, index: int, hidden: Tensor, context: Tensor) -> Tensor:
@@ -142,9 +156,41 @@ class Family(ABC):
     def attention_dropout(self, index: int) -> float:
         """Dropout on the attention probabilities of layer `index` while training."""
 
-    @abstractmethod
+    @property
+    def encoder(self) -> Any:
+        """The model under the head, or the model itself where there is no head."""
+        return getattr(self.model, self.model.base_model_prefix, self.model)
+
+    # Heads, by the model's own modules: those that most architectures have ---------------------
+
     def classify(self, pooled: Tensor) -> Tensor:
-        """Logits ``[batch, labels]`` of pooled, normed states ``[batch, dim]``, by the model's own head."""
+        """Logits ``[rows, labels]`` of pooled, normed states ``[rows, dim]``: for texts, and for choices."""
+        if (summary := self.summary(pooled)) is not None:
+            return self.model.classifier(self._dropped(summary))
+        return self.model.classifier(pooled[:, None])  # which wants [batch, length, dim], and reads the first
+
+    def tag(self, hidden: Tensor) -> Tensor:
+        """Logits ``[tokens, labels]`` of normed states ``[tokens, dim]``."""
+        return self.model.classifier(self._dropped(hidden))
+
+    def mark(self, hidden: Tensor) -> Tensor:
+        """Logits ``[tokens, 2]`` of where an answer starts and ends, of normed states ``[tokens, dim]``."""
+        return self.model.qa_outputs(self._dropped(hidden))
+
+    def summary(self, first: Tensor) -> Tensor | None:
+        """The pooler's ``[rows, dim]`` of first tokens ``[rows, dim]``; None where there is no pooler."""
+        pooler = getattr(self.encoder, "pooler", None)
+        return None if pooler is None else pooler(first[:, None])
+
+    def _dropped(self, hidden: Tensor) -> Tensor:
+        """Dropout before a head's last linear layer, where there is one."""
+        dropout = getattr(self.model, "dropout", None)
+        return hidden if dropout is None else dropout(hidden)
+
+    @property
+    def pooling(self) -> Pooling:
+        """What the head for texts reads."""
+        return "first"
 
     def norm(self, hidden: Tensor) -> Tensor:
         """The norm after the last layer, where there is one: ``[tokens, dim]`` to ``[tokens, dim]``."""
@@ -160,10 +206,16 @@ class Family(ABC):
         """Rows of the embedding of token types; None where token types are not read."""
         return None
 
-    @property
-    def pools_prefix(self) -> bool:
-        """Whether the head reads the first token alone, so that no other is needed at the end."""
-        return True
+    def bias(self, index: int, heads: tuple[Tensor, Tensor, Tensor], packed: PackedBatch) -> Bias | None:
+        """What is added to the attention scores of layer `index`, by the original positions.
+
+        Parameters
+        ----------
+        heads : tuple of tensors [tokens, heads, head_dim]
+            As of `qkv`.
+        packed : PackedBatch
+        """
+        return None
 
     def stage(self, index: int) -> StageModules | None:
         """The live modules of a stage, after `fuse`; None where they must be called one by one."""
@@ -186,6 +238,51 @@ class Family(ABC):
     @abstractmethod
     def _shape(self, index: int) -> LayerShape:
         """Read the sizes of layer `index`."""
+
+    # Linear layers that read the same input are one after `fuse`, in place of their parts.
+
+    def _heads(self, owner: Any, names: Sequence[str], values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What a module's linear layers for queries, keys and values make, joined or not."""
+        if (joined := getattr(owner, JOINED, None)) is None:
+            query, key, value = (self.split_heads(getattr(owner, name)(values)) for name in names)
+        else:
+            shape = self._shapes[0]
+            parts = shape.heads, shape.kv_heads, shape.kv_heads
+            query, key, value = self.split_heads(joined(values)).split(parts, 1)
+        return query, key, value
+
+    @staticmethod
+    def _join(owner: Any, names: Sequence[str]) -> None:
+        """Make one linear layer of several of a module, if they are plain and alike."""
+        if hasattr(owner, JOINED):  # by another PrunedModel of the same model, or of another layer
+            return
+        parts = [getattr(owner, name) for name in names]
+        if not all(is_plain(part) and (part.bias is None) == (parts[0].bias is None) for part in parts):
+            return
+        kinds = ("weight",) if parts[0].bias is None else ("weight", "bias")
+        outputs = sum(part.out_features for part in parts)
+        joined = nn.Linear(parts[0].in_features, outputs, bias=len(kinds) > 1, device="meta")
+        for kind in kinds:
+            whole = torch.cat([getattr(part, kind) for part in parts])
+            setattr(joined, kind, nn.Parameter(whole, requires_grad=False))
+        setattr(owner, JOINED, joined)
+        for name in names:
+            delattr(owner, name)
+
+    @staticmethod
+    def _gated(feed: Any, values: Tensor) -> Tensor:
+        """A gated feed-forward, whose two layers that read the same may be joined."""
+        if (joined := getattr(feed, JOINED, None)) is None:
+            return feed(values)
+        gate, up = joined(values).chunk(2, -1)
+        return feed.down_proj(feed.act_fn(gate) * up)
+
+    @staticmethod
+    def _join_gelu(owner: Any, linear: str, activation: str) -> None:
+        """Make one module of a linear layer and the GELU after it."""
+        if is_plain(plain := getattr(owner, linear)) and is_gelu(getattr(owner, activation)):
+            setattr(owner, linear, GeluLinear.of(plain))
+            setattr(owner, activation, nn.Identity())
 
     @staticmethod
     def _head_dim(dim: int, heads: int) -> int:
@@ -227,9 +324,8 @@ class Family(ABC):
         return packed, dict(zip(given, values, strict=True))
 
     def split_heads(self, values: Tensor) -> Tensor:
-        """``[tokens, heads * head_dim]`` to ``[tokens, heads, head_dim]``."""
-        shape = self._shapes[0]
-        return values.view(-1, shape.heads, shape.head_dim)
+        """``[tokens, heads * head_dim]`` to ``[tokens, heads, head_dim]``, for as many heads as there are."""
+        return values.unflatten(-1, (-1, self._shapes[0].head_dim))
 
     def length_limit(self, asked: int | None = None) -> int:
         """Where texts are cut: at `asked` tokens, or at the most that the model allows.

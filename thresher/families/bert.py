@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from thresher.errors import UserError
-from thresher.families.base import Family, GeluLinear, is_gelu, is_plain
+from thresher.families.base import JOINED, Family
 from thresher.families.shape import LayerShape
 from thresher.families.stage import StageModules
 
-FUSED = "query_key_value"
+HEADS = "query", "key", "value"
+
+
+def counted(input_ids: Tensor, positions: Tensor, padding: int) -> Tensor:
+    """int64 [tokens]: rows of RoBERTa's position table.
+
+    RoBERTa and its kin count a text's ids from after the padding id. A padding id inside a text, which
+    "<pad>" in its words becomes, is not counted and has the row of the padding id.
+    """
+    counts = (input_ids != padding).long()
+    seen = counts.cumsum(0)
+    start = torch.arange(len(positions), device=positions.device) - positions  # of the token's own text
+    return (seen - (seen - counts)[start]) * counts + padding
 
 
 class Bert(Family):
     """Post-norm layers, learned absolute positions, [CLS] head."""
 
-    model_types = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
+    model_types: ClassVar[tuple[str, ...]] = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 
     def __init__(self, model: Any):
         super().__init__(model)
@@ -31,13 +43,8 @@ class Bert(Family):
             )
 
     @property
-    def encoder(self) -> Any:
-        """The model under the head (``model.bert``, ``model.roberta``, ...)."""
-        return getattr(self.model, self.model.base_model_prefix)
-
-    @property
     def counts_ids(self) -> bool:
-        """True for RoBERTa and its kin, which count positions by ids: see `position_ids`."""
+        """True for RoBERTa and its kin, which count positions by ids: see `counted`."""
         return hasattr(self.encoder.embeddings, "padding_idx")
 
     @property
@@ -63,56 +70,29 @@ class Bert(Family):
         return self.layer(index).attention.self.dropout.p
 
     def embed(self, inputs: dict[str, Tensor], positions: Tensor) -> Tensor:
-        input_ids = inputs["input_ids"]
+        input_ids, places = inputs["input_ids"], positions
+        if self.counts_ids:
+            places = counted(input_ids, positions, self.encoder.embeddings.padding_idx)
         hidden = self.encoder.embeddings(
             input_ids=input_ids[None],
             token_type_ids=inputs["token_type_ids"][None],
-            position_ids=self.position_ids(input_ids, positions)[None],
+            position_ids=places[None],
         )[0]
         project = getattr(self.encoder, "embeddings_project", None)
         return hidden if project is None else project(hidden)
 
-    def position_ids(self, input_ids: Tensor, positions: Tensor) -> Tensor:
-        """int64 [tokens]: rows of the position table.
-
-        RoBERTa and its kin count a text's ids from after the padding id. A padding id inside a text, which
-        "<pad>" in its words becomes, is not counted and has the row of the padding id.
-        """
-        if not self.counts_ids:
-            return positions
-        padding = self.encoder.embeddings.padding_idx
-        counts = (input_ids != padding).long()
-        seen = counts.cumsum(0)
-        start = torch.arange(len(positions), device=positions.device) - positions  # of the token's own text
-        return (seen - (seen - counts)[start]) * counts + padding
-
     def qkv(self, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        attention = self.layer(index).attention.self
-        if hasattr(attention, FUSED):
-            query, key, value = getattr(attention, FUSED)(hidden).chunk(3, -1)
-        else:
-            query, key, value = attention.query(hidden), attention.key(hidden), attention.value(hidden)
-        return self.split_heads(query), self.split_heads(key), self.split_heads(value)
+        return self._heads(self.layer(index).attention.self, HEADS, hidden)
 
     def fuse(self) -> None:
         for index in range(self.layers):
-            attention, feed = self.layer(index).attention.self, self.layer(index).intermediate
-            if hasattr(attention, FUSED):
-                continue  # by another PrunedModel of the same model
-            if is_plain(feed.dense) and is_gelu(feed.intermediate_act_fn):
-                feed.dense, feed.intermediate_act_fn = GeluLinear.of(feed.dense), nn.Identity()
-            parts = [attention.query, attention.key, attention.value]
-            if all(is_plain(part) and part.bias is not None for part in parts):
-                fused = nn.Linear(parts[0].in_features, 3 * parts[0].out_features, device="meta")
-                for name in ("weight", "bias"):
-                    joined = torch.cat([getattr(part, name) for part in parts])
-                    setattr(fused, name, nn.Parameter(joined, requires_grad=False))
-                setattr(attention, FUSED, fused)
-                del attention.query, attention.key, attention.value
+            layer = self.layer(index)
+            self._join(layer.attention.self, HEADS)
+            self._join_gelu(layer.intermediate, "dense", "intermediate_act_fn")
 
     def stage(self, index: int) -> StageModules | None:
         layer, last = self.layer(index), index + 1 == self.layers
-        following = None if last else getattr(self.layer(index + 1).attention.self, FUSED, None)
+        following = None if last else getattr(self.layer(index + 1).attention.self, JOINED, None)
         if following is None and not last:
             return None
         return StageModules(
@@ -130,9 +110,6 @@ class Bert(Family):
         hidden = layer.attention.output(context, hidden)
         return layer.output(layer.intermediate(hidden), hidden)
 
-    def classify(self, pooled: Tensor) -> Tensor:
-        first = pooled[:, None]  # pooler and heads want [batch, 1, dim]
-        pooler = getattr(self.encoder, "pooler", None)
-        if pooler is None:
-            return self.model.classifier(first)
-        return self.model.classifier(self.model.dropout(pooler(first)))
+    def summary(self, first: Tensor) -> Tensor | None:
+        of_choices = getattr(self.model, "sequence_summary", None)  # ELECTRA's
+        return super().summary(first) if of_choices is None else of_choices(first[:, None])

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
-from thresher.errors import UserError
-from thresher.families.base import Family
+from thresher.families.base import Family, Pooling
+from thresher.families.rotary import angles, check_rotary, turns
 from thresher.families.shape import LayerShape
 from thresher.families.stage import StageModules
 
@@ -22,13 +21,7 @@ class ModernBert(Family):
     def __init__(self, model: Any):
         super().__init__(model)
         self._tables: dict[str, Tensor] = {}
-        rotary = self.model.model.rotary_emb
-        if "longrope" in rotary.rope_type.values():
-            # By the longest text of a batch, or by its longest survivor.
-            raise UserError("rope_type is 'longrope', whose angles depend on the other texts of a batch.")
-        head_dim = self.shape(0).head_dim
-        if any(2 * len(frequencies) != head_dim for frequencies in rotary.buffers()):
-            raise UserError(f"The model's rotary positions do not fit heads of {head_dim} dimensions.")
+        check_rotary(self.encoder.rotary_emb, self.shape(0).head_dim)
 
     @property
     def max_length(self) -> int:
@@ -36,7 +29,7 @@ class ModernBert(Family):
 
     @property
     def stack(self) -> Any:
-        return self.model.model.layers
+        return self.encoder.layers
 
     def _shape(self, index: int) -> LayerShape:
         config = self.config
@@ -50,7 +43,7 @@ class ModernBert(Family):
         return self.layer(index).attn.attention_dropout
 
     def embed(self, inputs: dict[str, Tensor], positions: Tensor) -> Tensor:
-        return self.model.model.embeddings(input_ids=inputs["input_ids"])
+        return self.encoder.embeddings(input_ids=inputs["input_ids"])
 
     def qkv(self, index: int, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         layer = self.layer(index)
@@ -59,8 +52,8 @@ class ModernBert(Family):
             .unflatten(-1, (3, -1, self.shape(index).head_dim))
             .unbind(1)
         )
-        cos, sin = self.model.model.rotary_emb(hidden, positions[None], layer.attention_type)
-        query, key = apply_rotary_pos_emb(query, key, cos[0], sin[0], unsqueeze_dim=1)
+        cos, sin = angles(self.encoder.rotary_emb, hidden, positions, layer.attention_type)
+        query, key = apply_rotary_pos_emb(query, key, cos, sin, unsqueeze_dim=1)
         return query, key, value
 
     def transform(self, index: int, hidden: Tensor, context: Tensor) -> Tensor:
@@ -86,21 +79,22 @@ class ModernBert(Family):
 
     def _turns(self, kind: str) -> Tensor:
         """Cosines and sines of all positions, made once for each kind of layer."""
-        if kind in self._tables:
-            return self._tables[kind]
-        positions = torch.arange(self.max_length, device=self.model.device)
-        like = torch.empty(0, dtype=torch.float32, device=self.model.device)
-        cos, sin = self.model.model.rotary_emb(like, positions[None], kind)
-        half = cos.shape[-1] // 2
-        self._tables[kind] = torch.stack([cos[0, :, :half], sin[0, :, :half]], 1).contiguous()
+        if kind not in self._tables:
+            self._tables[kind] = turns(self.encoder.rotary_emb, self.max_length, self.model.device, kind)
         return self._tables[kind]
 
     @property
-    def pools_prefix(self) -> bool:
-        return self.config.classifier_pooling == "cls"
+    def pooling(self) -> Pooling:
+        return "first" if self.config.classifier_pooling == "cls" else "mean"
 
     def norm(self, hidden: Tensor) -> Tensor:
-        return self.model.model.final_norm(hidden)
+        return self.encoder.final_norm(hidden)
 
     def classify(self, pooled: Tensor) -> Tensor:
         return self.model.classifier(self.model.drop(self.model.head(pooled)))
+
+    def tag(self, hidden: Tensor) -> Tensor:
+        return self.classify(hidden)
+
+    def mark(self, hidden: Tensor) -> Tensor:
+        return self.classify(hidden)

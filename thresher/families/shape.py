@@ -26,6 +26,8 @@ class LayerShape:
         Factor on the attention scores.
     window : int, optional
         Largest difference of original positions that is attended; None attends to all.
+    entries : int
+        Numbers that the bias of relative positions takes of every token and head.
     """
 
     dim: int
@@ -36,6 +38,7 @@ class LayerShape:
     ffn_matrices: int
     scale: float
     window: int | None = None
+    entries: int = 0
 
     def flops(self, tokens_in: Tensor, tokens_out: Tensor, pairs_in: Tensor, pairs_out: Tensor) -> Tensor:
         """FLOPs of the layer, two for each multiply-add, of matrix products alone.
@@ -49,6 +52,7 @@ class LayerShape:
         """
         inner = self.heads * self.head_dim
         entering = self.dim * (inner + 2 * self.kv_heads * self.head_dim)  # queries, keys and values
+        entering += self.entries * inner
         surviving = self.dim * inner + self.ffn_matrices * self.dim * self.ffn
         pairs = inner * (pairs_in + pairs_out)  # scores, and context rows
         return 2 * (entering * tokens_in + surviving * tokens_out + pairs)

@@ -24,14 +24,24 @@ COUNTS = {
     "embedding_size": 2**16,
     "intermediate_size": 2**18,
     "num_attention_heads": 2**10,
+    "num_key_value_heads": 2**10,
+    "num_hidden_groups": 512,
+    "head_dim": 2**12,
+    "d_kv": 2**12,
+    "d_ff": 2**18,
     "vocab_size": 2**24,
     "type_vocab_size": 2**10,
     "max_position_embeddings": 2**20,
     "local_attention": 2**21,
+    "sliding_window": 2**21,
+    "relative_attention_num_buckets": 2**10,
+    "relative_attention_max_distance": 2**20,
     "num_labels": 2**16,
 }
 """The largest of each size; the least is 1. Weights of such sizes must lie in the folder as well."""
-RATES = re.compile(r"\w*dropout(_prob)?|(layer_)?norm_eps")
+MAY_BE_0 = {"type_vocab_size"}
+OPTIONAL = {"head_dim", "num_key_value_heads", "sliding_window"}
+RATES = re.compile(r"\w*dropout(_prob|_rate)?|(layer_|rms_)?norm_eps(ilon)?")
 ROPE = ("rope_parameters", "rope_scaling", "rope_theta", "global_rope_theta", "local_rope_theta")
 SHARE = "partial_rotary_factor"  # of a head that is rotated
 ABOVE_0 = {"rope_theta", "global_rope_theta", "local_rope_theta", "factor", SHARE}
@@ -70,7 +80,8 @@ def make_config(content: dict[str, Any], source: str) -> PreTrainedConfig:
     content = {name: value for name, value in content.items() if not IGNORED.fullmatch(name)}
     if content.get("num_labels", 0) is None:  # transformers would count labels up to it
         del content["num_labels"]
-    _check_numbers(content, source)
+    own_names = {own: name for name, own in kind.attribute_map.items()}
+    _check_numbers(content, own_names, source)
     _check_words(content, source)
     _check_labels(content, source)
     if taken := [name for name in content if callable(getattr(kind, name, None))]:
@@ -85,13 +96,15 @@ def make_config(content: dict[str, Any], source: str) -> PreTrainedConfig:
     return config
 
 
-def _check_numbers(content: dict[str, Any], source: str) -> None:
+def _check_numbers(content: dict[str, Any], own_names: dict[str, str], source: str) -> None:
+    """Refuse numbers out of range, some of which an architecture has under names of its own."""
     for name, value in content.items():
-        if name in COUNTS and type(value) is int and not 1 <= value <= COUNTS[name]:
+        most, least = COUNTS.get(own_names.get(name, name)), 0 if name in MAY_BE_0 else 1
+        if most and type(value) is int and not least <= value <= most:
             raise UserError(
-                f"{source}: {name} {value!s:.30}; a model needs 1 or more, and at most {COUNTS[name]}."
+                f"{source}: {name} {value!s:.30}; a model needs {least} or more, and at most {most}."
             )
-        if name in COUNTS and type(value) is not int:
+        if most and type(value) is not int and not (value is None and name in OPTIONAL):
             raise UserError(f"{source}: {name} is {value!r:.100}: expected int, got {type(value).__name__}.")
         rate = RATES.fullmatch(name)
         if rate and not (value is None or (type(value) in (int, float) and 0 <= value <= 1)):
@@ -153,12 +166,21 @@ def _check_labels(content: dict[str, Any], source: str) -> None:
 def _check_sizes(config: Any, source: str) -> None:
     """Refuse sizes that do not fit each other."""
     hidden, heads = getattr(config, "hidden_size", 1), getattr(config, "num_attention_heads", 1)
-    if isinstance(hidden, int) and isinstance(heads, int) and hidden % heads:
+    own = family_for(config).own_head_dim
+    if not own and isinstance(hidden, int) and isinstance(heads, int) and hidden % heads:
         raise UserError(
             f"{source}: the hidden size ({hidden}) is not a multiple of the number of attention heads "
             f"({heads})."
         )
-    if getattr(config, "head_dim", None) not in (None, hidden // heads):  # rotary angles are made for each
+    groups = getattr(config, "num_key_value_heads", None)
+    if groups is not None and heads % groups:
+        raise UserError(
+            f"{source}: num_key_value_heads is {groups}, which does not divide the {heads} attention heads."
+        )
+    if not own and getattr(config, "head_dim", None) not in (
+        None,
+        hidden // heads,
+    ):  # rotary angles are made for each
         raise UserError(
             f"{source}: head_dim is {config.head_dim!r:.100}; it must be {hidden // heads}, the hidden size "
             "over the number of attention heads."

@@ -16,7 +16,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from thresher.errors import UserError, first_line
 from thresher.folders.model_config import make_config
 from thresher.folders.read import damaged, refuse_link
-from thresher.folders.weights import class_of
+from thresher.folders.weights import class_saved
 
 KEY = "_extra_state"  # PyTorch's name for what `Module.get_extra_state` answers
 MODEL, PRUNER = "model.", "pruner."
@@ -26,7 +26,7 @@ def described(model: PreTrainedModel, block: dict[str, Any]) -> Tensor:
     """The model's config and the block, as JSON in a uint8 tensor, which every format of weights can hold."""
     config = json.loads(model.config.to_json_string(use_diff=True))
     config |= {
-        "architectures": [class_of(model.config).__name__],
+        "architectures": [class_saved(model)],
         "model_type": model.config.model_type,
         "dtype": str(model.dtype).removeprefix("torch."),
     }

@@ -12,15 +12,19 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from transformers import CONFIG_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedModel
+from transformers import CONFIG_MAPPING, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import PrefixChange, revert_weight_conversion
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from thresher.errors import UserError, one_line
 from thresher.families import family_for
 from thresher.folders import pickled
 from thresher.folders.read import check_weights, damaged, file_of, foreign_weights, read_json
+from thresher.heads import HEADS, Head, SequenceHead, head_for
 
 ATTENTION = "sdpa"  # a config may name an implementation on the hub, whose code would be fetched and run
+EAGER = "eager"  # of architectures that have no other
 FLOATS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}  # what a weight may be, and its bytes
 PICKLED = ((WEIGHTS_NAME, WEIGHTS_INDEX_NAME),)
 SAFE = ((SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME),)
@@ -155,17 +159,43 @@ def _pickled(file: str, wanted: dict[str, str]) -> dict[str, Tensor]:
     return {name: tensors[inside].clone() for name, inside in wanted.items()}
 
 
-def class_of(config: Any) -> type[PreTrainedModel]:
+def class_of(config: Any, head: type[Head] | None = None) -> type[PreTrainedModel]:
     """The class of transformers that a config's family runs.
+
+    Parameters
+    ----------
+    config : PreTrainedConfig
+    head : type of Head, optional
+        Default: that of the class in `architectures`, or else one for sequences.
 
     Raises
     ------
     UserError
-        If no family claims the config.
+        If no family claims the config, or transformers has no such class.
     """
     family_for(config)
-    kind: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[CONFIG_MAPPING[config.model_type]]
-    return kind
+    head, kind = head or head_named(config), CONFIG_MAPPING[config.model_type]
+    for auto in (*head.instead, head.auto):
+        if kind in auto._model_mapping:
+            found: Any = auto._model_mapping[kind]
+            return found
+    raise UserError(
+        f"There is no {config.model_type} that {head.auto.__name__} opens: transformers has no such head."
+    )
+
+
+def class_saved(model: PreTrainedModel) -> str:
+    """Name of the class that opens a model again: elsewhere, nobody knows a user's own."""
+    return class_of(model.config, head_for(type(model).__name__)).__name__
+
+
+def head_named(config: Any) -> type[Head]:
+    """The head of the class in a config's `architectures`; one for sequences where that is not known."""
+    for name in config.architectures or ():
+        for head in HEADS:
+            if name.endswith(head.suffix):
+                return head
+    return SequenceHead
 
 
 def build(
@@ -173,6 +203,7 @@ def build(
     config: Any,
     stored: Mapping[str, Stored],
     new_head: bool = False,
+    head: type[Head] | None = None,
     **options: Any,
 ) -> tuple[PreTrainedModel, list[str]]:
     """A model with the weights in files, and the names of weights that it should have but does not.
@@ -186,6 +217,8 @@ def build(
         What lies in the files. What the model does not know is left there.
     new_head : bool
         Draw a head of another shape anew, in place of refusing the shape.
+    head : type of Head, optional
+        As of `class_of`.
     **options
         Keyword arguments of transformers' ``from_pretrained``.
 
@@ -195,27 +228,42 @@ def build(
         If the config and the files do not agree, before anything of the config's size is made; or if a weight
         is no finite number.
     """
-    kind: Any = class_of(config)
+    kind: Any = class_of(config, head)
     try:
         with torch.device("meta"):
-            wanted = {name: tuple(tensor.shape) for name, tensor in kind(config).named_parameters()}
+            namings = _namings(kind(config))
     except Exception as error:  # what is wrong with a value in a config may be found anywhere
         raise UserError(
             f"No model could be built from the config of '{path}': {one_line(error):.300}"
         ) from error
-    chosen = _fitting(path, wanted, stored, kind.base_model_prefix, new_head)
+    prefix = kind.base_model_prefix
+    found = [sum(any(a in stored for a in _aliases(name, prefix)) for name in names) for names in namings]
+    wanted = namings[found.index(max(found))]
+    chosen = _fitting(path, wanted, stored, prefix, new_head)
     # Weights are handed over, so that transformers neither looks for files nor reports those of old folders.
     model, report = kind.from_pretrained(
         None,
         config=config,
         state_dict=fetch(chosen),
-        attn_implementation=ATTENTION,
+        attn_implementation=ATTENTION if kind._supports_sdpa else EAGER,
         ignore_mismatched_sizes=new_head,
         output_loading_info=True,
         **options,
     )
     check_weights(model, path)
     return model, sorted(report["missing_keys"])
+
+
+def _namings(model: PreTrainedModel) -> list[dict[str, tuple[int, ...]]]:
+    """Shapes of a model's weights, by the names that the model has for them, and then by those in the files
+    of architectures that transformers has taken over, which may hold several in one."""
+    ways: list[dict[str, Tensor]] = [dict(model.named_parameters())]
+    converted = get_model_conversion_mapping(model, add_legacy=False)
+    if any(not isinstance(change, PrefixChange) for change in converted):
+        ways.append(revert_weight_conversion(model, ways[0]))
+    before = [x.prefix_to_remove for x in converted if isinstance(x, PrefixChange) and x.prefix_to_remove]
+    ways += [{f"{start}.{name}": x for name, x in ways[-1].items()} for start in before]
+    return [{name: tuple(tensor.shape) for name, tensor in names.items()} for names in ways]
 
 
 def _fitting(

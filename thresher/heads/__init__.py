@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from thresher.errors import UserError
-from thresher.heads.base import Head
-from thresher.heads.sequence import SequenceHead
+from typing import TYPE_CHECKING
 
-HEADS: tuple[type[Head], ...] = (SequenceHead,)
+from thresher.errors import UserError
+from thresher.heads.base import Head, Reads
+from thresher.heads.choice import ChoiceHead
+from thresher.heads.embedding import EmbeddingHead
+from thresher.heads.sequence import SequenceHead
+from thresher.heads.spans import SpanHead
+from thresher.heads.tokens import TokenHead
+
+if TYPE_CHECKING:
+    from thresher.families import Family
+
+HEADS: tuple[type[Head], ...] = (SequenceHead, TokenHead, SpanHead, ChoiceHead, EmbeddingHead)
+
+
+def head_of(family: Family) -> Head:
+    """The head of a family's model."""
+    return head_for(type(family.model).__name__)(family)
 
 
 def head_for(name: str) -> type[Head]:
@@ -25,11 +39,22 @@ def head_for(name: str) -> type[Head]:
     for head in HEADS:
         if name.endswith(head.suffix):
             return head
+    known = ", ".join(f"{head.auto.__name__}" for head in HEADS)
     raise UserError(
-        f"{name} has no sequence-classification head. Load the model with "
-        "AutoModelForSequenceClassification. If its head is not trained yet, fine-tune it first: "
-        "`thresher finetune`, or thresher.training.finetune."
+        f"{name} has no head that Thresher knows. Load the model with one of {known}. If its head is not "
+        "trained yet, fine-tune it first: `thresher finetune`, or thresher.training.finetune."
     )
 
 
-__all__ = ["HEADS", "Head", "SequenceHead", "head_for"]
+__all__ = [
+    "HEADS",
+    "ChoiceHead",
+    "EmbeddingHead",
+    "Head",
+    "Reads",
+    "SequenceHead",
+    "SpanHead",
+    "TokenHead",
+    "head_for",
+    "head_of",
+]

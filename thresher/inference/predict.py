@@ -27,7 +27,8 @@ class Predictions:
 
     Attributes
     ----------
-    logits : float32 array [n, labels]
+    logits : float32 array [n, names], or object array [n] of arrays [tokens, names]
+        One answer for each text, or for each of its tokens.
     lengths : int64 array [n]
         Tokens of each text.
     flops, dense_flops : float64 arrays [n], or None
@@ -117,20 +118,21 @@ def predict(
     found_depths: dict[int, np.ndarray] = {}
     found: dict[str, np.ndarray] = {}
 
-    def put(name: str, index: list[int], values: torch.Tensor) -> None:
-        array = values.float().cpu().numpy() if name == "logits" else values.cpu().numpy()
+    def put(name: str, index: list[int], array: np.ndarray) -> None:
         found.setdefault(name, np.zeros((n, *array.shape[1:]), array.dtype))[index] = array
 
+    head = getattr(model, "head", None)
     with _evaluating(model):
         for index, batch in encoder.batches(columns):
             batch = {key: value.to(model.device) for key, value in batch.items()}
             with torch.autocast(model.device.type, autocast, enabled=autocast is not None):
                 output = model(**batch)
-            put("logits", index, output.logits)
+            logits = output.logits if head is None else head.read(output, batch)
+            put("logits", index, by_text(logits, batch["attention_mask"] if head and head.by_token else None))
             if (trace := getattr(output, "trace", None)) is not None:
-                put("flops", index, trace.flops)
-                put("dense_flops", index, trace.dense_flops)
-                put("kept", index, trace.kept.T)
+                put("flops", index, trace.flops.cpu().numpy())
+                put("dense_flops", index, trace.dense_flops.cpu().numpy())
+                put("kept", index, trace.kept.T.cpu().numpy())
                 if depths:
                     found_depths |= {
                         i: depth.cpu().numpy() for i, depth in zip(index, trace.depths, strict=True)
@@ -143,6 +145,17 @@ def predict(
     kept = found.pop("kept").T if "kept" in found else None
     in_order = [found_depths[i] for i in range(n)] if found_depths else None
     return Predictions(lengths=lengths, kept=kept, depths=in_order, **found)
+
+
+def by_text(logits: torch.Tensor, mask: torch.Tensor | None) -> np.ndarray:
+    """Logits as of `Predictions`; of tokens ``[tokens, names]`` where a mask ``[texts, length]`` is given."""
+    array = logits.float().cpu().numpy()
+    if mask is None:
+        return array
+    parts = np.empty(len(mask), dtype=object)
+    for row, part in enumerate(np.split(array, mask.sum(1).cumsum(0)[:-1].tolist())):
+        parts[row] = part  # one by one, or parts of equal lengths would become one array
+    return parts
 
 
 @contextmanager
@@ -166,7 +179,8 @@ class NotFinite(UserError):
 
 def check_finite(model: Any, logits: np.ndarray) -> None:
     """Refuse outputs ``[n, labels]`` that are no numbers: every figure made of them would be wrong."""
-    if np.isfinite(logits).all():
+    finite = np.array([np.isfinite(some).all() for some in logits])
+    if finite.all():
         return
     if (bad := first_bad_weight(model)) is not None:
         raise NotFinite(
@@ -175,7 +189,7 @@ def check_finite(model: Any, logits: np.ndarray) -> None:
         )
     low = getattr(model, "precision", None) in ("bf16", "int8")
     advice = "Run it in fp32." if low else "Its weights are too large: take another checkpoint."
-    wrong = int((~np.isfinite(logits).reshape(len(logits), -1).all(1)).sum())
+    wrong = int((~finite).sum())
     raise NotFinite(
         f"The model's answers to {wrong} of {len(logits)} texts are no finite numbers, though all weights "
         f"are: numbers on the way become too large. {advice}"

@@ -19,6 +19,7 @@ from thresher.families.base import Family
 from thresher.folders.locate import locate
 from thresher.folders.tokenizer import in_words, open_tokenizer
 from thresher.folders.tokenizer_steps import check_steps
+from thresher.heads import head_of
 from thresher.inputs.excerpt import Excerpts
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def _check_ids(tokenizer: Any, family: Family, path: str | Path) -> None:
 def _check_ends(tokenizer: Any, family: Family, path: str | Path) -> None:
     """Say what a tokenizer does not add around a text."""
     before, after = special_ends(tokenizer)
-    first = "no [CLS] before" if family.pools_prefix and not before else ""
+    first = "no [CLS] before" if head_of(family).reads == "prefix" and not before else ""
     last = "" if after else "no [SEP] after"
     if first or last:
         log.warning(

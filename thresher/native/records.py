@@ -50,6 +50,8 @@ class Problem(TypedDict):
     starts: Offsets
     positions: Places
     log_weight: Floats | None
+    table: Floats | None
+    entries: Offsets | None
     rows: Places | None
     row_starts: Offsets | None
     context: Numbers | None
@@ -60,6 +62,8 @@ class Problem(TypedDict):
     heads: Count
     dim: Count
     window: Count
+    numbers: Count
+    reach: Count
     scale: Real
     dropout: Real
     seed: Code
@@ -76,6 +80,7 @@ class Gradients(TypedDict):
     key_grad: Numbers
     value_grad: Numbers
     log_weight_grad: Floats | None
+    table_grad: Floats | None
 
 
 class ScoreWork(TypedDict):
@@ -189,6 +194,7 @@ class LayersWork(TypedDict):
     lengths: Places
     hidden: Strided
     target: Numbers
+    carried: Numbers | None
     positions: Places
     depths: Places
     starts: Offsets

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from thresher.errors import UserError
+from thresher.heads import Head, SequenceHead
 from thresher.tasks import labels as raw
 
 
@@ -25,6 +26,8 @@ class Task(ABC):
         Its name, in reports and on the command line.
     problem : str
         What transformers calls it.
+    head : type of Head
+        Which kind of output answers it.
     metrics : tuple of str
         Names of its figures; the first is the main one unless another is asked for.
     label_dtype : torch.dtype
@@ -50,6 +53,7 @@ class Task(ABC):
 
     kind: ClassVar[str]
     problem: ClassVar[str]
+    head: ClassVar[type[Head]] = SequenceHead
     metrics: ClassVar[tuple[str, ...]]
     label_dtype: ClassVar[torch.dtype] = torch.float32
     blank_is_none: ClassVar[bool] = False

@@ -9,11 +9,12 @@ import torch
 
 from thresher.config import PruningConfig
 from thresher.errors import UserError
-from thresher.families import family_for, family_of
+from thresher.families import family_of
 from thresher.folders.locate import locate
 from thresher.folders.read import one_save
 from thresher.folders.trained import trained_weights
-from thresher.folders.weights import build, look, weight_files
+from thresher.folders.weights import build, head_named, look, weight_files
+from thresher.heads import EmbeddingHead, Head, SequenceHead, head_of
 from thresher.inputs.text import special_ends
 from thresher.pruners import PRUNERS
 from thresher.store import BLOCK, load_config
@@ -29,8 +30,8 @@ def load_base(path: str) -> tuple[Any, Task]:
         If nothing is there, its architecture is not supported, or its head is not trained.
     """
     config = load_config(path)
-    family_for(config)
-    model, missing = load_dense(path)
+    head = head_named(config)
+    model, missing = load_dense(path, SequenceHead if head is EmbeddingHead else head)
     if inner := [name for name in missing if ".layer" in name]:
         raise UserError(
             f"{path} is incomplete: '{inner[0]}' is missing, which its config counts. Copy it again."
@@ -44,13 +45,17 @@ def load_base(path: str) -> tuple[Any, Task]:
 
 
 @one_save
-def load_dense(path: str, new_head: bool = False, **settings: Any) -> tuple[Any, list[str]]:
+def load_dense(
+    path: str, head: type[Head] | None = None, new_head: bool = False, **settings: Any
+) -> tuple[Any, list[str]]:
     """A dense model in float32, and the names of weights that it should have but does not.
 
     Parameters
     ----------
     path : str
         A folder or hub name.
+    head : type of Head, optional
+        What the model shall answer. Default: what its config says.
     new_head : bool
         Draw the head anew where it is of another shape.
     **settings
@@ -72,13 +77,13 @@ def load_dense(path: str, new_head: bool = False, **settings: Any) -> tuple[Any,
         delattr(config, BLOCK)
     config.update(settings)
     stored = look(weight_files(where, pickled=True))
-    return build(path, config, stored, new_head, dtype=torch.float32)
+    return build(path, config, stored, new_head, head, dtype=torch.float32)
 
 
 def pruning_of(model: Any, tokenizer: Any, pruning: PruningConfig) -> PruningConfig:
     """What holds whatever the method: tokens that a [CLS] head will never read go after the last attention,
     and a last token that says nothing ([SEP]) stays until then, unless the suffix is given."""
-    free = pruning.prefix_only_at_end or (family_of(model).pools_prefix and _drops(pruning))
+    free = pruning.prefix_only_at_end or (head_of(family_of(model)).reads == "prefix" and _drops(pruning))
     suffix = pruning.suffix
     if suffix is None:
         suffix = int(special_ends(tokenizer)[1] > 0)

@@ -62,7 +62,7 @@ def finetune(job: Job, kind: str | None = None, stage: Stages = silent) -> Finet
     task = infer(labels, kind, job.data.label or "score", places, job.data.label_map)
     task = task.measured_by(job.settings.metric).in_order_of(config)
     stage("loading the model")
-    model, missing = load_dense(job.model, new_head=True, **task.config_kwargs())
+    model, missing = load_dense(job.model, task.head, new_head=True, **task.config_kwargs())
     inside = f"{model.base_model_prefix}."
     if bad := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
         raise UserError(f"{job.model} lacks weights of the encoder itself: {bad[0]} and {len(bad) - 1} more.")

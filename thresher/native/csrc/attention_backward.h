@@ -103,11 +103,12 @@ struct WayBack {
   bool silent(int64_t i) const;
   int64_t gather(int64_t& next);
   void run_strips(int64_t count, int64_t first, int64_t last);
+  void add_line(int64_t query, Reach keys, const float* slopes);
   void write() const;
 
   const Gradients& g;
   const Problem& p;
-  int64_t head, start, n, dim, apart;  // apart: from token to token in a dense tensor
+  int64_t sequence, head, start, n, dim, apart;  // apart: from token to token in a dense tensor
   int64_t panelled, width;             // keys and dims, in whole vectors
   const T *query, *key, *value, *context_grad;  // each begins at this head of the sequence
   T *query_grad, *key_grad, *value_grad;
@@ -124,12 +125,15 @@ struct WayBack {
   Dropout dropout;
   Slope s;
   Window window;
+  Relative relative;
+  float* line_grad = nullptr;  // as `relative.line`
 };
 
 template <class T>
 WayBack<T>::WayBack(const Gradients& g, int64_t sequence, int64_t head)
     : g(g),
       p(g.problem),
+      sequence(sequence),
       head(head),
       start(p.starts[sequence]),
       n(p.starts[sequence + 1] - start),
@@ -138,7 +142,8 @@ WayBack<T>::WayBack(const Gradients& g, int64_t sequence, int64_t head)
       panelled((n + W - 1) / W * W),
       width((dim + W - 1) / W * W),
       dropout(p),
-      window(p, start, n) {
+      window(p, start, n),
+      relative(p, start, n, panelled, Rows(p, sequence), scratch) {
   const auto own = [&](void* base) { return static_cast<T*>(base) + (start * p.heads + head) * dim; };
   query = numbers_of<T>(p.query, p.query_stride, start, head);
   key = numbers_of<T>(p.key, p.key_stride, start, head);
@@ -159,6 +164,13 @@ WayBack<T>::WayBack(const Gradients& g, int64_t sequence, int64_t head)
   slopes = scratch.take<float>(BLOCK * s.strip.stride);
   s.strip.context = scratch.take<float>(ROWS * width);
   s.strip.bias = bias_of(p, start, n, panelled, scratch);
+  s.strip.relative = p.table ? &relative : nullptr;
+  s.strip.row = 0;
+  if (p.table && n) {
+    relative.begin(head);
+    line_grad = scratch.take<float>(2 * relative.far + 1);
+    std::fill_n(line_grad, 2 * relative.far + 1, 0.0f);
+  }
   s.strip.vote = p.log_weight ? vote : nullptr;
   s.strip.dropout = p.dropout > 0 ? &dropout : nullptr;
   s.strip.received = nullptr;
@@ -232,10 +244,12 @@ void WayBack<T>::run_strips(int64_t count, int64_t first, int64_t last) {
     s.strip.reach = reach + i;
     for (int64_t r = 0; s.strip.vote && r < strip; ++r) vote[r] = std::exp(p.log_weight[start + rows[i + r]]);
     for (int64_t r = 0; s.strip.dropout && r < strip; ++r) dropout.look(r, head, start + rows[i + r]);
+    for (int64_t r = 0; s.strip.relative && r < strip; ++r) relative.look(r, rows[i + r], start + rows[i + r]);
     run[strip - 1](s, keys);
     const int64_t low = reach[i].low / W * W, high = (reach[i + strip - 1].high + W - 1) / W * W;
     for (int64_t r = 0; r < strip; ++r) {
       if (s.strip.vote) log_weight_grad[rows[i + r]] += vote[r] * vote_grad[r];
+      if (line_grad) add_line(rows[i + r], reach[i + r], s.slopes + r * s.strip.stride);
       for (float* matrix : {s.strip.scores, s.slopes}) {  // zeros where only other strips of the block reach
         float* row = matrix + r * s.strip.stride;
         std::fill(row + first, row + low, 0.0f);
@@ -247,7 +261,14 @@ void WayBack<T>::run_strips(int64_t count, int64_t first, int64_t last) {
   }
 }
 
-// The gradients of keys, values and log weights.
+// Adds the slopes of a query's scores to those of the differences of positions.
+template <class T>
+void WayBack<T>::add_line(int64_t query, Reach keys, const float* slopes) {
+  const int64_t* at = p.positions + start;
+  for (int64_t j = keys.low; j < keys.high; ++j) line_grad[relative.far + at[j] - at[query]] += slopes[j];
+}
+
+// The gradients of keys, values, log weights and what relative positions add.
 template <class T>
 void WayBack<T>::write() const {
   for (int64_t j = 0; j < n; ++j)
@@ -256,6 +277,8 @@ void WayBack<T>::write() const {
       key_grad[j * apart + d] = rounded<T>(key_slopes[at] * p.scale);
       value_grad[j * apart + d] = rounded<T>(value_slopes[at]);
     }
+  for (int64_t i = 0; line_grad && i < 2 * relative.far + 1; ++i)
+    g.table_grad[(sequence * p.heads + head) * p.numbers + p.entries[p.reach - relative.far + i]] += line_grad[i];
   if (p.log_weight)
     std::memcpy(g.log_weight_grad + head * p.tokens + start, log_weight_grad, n * sizeof(float));
 }

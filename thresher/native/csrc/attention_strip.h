@@ -4,6 +4,7 @@
 // and context rows. Therefore memory grows with the length, and never with its square.
 
 #include "vectors.h"
+#include "relative.h"
 
 constexpr int ROWS = W == 16 ? 6 : 4;     // queries in a strip: so many that their sums fit in the registers
 constexpr int COLUMNS = W == 16 ? 4 : 2;  // vectors of keys that are multiplied at a time
@@ -107,6 +108,8 @@ struct Strip {
   float* context;   // [rows, width], before the factor; or null
   float* received;  // [keys], added to; or null
   const float* bias;  // [keys], added to the scores; or null
+  const Relative* relative;  // what is added to a row's scores besides; or null
+  int64_t row;               // of `relative`, that the strip begins with
   const float* vote;  // [rows], weighs what a row adds to `received`; or null
   const Dropout* dropout;  // of what the context is summed by; or null
   const Reach* reach;  // [rows]
@@ -150,6 +153,14 @@ static void soften(const Strip& s, int64_t first, int64_t last) {
       float* at = s.scores + r * s.stride + j;
       store(at, load(at) + load(s.bias + j));
     }
+  if (s.relative)
+    s.relative->each([&](const auto& numbers) {
+      for (int64_t j = first; j < last; j += W)
+        THRESHER_UNROLL for (int r = 0; r < R; ++r) {
+          float* at = s.scores + r * s.stride + j;
+          store(at, load(at) + numbers(s.row + r, j));
+        }
+    });
   F most[R], sum[R];
   THRESHER_UNROLL for (int r = 0; r < R; ++r) most[r] = never;
   for (int64_t j = first; j < last; j += W)
@@ -249,6 +260,9 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   s.stride = panelled + W;  // not a power of two, where rows would share few cache sets
   s.scores = scratch.take<float>(ROWS * s.stride);
   s.bias = bias_of(p, start, n, panelled, scratch);
+  Relative relative(p, start, n, panelled, rows, scratch);
+  s.relative = p.table ? &relative : nullptr;
+  s.row = 0;
   s.vote = p.log_weight ? vote : nullptr;
   s.received = p.received ? scratch.take<float>(panelled) : nullptr;
   s.context = p.context ? scratch.take<float>(ROWS * width) : nullptr;
@@ -276,12 +290,14 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
       s.panels = panels + h * panelled * dim;
       s.value = values + h * n * width;
       if (s.received) std::memset(s.received, 0, panelled * sizeof(float));
+      if (s.relative) relative.begin(head + h);
       Window window(p, start, n);
       for (int64_t i = 0; i < rows.count; i += ROWS) {
         const int64_t strip = std::min<int64_t>(ROWS, rows.count - i);
         s.query = queries + (h * rows.count + i) * dim;
         look(p, rows, i, strip, window, reach, vote);
         for (int64_t r = 0; s.dropout && r < strip; ++r) dropout.look(r, head + h, rows[i + r]);
+        for (int64_t r = 0; s.relative && r < strip; ++r) relative.look(r, i + r, rows[i + r]);
         run[strip - 1](s);
         if (!p.context) continue;
         T* to = static_cast<T*>(p.context) + ((rows.first + i) * p.heads + head + h) * dim;

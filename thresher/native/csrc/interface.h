@@ -10,8 +10,10 @@ struct Problem {
   const void *query, *key, *value;  // [tokens, heads, dim]
   int64_t query_stride[2], key_stride[2], value_stride[2];  // from token to token, and from head to head
   const int32_t* starts;      // [batch + 1]
-  const int64_t* positions;   // [tokens]; read where there is a window
+  const int64_t* positions;   // [tokens]; read where there is a window or a table
   const float* log_weight;    // [tokens]: added to a key's scores, and its exponential weighs a query's vote; or null
+  const float* table;         // [heads, numbers]: what relative positions add to scaled scores; or null
+  const int32_t* entries;     // [2 reach + 1]: which number, by the key's position less the query's, from -reach on
   const int64_t* rows;        // tokens whose context is wanted, in order; null for all of them
   const int32_t* row_starts;  // [batch + 1], of rows
   void* context;              // [rows, heads, dim], or null
@@ -19,15 +21,17 @@ struct Problem {
   float* importance;          // [tokens]: the mean of it over heads, or null
   int64_t batch, tokens, heads, dim;
   int64_t window;             // -1 for none
+  int64_t numbers, reach;     // no two tokens of a sequence are further apart than `reach`
   float scale;
   float dropout;              // share of the probabilities that are 0 in the context, after importance is taken
   int32_t seed;               // says which
   int32_t bf16;               // 1 if numbers are bfloat16, 0 if they are float
 };
 THRESHER_RECORD(Problem, FIELD(query), FIELD(key), FIELD(value), FIELD(query_stride), FIELD(key_stride),
-                FIELD(value_stride), FIELD(starts), FIELD(positions), FIELD(log_weight), FIELD(rows),
-                FIELD(row_starts), FIELD(context), FIELD(received), FIELD(importance), FIELD(batch), FIELD(tokens),
-                FIELD(heads), FIELD(dim), FIELD(window), FIELD(scale), FIELD(dropout), FIELD(seed), FIELD(bf16));
+                FIELD(value_stride), FIELD(starts), FIELD(positions), FIELD(log_weight), FIELD(table), FIELD(entries),
+                FIELD(rows), FIELD(row_starts), FIELD(context), FIELD(received), FIELD(importance), FIELD(batch),
+                FIELD(tokens), FIELD(heads), FIELD(dim), FIELD(window), FIELD(numbers), FIELD(reach), FIELD(scale),
+                FIELD(dropout), FIELD(seed), FIELD(bf16));
 
 struct Gradients {
   Problem problem;               // as on the way forward, without outputs and rows: all tokens have context
@@ -35,9 +39,10 @@ struct Gradients {
   const float* importance_grad;  // [tokens], or null
   void *query_grad, *key_grad, *value_grad;  // [tokens, heads, dim]
   float* log_weight_grad;        // [heads, tokens]; written where there is a log weight
+  float* table_grad;             // [batch, heads, numbers]; added to where there is a table
 };
 THRESHER_RECORD(Gradients, FIELD(problem), FIELD(context_grad), FIELD(importance_grad), FIELD(query_grad),
-                FIELD(key_grad), FIELD(value_grad), FIELD(log_weight_grad));
+                FIELD(key_grad), FIELD(value_grad), FIELD(log_weight_grad), FIELD(table_grad));
 
 struct ScoreWork {
   const void* hidden;       // [tokens, dim]
@@ -141,6 +146,8 @@ struct LayersWork {
   const int64_t* lengths;      // [batch]: tokens of the texts before anything was dropped
   const void* hidden;          // [tokens, width]: layer 0's input
   void* target;                // [tokens, width]: the last hidden states of those that are left
+  void* carried;               // [tokens, width]: of each, the last state that there was: that with which a dropped
+                               // token entered the layer that dropped it; null where nobody asks
   int64_t* positions;          // [tokens]: of those that are left
   int64_t* depths;             // [tokens]: how many layers' drops each survives
   int32_t* starts;             // [layers, batch + 1]: where texts begin after each layer's drop
@@ -152,8 +159,8 @@ struct LayersWork {
   int32_t alone;               // likewise
 };
 THRESHER_RECORD(LayersWork, FIELD(entry), FIELD(stages), FIELD(windows), FIELD(scales), FIELD(thresholds),
-                FIELD(vectors), FIELD(lengths), FIELD(hidden), FIELD(target), FIELD(positions), FIELD(depths),
-                FIELD(starts), FIELD(layers), FIELD(width), FIELD(hidden_stride), FIELD(prefix), FIELD(suffix),
+                FIELD(vectors), FIELD(lengths), FIELD(hidden), FIELD(target), FIELD(carried), FIELD(positions),
+                FIELD(depths), FIELD(starts), FIELD(layers), FIELD(width), FIELD(hidden_stride), FIELD(prefix), FIELD(suffix),
                 FIELD(bare), FIELD(length), FIELD(largest), FIELD(least), FIELD(alone));
 
 // Products of numbers that stay in registers.

@@ -95,6 +95,25 @@ int64_t attend(const LayersWork& w, int64_t layer, bool bare, Problem p, const c
   return choice.by_score(room.scores, threshold);
 }
 
+// Rows of hidden states, to their places among all tokens.
+struct Rows {
+  const LayersWork& work;
+  const Room& room;
+  const char* hidden;
+  int64_t stride;
+  void carry(int64_t i) const {
+    const int64_t size = work.entry.bf16 ? 2 : 4, bytes = work.width * size;
+    std::memcpy(static_cast<char*>(work.carried) + room.origins[i] * bytes, hidden + i * stride * size, bytes);
+  }
+  void carry_dropped(int64_t tokens, int64_t left) const {
+    for (int64_t i = 0, next = 0; i < tokens; ++i)
+      if (next < left && room.survivors[next] == i)
+        ++next;
+      else
+        carry(i);
+  }
+};
+
 int64_t products_of(const Stage& s) {
   const auto of = [](const Linear& linear) { return linear.inputs * linear.outputs; };
   return of(s.output) + of(s.up) + of(s.down) + of(s.next);
@@ -115,6 +134,7 @@ bool run(const LayersWork& w, int32_t threads, Team team) {
     const int64_t left = attend(w, layer, bare, p, hidden, stride, room, threads, team);
     if (left < 0) return false;
     const bool dropped = left < p.tokens;
+    if (w.carried && dropped) Rows{w, room, hidden, stride}.carry_dropped(p.tokens, left);
     for (int64_t i = 0; i < left; ++i) {
       const int64_t from = dropped ? room.survivors[i] : i;
       w.positions[i] = w.positions[from];
@@ -130,6 +150,7 @@ bool run(const LayersWork& w, int32_t threads, Team team) {
     p.query = part(0), p.key = part(1), p.value = part(2);
     for (int64_t* apart : {p.query_stride, p.key_stride, p.value_stride}) apart[0] = 3 * room.inner, apart[1] = p.dim;
   }
+  for (int64_t i = 0; w.carried && i < p.tokens; ++i) Rows{w, room, hidden, stride}.carry(i);
   return true;
 }
 
