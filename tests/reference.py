@@ -231,7 +231,7 @@ def masked_reference(
             return torch.ones_like(alive), gate.masked_fill(protected, 1.0)
         if keep_rule is None:
             return torch.ones_like(alive), None
-        return keep_rule(*seen, lengths).bool().gather(1, there) | protected, None
+        return keep_rule(*seen, lengths).bool().expand_as(alive).gather(1, there) | protected, None
 
     name = type(model).__name__
     every = name.endswith(("ForTokenClassification", "ForQuestionAnswering", "Model"))
