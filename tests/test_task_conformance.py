@@ -6,13 +6,16 @@ import torch
 from torch.autograd import gradcheck
 from transformers import PreTrainedConfig
 
+from thresher import UserError
 from thresher.tasks import TASKS, infer, task_of
 
-NAMES = {"regression": ("score",)}  # others have three classes
+NAMES = {"regression": ("score",), "token-labels": ("O", "B-a", "I-a")}  # others have three classes
+WORDS = [3, 1, 2, 4, 0, 2]  # of six texts
 LABELS = {
     "single-label": [0, 2, 1, 1, 0, 2],
     "multi-label": [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]] * 2,
     "regression": [0.5, -1.25, 3.0, 0.0, 2.0, 1.0],
+    "token-labels": [[1, 2, 0], [0], [1, 1], [0, 2, 0, 1], [], [0, 0]],
 }
 every_task = pytest.mark.parametrize("kind", TASKS)
 
@@ -20,15 +23,33 @@ every_task = pytest.mark.parametrize("kind", TASKS)
 def made(kind, seed=0):
     """A task, logits for six texts, others, and labels."""
     task = TASKS[kind](NAMES.get(kind, ("a", "b", "c")))
-    logits, others = np.random.default_rng(seed).normal(size=(2, 6, len(task.names)))
+    answers = sum(WORDS) if task.by_word else 6
+    logits, others = np.random.default_rng(seed).normal(size=(2, answers, len(task.names)))
+    if task.by_word:
+        logits, others = (by_text(x) for x in (logits, others))
     return task, logits, others, LABELS[kind]
+
+
+def by_text(logits):
+    """Logits of words, as those of texts."""
+    texts = np.empty(6, dtype=object)
+    for i, part in enumerate(np.split(logits, np.cumsum(WORDS)[:-1])):
+        texts[i] = part
+    return texts
+
+
+def batch(task, *parts):
+    """Of texts, as a batch has it: one answer after the other."""
+    if not task.by_word:
+        return parts
+    return [np.concatenate(x) if isinstance(x, np.ndarray) else [y for row in x for y in row] for x in parts]
 
 
 def in_float64(kind, logits, labels):
     """The mean loss from its definition."""
     if kind == "regression":
         return ((logits[:, 0] - np.array(labels)) ** 2).mean()
-    if kind == "single-label":
+    if kind in ("single-label", "token-labels"):
         sums = np.log(np.exp(logits).sum(1))
         return (sums - logits[np.arange(len(labels)), labels]).mean()
     return (np.log1p(np.exp(logits)) - np.array(labels) * logits).mean()
@@ -37,6 +58,7 @@ def in_float64(kind, logits, labels):
 @every_task
 def test_the_loss_is_its_definition_with_its_gradient(kind):
     task, logits, _, labels = made(kind)
+    logits, labels = batch(task, logits, labels)
     wanted = torch.tensor(labels, dtype=task.label_dtype)
     wanted = wanted.double() if wanted.is_floating_point() else wanted
     found = torch.tensor(logits, requires_grad=True)
@@ -47,7 +69,8 @@ def test_the_loss_is_its_definition_with_its_gradient(kind):
 @every_task
 def test_the_distance_is_least_where_outputs_are_equal(kind):
     task, logits, others, _ = made(kind)
-    found, base = torch.tensor(logits, requires_grad=True), torch.tensor(others)
+    found, base = (torch.tensor(x) for x in batch(task, logits, others))
+    found.requires_grad_()
     assert gradcheck(lambda some: task.distance(some, base), found)
     same = base.clone().requires_grad_()
     least = task.distance(same, base)
@@ -62,7 +85,7 @@ def test_figures(kind):
     """In percent; the main one first; texts that count alike count as without weights."""
     task, logits, others, labels = made(kind)
     found = task.quality(logits, labels)
-    assert list(found) == list(task.metrics)
+    assert list(found)[: len(task.metrics)] == list(task.metrics)
     assert all(-100 <= value <= 100 for value in found.values())
     for metric in task.metrics:
         other = task.measured_by(metric)
@@ -82,7 +105,7 @@ def test_decisions_and_their_margins(kind):
             task.margins(logits, others)
         return
     margins = task.margins(logits, others)
-    assert len(margins) == 6
+    assert len(margins) == (sum(WORDS) if task.by_word else 6)
     assert 100 * (margins > 0).mean() == pytest.approx(task.agreement(logits, others))
 
 
@@ -93,25 +116,31 @@ def test_answers_are_of_its_names(kind):
         assert set(task.answer(row)) <= set(task.names)
         columns = task.columns(row)
         assert columns.keys() <= {"prediction", "score"}
-        broken = task.columns(np.where(row == row[0], np.nan, row))
-        assert broken == dict.fromkeys(columns)
+        if len(row):
+            assert task.columns(np.where(row == row[0], np.nan, row)) == dict.fromkeys(columns)
 
 
 @every_task
 def test_a_config_tells_the_task_again(kind):
     task, *_ = made(kind)
-    assert task_of(PreTrainedConfig(**task.config_kwargs())) == task
+    settings = task.config_kwargs() | {"architectures": [f"Some{task.head.suffix}"]}
+    assert task_of(PreTrainedConfig(**settings)) == task
 
 
 @every_task
 def test_labels_tell_the_task(kind):
     raw = {"single-label": ["a", "c", "b"], "multi-label": [["a", "c"], [], ["b"]], "regression": [0.5, 1, 2]}
-    assert infer(raw[kind]) == made(kind)[0]
+    raw["token-labels"] = [["B-a", "I-a", "O"], [], ["O"]]
+    by_word = TASKS[kind].by_word
+    assert infer(raw[kind], by_word=by_word) == made(kind)[0]
+    with pytest.raises(UserError, match=r"lists of words|texts as strings"):
+        infer(raw[kind], kind, by_word=not by_word)
     assert (
-        infer(raw[kind], kind).encode(raw[kind][0], "f:1")
+        infer(raw[kind], kind, by_word=by_word).encode(raw[kind][0], "f:1")
         == {
             "single-label": 0,
             "multi-label": [1.0, 0.0, 1.0],
             "regression": 0.5,
+            "token-labels": [1, 2, 0],
         }[kind]
     )

@@ -1,7 +1,7 @@
 """Rows in and out of files, and labelled texts from files or the hub."""
 
 from thresher.data.columns import columns_of, resolve, resolve_columns
-from thresher.data.examples import load_examples, text_of
+from thresher.data.examples import load_examples, text_of, words_of
 from thresher.data.read import iter_rows
 from thresher.data.table import Row
 from thresher.data.write import RowWriter
@@ -15,4 +15,5 @@ __all__ = [
     "resolve",
     "resolve_columns",
     "text_of",
+    "words_of",
 ]

@@ -47,7 +47,7 @@ def load_examples(
     datasets.Dataset
         Columns `text`, `text_pair` (with two text columns), `label` (if asked; as it stands in the
         source, a blank one as "", class ids of the hub as their names) and `line` (1-based line or row
-        number).
+        number). Texts that are lists of words are in a column `words` instead.
 
     Raises
     ------
@@ -64,13 +64,17 @@ def load_examples(
     labels_in = resolve(labels_in, table.columns, table.where)
     if label is not None and len(labels_in) != 1:
         raise UserError(f"{source}: {label!r} names {len(labels_in)} columns; name the one of labels")
-    columns: dict[str, list[Any]] = {column: [] for column in ("text", "text_pair")[: len(names)]}
-    columns |= {"line": []} if label is None else {"label": [], "line": []}
+    columns: dict[str, list[Any]] = {}
     for row in table.rows([*names, *labels_in], others=False):
         where = f"{source}:{row.line}"
+        if not columns:
+            in_words = isinstance(row.wanted[0], (list, tuple))
+            columns = {column: [] for column in texts_of(in_words, len(names), where)}
+            columns |= {"line": []} if label is None else {"label": [], "line": []}
         columns["line"].append(row.line)
+        read = words_of if in_words else text_of
         for column, name, value in zip(columns, names, row.wanted, strict=False):
-            columns[column].append(text_of(value, f"{where}: column {name!r}"))
+            columns[column].append(read(value, f"{where}: column {name!r}"))
         if label is not None:
             columns["label"].append(_label(row.wanted[-1], f"{where}: column {labels_in[0]!r}", blank_labels))
     labels = columns.get("label", [])
@@ -98,6 +102,28 @@ def text_of(value: Any, where: str) -> str:
     if not isinstance(value, (str, numbers.Number)):
         raise UserError(f"{where} is a {type(value).__name__}, not a text; name a column of texts")
     return str(value)
+
+
+def texts_of(in_words: bool, texts: int, where: str) -> tuple[str, ...]:
+    """Names of the columns of texts."""
+    if not in_words:
+        return ("text", "text_pair")[:texts]
+    if texts > 1:
+        raise UserError(f"{where}: a text in words stands alone; name one column of words")
+    return ("words",)
+
+
+def words_of(value: Any, where: str) -> list[str]:
+    """Give a value of a text column as words.
+
+    Raises
+    ------
+    UserError
+        Anything but a list of strings or numbers.
+    """
+    if not isinstance(value, (list, tuple)):
+        raise UserError(f"{where} is {value!r:.60}, but the texts before it are lists of words; write a list")
+    return [text_of(word, where) for word in value]
 
 
 def _label(value: Any, where: str, blank_labels: bool) -> Any:

@@ -13,8 +13,11 @@ import pyarrow as pa
 from thresher.errors import UserError
 from thresher.files.atomic import is_device
 
-SUFFIX = re.compile(r"\.((?P<text>tsv|csv|jsonl|ndjson)(?P<gz>\.gz)?|parquet)$", re.IGNORECASE)
-SUFFIXES = ".tsv, .csv, .jsonl (or .ndjson), each also with .gz, and .parquet"
+SUFFIX = re.compile(
+    r"\.((?P<text>tsv|csv|jsonl|ndjson|conll|iob2?|bio)(?P<gz>\.gz)?|parquet)$", re.IGNORECASE
+)
+SUFFIXES = ".tsv, .csv, .jsonl (or .ndjson), .conll (or .iob, .bio), each also with .gz, and .parquet"
+OTHER_NAMES = {"ndjson": "jsonl", "iob": "conll", "iob2": "conll", "bio": "conll"}
 STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 ARROW_ERRORS = (pa.ArrowException, OverflowError)  # what a value that fits no Arrow type raises
 
@@ -24,7 +27,7 @@ def format_of(path: Path) -> tuple[str, bool]:
     if not (found := SUFFIX.search(path.name)):
         raise UserError(f"{path}: unknown file type; name it with one of the suffixes {SUFFIXES}")
     kind = (found["text"] or "parquet").lower()
-    return {"ndjson": "jsonl"}.get(kind, kind), found["gz"] is not None
+    return OTHER_NAMES.get(kind, kind), found["gz"] is not None
 
 
 def open_file(path: Path, packed: bool, mode: str, **options: Any) -> Any:

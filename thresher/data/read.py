@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from thresher.data.conll import open_conll
 from thresher.data.delimited import open_delimited
 from thresher.data.jsonlines import open_jsonl
 from thresher.data.names import resolve
@@ -53,4 +54,6 @@ def open_table(path: str | Path, names: Sequence[str] = ()) -> Table:
     found = sniff(path)
     if found.kind == "parquet":
         return open_parquet(path)
+    if found.kind == "conll":
+        return open_conll(found)
     return open_jsonl(found) if found.kind == "jsonl" else open_delimited(found, names)

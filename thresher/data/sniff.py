@@ -75,7 +75,7 @@ class Found:
     Attributes
     ----------
     path : Path
-    kind : {"tsv", "csv", "jsonl", "parquet"}
+    kind : {"tsv", "csv", "jsonl", "conll", "parquet"}
     packed : bool
         Whether it is gzipped.
     encoding : str

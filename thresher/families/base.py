@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeGuard
 
 import torch
@@ -296,7 +296,7 @@ class Family(ABC):
         """Number of layers and width of hidden states of a config, before there is a model."""
         return config.num_hidden_layers, config.hidden_size
 
-    def pack(self, inputs: dict[str, Tensor | None]) -> tuple[PackedBatch, dict[str, Tensor]]:
+    def pack(self, inputs: Mapping[str, Tensor | None]) -> tuple[PackedBatch, dict[str, Tensor]]:
         """From padded to packed.
 
         Parameters

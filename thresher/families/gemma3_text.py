@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -58,7 +59,7 @@ class Gemma3Text(Family):
     def attention_dropout(self, index: int) -> float:
         return self.layer(index).self_attn.attention_dropout
 
-    def pack(self, inputs: dict[str, Tensor | None]) -> tuple[PackedBatch, dict[str, Tensor]]:
+    def pack(self, inputs: Mapping[str, Tensor | None]) -> tuple[PackedBatch, dict[str, Tensor]]:
         packed, values = super().pack(inputs)
         if (
             self.pooling == "last"

@@ -191,7 +191,7 @@ def class_saved(model: PreTrainedModel) -> str:
 
 def head_named(config: Any) -> type[Head]:
     """The head of the class in a config's `architectures`; one for sequences where that is not known."""
-    for name in config.architectures or ():
+    for name in getattr(config, "architectures", None) or ():
         for head in HEADS:
             if name.endswith(head.suffix):
                 return head

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 Reads = Literal["prefix", "suffix", "survivors", "all"]
 """Which tokens a head reads: the first alone, the last alone, all that survive the last layer, or all. Of a
 token that was dropped, it reads the state with which the token entered the layer that dropped it."""
-Inputs = dict[str, Tensor | None]
+Inputs = Mapping[str, Tensor | None]
 
 
 class Head(ABC):

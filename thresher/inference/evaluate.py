@@ -19,7 +19,7 @@ from thresher.inference.load import (
     text_columns,
     warn_if_other_number,
 )
-from thresher.inference.predict import Predictions, kept_of, predict, warn_if_bare
+from thresher.inference.predict import Predictions, kept_of, predict, warn_if_bare, whole_texts
 from thresher.inference.progress import Stages, silent
 from thresher.inference.speed import calls, speeds
 from thresher.inputs.text import TextEncoder
@@ -129,7 +129,7 @@ class _Texts:
         """Against the labels, or without labels against the dense model."""
         if self.labels is None:
             return {"agreement": self.task.agreement(found.logits, dense.logits)}
-        return self.task.quality(found.logits, self.labels)
+        return self.task.quality(whole_texts(found.logits, self.rows), self.labels)
 
 
 def _read(
@@ -147,6 +147,7 @@ def _read(
     columns = resolve_columns(source, text_columns(model, text), "test")
     warn_if_other_number(model, columns)
     examples = load_examples(source, columns, label, split="test", blank_labels=task.blank_is_none)
+    task.check_texts(examples, source)
     labels = None if label is None else task.reading(label_map).encode_all(examples, source)
     stage("tokenizing")
     rows = encoder.encode_examples(examples)

@@ -19,6 +19,7 @@ from thresher.reports import Kept
 
 log = logging.getLogger(__name__)
 KEYS = ("input_ids", "token_type_ids")
+ANSWERS = "answers"  # column of places of the tokens that answer, where not all do
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Predictions:
 
     Attributes
     ----------
-    logits : float32 array [n, names], or object array [n] of arrays [tokens, names]
-        One answer for each text, or for each of its tokens.
+    logits : float32 array [n, names], or object array [n] of arrays [answers, names]
+        One answer for each row, or one for each of the tokens that answer in it.
     lengths : int64 array [n]
         Tokens of each text.
     flops, dense_flops : float64 arrays [n], or None
@@ -113,7 +114,9 @@ def predict(
     NotFinite
         A UserError: an output is no finite number; the message names the first weight that is none.
     """
-    columns = {key: rows[key][:] for key in KEYS if key in (getattr(rows, "column_names", None) or rows)}
+    given = getattr(rows, "column_names", None) or rows
+    columns = {key: rows[key][:] for key in KEYS if key in given}
+    places = rows[ANSWERS][:] if ANSWERS in given else None
     n = len(columns["input_ids"])
     found_depths: dict[int, np.ndarray] = {}
     found: dict[str, np.ndarray] = {}
@@ -128,7 +131,14 @@ def predict(
             with torch.autocast(model.device.type, autocast, enabled=autocast is not None):
                 output = model(**batch)
             logits = output.logits if head is None else head.read(output, batch)
-            put("logits", index, by_text(logits, batch["attention_mask"] if head and head.by_token else None))
+            if head is not None and head.by_token:
+                put(
+                    "logits",
+                    index,
+                    by_row(logits, batch, None if places is None else [places[i] for i in index]),
+                )
+            else:
+                put("logits", index, logits.float().cpu().numpy())
             if (trace := getattr(output, "trace", None)) is not None:
                 put("flops", index, trace.flops.cpu().numpy())
                 put("dense_flops", index, trace.dense_flops.cpu().numpy())
@@ -147,15 +157,37 @@ def predict(
     return Predictions(lengths=lengths, kept=kept, depths=in_order, **found)
 
 
-def by_text(logits: torch.Tensor, mask: torch.Tensor | None) -> np.ndarray:
-    """Logits as of `Predictions`; of tokens ``[tokens, names]`` where a mask ``[texts, length]`` is given."""
-    array = logits.float().cpu().numpy()
-    if mask is None:
-        return array
-    parts = np.empty(len(mask), dtype=object)
-    for row, part in enumerate(np.split(array, mask.sum(1).cumsum(0)[:-1].tolist())):
-        parts[row] = part  # one by one, or parts of equal lengths would become one array
+def by_row(
+    logits: torch.Tensor, batch: dict[str, torch.Tensor], places: list[list[int]] | None
+) -> np.ndarray:
+    """Logits ``[tokens, names]`` of a batch's tokens, as of `Predictions`: those at `places` of each row."""
+    array, ends = logits.float().cpu().numpy(), batch["attention_mask"].sum(1).cumsum(0)[:-1].tolist()
+    parts = np.empty(len(ends) + 1, dtype=object)
+    for row, part in enumerate(np.split(array, ends)):
+        # One by one, or parts of equal lengths would become one array.
+        parts[row] = part if places is None else part[np.asarray(places[row], dtype=int)]
     return parts
+
+
+def has_parts(rows: Any) -> bool:
+    """Whether rows, a data set or a dict of lists, may be parts of texts."""
+    return "row" in (rows if isinstance(rows, dict) else getattr(rows, "column_names", ()))
+
+
+def whole_texts(values: Any, rows: Any) -> Any:
+    """What was answered for rows, an object array or a list ``[rows]``, joined for each text, of which a row
+    may be a part. What is one answer for each row stays as it is."""
+    if not has_parts(rows):
+        return values
+    of_text = np.asarray(rows["row"][:])
+    starts = np.flatnonzero(np.diff(of_text, prepend=-1))
+    ends = [*starts[1:], len(of_text)]
+    if isinstance(values, list):
+        return [[x for row in values[a:b] for x in row] for a, b in zip(starts, ends, strict=True)]
+    joined = np.empty(len(starts), dtype=object)
+    for i, (a, b) in enumerate(zip(starts, ends, strict=True)):
+        joined[i] = np.concatenate(list(values[a:b]))
+    return joined
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from thresher.data import Row, RowWriter, resolve, text_of
+from thresher.data import Row, RowWriter, resolve, text_of, words_of
 from thresher.data.formats import format_of, is_stream, same_file
 from thresher.data.names import one_or_two
 from thresher.data.read import open_table
@@ -23,7 +23,7 @@ from thresher.files.lock import sole_writer
 from thresher.folders.fingerprint import fingerprint
 from thresher.inference.journal import Answers, Journal, Unkept, journal_of
 from thresher.inference.load import make_ready, open_model, text_columns, warn_if_other_number
-from thresher.inference.predict import NotFinite, check_finite, predict, warn_if_bare
+from thresher.inference.predict import NotFinite, check_finite, predict, warn_if_bare, whole_texts
 from thresher.inference.progress import Stages, silent
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
@@ -33,7 +33,7 @@ from thresher.version import __version__
 CHUNK = 2048  # rows read, sorted by length, run and written at a time, at most
 CHARACTERS = 1 << 22  # of such rows, after which no further one is added
 
-WithTexts = tuple[Row, list[str]]
+WithTexts = tuple[Row, list[Any]]  # each a text, or its words
 
 
 class Fault(UserError):
@@ -48,8 +48,8 @@ class Chunk:
     Attributes
     ----------
     rows : list of Row
-    texts : list of list of str
-        Of each row, one text or two.
+    texts : list of lists
+        Of each row, one text or two, or the words of one.
     whole : bool
         False where a fault in the input ended it.
     digest : str
@@ -57,7 +57,7 @@ class Chunk:
     """
 
     rows: list[Row] = field(default_factory=list)
-    texts: list[list[str]] = field(default_factory=list)
+    texts: list[list[Any]] = field(default_factory=list)
     whole: bool = True
     digest: str = ""
 
@@ -128,7 +128,7 @@ def predict_file(
         stage("loading the model")
         model, encoder, task = open_model(folder, max_length, budget)
         stage("reading texts")
-        columns, rows = _rows(source, model, text)
+        columns, rows = _rows(source, model, text, task.by_word)
         chunks = _chunks(rows, output)
         journal.begin(lambda: _run(model, encoder, columns, precision, engine))
         if isinstance(journal, Journal) and journal.finished:
@@ -152,12 +152,14 @@ def _check_missing(journal: Unkept, output: Path) -> None:
         )
 
 
-def _rows(source: Path, model: PrunedModel, text: list[str]) -> tuple[list[str], Iterator[WithTexts]]:
+def _rows(
+    source: Path, model: PrunedModel, text: list[str], by_word: bool
+) -> tuple[list[str], Iterator[WithTexts]]:
     """The text columns, and all rows. A fault in the first row shows at once."""
     table = open_table(source, names := text_columns(model, text))
     columns = one_or_two(resolve(names, table.columns, table.where))
     warn_if_other_number(model, columns)
-    rows = _with_texts(table.rows(columns, others=True), columns, source)
+    rows = _with_texts(table.rows(columns, others=True), columns, source, words_of if by_word else text_of)
     return columns, chain([next(rows)], rows)
 
 
@@ -256,15 +258,19 @@ class Answerer:
         found = predict(self.model, self.encoder, encoded, finite=False)
         if first:
             warn_if_bare(self.model, found)
-            if not np.isfinite(found.logits).any():
+            if not any(np.isfinite(some).any() for some in found.logits):
                 check_finite(self.model, found.logits)
-        return [self.task.columns(logits) for logits in found.logits]
+        return [self.task.columns(logits) for logits in whole_texts(found.logits, encoded)]
 
     def _encoded(self, chunk: Chunk) -> dict[str, list[list[int]]]:
+        if self.task.by_word:
+            return self.encoder.encode_words([words for (words,) in chunk.texts])
         return self.encoder.encode(*zip(*chunk.texts, strict=True))
 
 
-def _with_texts(rows: Iterator[Row], columns: list[str], source: Path) -> Iterator[WithTexts]:
+def _with_texts(
+    rows: Iterator[Row], columns: list[str], source: Path, read: Callable[[Any, str], Any]
+) -> Iterator[WithTexts]:
     """Rows with their texts, where they have no column that predictions would write over."""
     for row in rows:
         where = f"{source}:{row.line}"
@@ -273,7 +279,7 @@ def _with_texts(rows: Iterator[Row], columns: list[str], source: Path) -> Iterat
                 f"{where} has a column '{taken[0]}' already, which predict would write; rename it."
             )
         named = zip(columns, row.wanted, strict=True)
-        yield row, [text_of(value, f"{where}: column {column!r}") for column, value in named]
+        yield row, [read(value, f"{where}: column {column!r}") for column, value in named]
 
 
 def _chunks(rows: Iterator[WithTexts], output: Path) -> Iterator[Chunk]:

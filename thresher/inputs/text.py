@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from thresher.folders.tokenizer import in_words, open_tokenizer
 from thresher.folders.tokenizer_steps import check_steps
 from thresher.heads import head_of
 from thresher.inputs.excerpt import Excerpts
+from thresher.inputs.words import WordEncoder
 
 log = logging.getLogger(__name__)
 
+BESIDE = ("answers", "row")  # columns of encoded rows that the model does not read
 LOOK = 50  # texts, for the mean length
 UNHEARD = "\u2603 \U000e0100\u0f3a"  # characters that few vocabularies have
 
@@ -236,12 +239,32 @@ class TextEncoder:
         return shares if last else None
 
     def encode_columns(self, examples: datasets.Dataset) -> dict[str, list[list[int]]]:
-        """As `encode`, of the columns ``text`` (and ``text_pair``)."""
+        """As `encode`, of the columns ``text`` (and ``text_pair``), or as `encode_words`, of ``words``."""
+        if "words" in examples.column_names:
+            return self.encode_words(examples["words"][:])
         pairs = examples["text_pair"][:] if "text_pair" in examples.column_names else None
         return self.encode(examples["text"][:], pairs)
 
+    def encode_words(self, texts: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
+        """As of `WordEncoder`: a long text has several windows, each a row."""
+        before = self.words.cut
+        columns = self.words(texts)
+        self.truncated += self.words.cut - before
+        self.seen += len(texts)
+        return columns
+
+    @cached_property
+    def words(self) -> WordEncoder:
+        """For texts that come in words."""
+        return WordEncoder(self.tokenizer, self.max_length)
+
     def encode_examples(self, examples: datasets.Dataset) -> datasets.Dataset:
-        """Columns ``text`` (and ``text_pair``) become token ids; other columns stay out."""
+        """Columns ``text`` (and ``text_pair``), or ``words``, become token ids; other columns stay out."""
+        if "words" in examples.column_names:
+            before, seen = self.truncated, self.seen
+            encoded = datasets.Dataset.from_dict(self.encode_words(examples["words"][:]))
+            self.warn(self.truncated - before, self.seen - seen, "words")
+            return encoded
 
         def encode(batch: dict[str, list]) -> dict[str, list]:
             return self.encode(batch["text"], batch.get("text_pair"))
@@ -267,9 +290,11 @@ class TextEncoder:
             some = self.encode_columns(examples.select(range(min(LOOK, len(examples)))))["input_ids"]
         return sum(map(len, some)) / len(some)
 
-    def warn(self, truncated: int, seen: int) -> None:
-        """Say once how many of the texts seen were cut."""
-        if truncated:
+    def warn(self, truncated: int, seen: int, what: str = "texts") -> None:
+        """Say once how many of the texts seen were cut, or words of them."""
+        if truncated and what == "words":
+            log.warning("%d words of %d texts have more tokens than a window: cut.", truncated, seen)
+        elif truncated:
             log.warning(
                 "%d of %d texts have more than %d tokens: truncated.", truncated, seen, self.max_length
             )
@@ -282,5 +307,6 @@ class TextEncoder:
         self, columns: dict[str, list], **limits: int
     ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
         """Padded batches of near lengths with the indices of their rows; `limits` as in `token_batches`."""
+        tokens = {key: values for key, values in columns.items() if key not in BESIDE}
         for group in token_batches([len(ids) for ids in columns["input_ids"]], **limits):
-            yield group, self.pad({key: [values[i] for i in group] for key, values in columns.items()})
+            yield group, self.pad({key: [values[i] for i in group] for key, values in tokens.items()})

@@ -34,6 +34,8 @@ class Task(ABC):
         Type of a batch of encoded labels.
     blank_is_none : bool
         Whether a text without a label is one of none of the classes, rather than a mistake.
+    by_word : bool
+        Whether texts come in words, each of which has an answer.
     decides : bool
         Whether an answer is a decision, or one of several: see `margins`.
     names : tuple of str
@@ -57,6 +59,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]]
     label_dtype: ClassVar[torch.dtype] = torch.float32
     blank_is_none: ClassVar[bool] = False
+    by_word: ClassVar[bool] = False
     decides: ClassVar[bool] = True
 
     names: tuple[str, ...]
@@ -130,6 +133,22 @@ class Task(ABC):
         """
         places = [f"{source}:{line}" for line in examples["line"][:]]
         return self._encode([raw.plain(label) for label in examples["label"][:]], places, source)
+
+    def check_texts(self, examples: Any, source: str) -> None:
+        """Refuse texts in words where a text has one answer, and texts as strings where each word has.
+
+        Raises
+        ------
+        UserError
+            With the file.
+        """
+        if self.by_word == ("words" in examples.column_names):
+            return
+        if self.by_word:
+            raise UserError(
+                f"{source}: the model answers for each word; name a column of lists of words in `text`"
+            )
+        raise UserError(f"{source}: the texts are lists of words, and the model has one answer for a text")
 
     @classmethod
     @abstractmethod
@@ -225,3 +244,9 @@ def read_aliases(label_map: Mapping[str, str] | None) -> dict[str, str]:
         if aliases.setdefault(raw.key(label), name) != name:
             raise UserError(f"`label_map` says twice, and not alike, what {label!r} is; say it once")
     return aliases
+
+
+def answers_of(logits: np.ndarray) -> np.ndarray:
+    """Logits of rows with many answers each, an object array ``[rows]``, as those of all answers ``[answers,
+    names]``. Those of one answer a row stay as they are."""
+    return np.concatenate(list(logits)) if logits.dtype == object else logits

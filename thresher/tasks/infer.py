@@ -6,13 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from thresher.errors import UserError
+from thresher.folders.weights import head_named
+from thresher.heads import TokenHead
 from thresher.tasks import labels as raw
 from thresher.tasks.base import Task, read_aliases
 from thresher.tasks.multi_label import MultiLabel
 from thresher.tasks.regression import Regression
 from thresher.tasks.single_label import SingleLabel
+from thresher.tasks.token_labels import TokenLabels
 
-TASKS: dict[str, type[Task]] = {task.kind: task for task in (SingleLabel, MultiLabel, Regression)}
+TASKS: dict[str, type[Task]] = {
+    task.kind: task for task in (SingleLabel, MultiLabel, Regression, TokenLabels)
+}
 
 
 def infer(
@@ -21,6 +26,7 @@ def infer(
     score_name: str = "score",
     places: Sequence[str] | None = None,
     label_map: Mapping[str, str] | None = None,
+    by_word: bool = False,
 ) -> Task:
     """Find the task that raw training labels stand for; sort names by value if all are integers.
 
@@ -38,6 +44,8 @@ def infer(
         File and line of each label, for messages.
     label_map : mapping of str to str, optional
         The classes that labels stand for, where they are not called so.
+    by_word : bool
+        Whether the texts come in words, each of which has a label.
 
     Raises
     ------
@@ -49,9 +57,13 @@ def infer(
     places = places or [f"label {i}" for i in range(1, len(labels) + 1)]
     if not labels:
         raise UserError("there are no labels; give at least one labelled row")
-    kind = _guess(labels) if kind is None else kind
+    if kind is None:
+        kind = TokenLabels.kind if by_word else _guess(labels)
     if kind not in TASKS:
         raise UserError(f"unknown kind of task {kind!r}; choose from: {', '.join(TASKS)}")
+    if TASKS[kind].by_word != by_word:
+        wanted = "lists of words" if TASKS[kind].by_word else "texts as strings"
+        raise UserError(f"{kind} tasks are of {wanted}; name a column of such in `text`")
     task, different = TASKS[kind].inferred(labels, places, aliases, score_name)
     if different < 2:
         raise UserError(
@@ -72,6 +84,8 @@ def task_of(config: Any) -> Task:
     count, problem = config.num_labels, getattr(config, "problem_type", None)
     by_id = {int(key): str(name) for key, name in config.id2label.items()}
     names = tuple(by_id.get(i, f"LABEL_{i}") for i in range(count))
+    if head_named(config) is TokenHead:
+        return TokenLabels(names)
     if problem == MultiLabel.problem:
         return MultiLabel(names)
     if count == 1:

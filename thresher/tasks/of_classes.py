@@ -64,8 +64,9 @@ class OfClasses(Task):
         return super().reading(label_map)
 
     def in_order_of(self, config: Any) -> Self:
-        theirs = replace(self, names=tuple(str(config.id2label[id_]) for id_ in sorted(config.id2label)))
-        return theirs if theirs.classes.mean_the_same(self.names, by_id=bool(self.vectors)) else self
+        names = tuple(str(config.id2label[id_]) for id_ in sorted(config.id2label))
+        same = Classes(names, self.many).mean_the_same(self.names, by_id=bool(self.vectors))
+        return replace(self, names=names) if same else self
 
     def _encode(self, labels: list[Any], places: Sequence[str], source: str) -> list[Any]:
         return self.classes.encode(labels, places, source, self.aliases, self.vectors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ class SingleLabel(OfClasses):
 
     kind = "single-label"
     problem = "single_label_classification"
-    metrics = ("accuracy", "macro_f1")
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     label_dtype = torch.long
     many = False
 

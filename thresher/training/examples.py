@@ -7,6 +7,7 @@ import json
 import os
 import zlib
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from thresher.errors import writing
 from thresher.files.atomic import partial_of, settle
-from thresher.inference.predict import Predictions, predict
+from thresher.inference.predict import ANSWERS, KEYS, Predictions, has_parts, predict, whole_texts
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.tasks import Task
@@ -56,9 +57,9 @@ class Examples:
     rows : datasets.Dataset
         Token ids.
     labels : list or array, or None
-        Encoded labels.
-    base : float32 array [n, labels], or None
-        Base's outputs.
+        Encoded labels of each row.
+    base : float32 array [n, labels], or object array [n], or None
+        Base's outputs, as of `Predictions`.
     weights : float64 array [n], or None
         How much each text counts, in FLOPs and in what is lost: they stand for texts of other lengths.
     """
@@ -67,6 +68,15 @@ class Examples:
     labels: Any = None
     base: np.ndarray | None = None
     weights: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, rows: datasets.Dataset, labels: list[Any] | None) -> Examples:
+        """Of encoded rows, and the labels of their texts: where a text has several rows, each has the labels
+        of the words that it answers for."""
+        if labels is None or not has_parts(rows):
+            return cls(rows, labels)
+        whole = iter([label for text in labels for label in text])
+        return cls(rows, [[next(whole) for _ in places] for places in rows[ANSWERS][:]])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -79,7 +89,7 @@ class Examples:
 
     def digest(self) -> str:
         """Equal where token ids and labels are."""
-        labels = None if self.labels is None else np.asarray(self.labels).tolist()
+        labels = None if self.labels is None else [np.asarray(label).tolist() for label in self.labels]
         digest = hashlib.sha256(json.dumps(labels).encode())
         for start in range(0, len(self.rows), 1000):
             digest.update(json.dumps(self.rows[start : start + 1000]).encode())
@@ -106,15 +116,25 @@ class Examples:
         if self.labels is not None:
             table = table.add_column("labels", self.labels)
         if self.base is not None:
-            table = table.add_column("base", list(self.base))
+            table = table.add_column("base", [row.tolist() for row in self.base])
         return table
 
     def quality(self, task: Task, logits: np.ndarray) -> dict[str, float]:
         """Quality of logits ``[n, labels]`` against the labels, or without labels against the base model."""
         if self.labels is not None:
-            return task.quality(logits, self.labels)
+            return task.quality(*self._whole(logits, self.labels))
         assert self.base is not None
         return {"agreement": task.agreement(logits, self.base)}
+
+    def _whole(self, *parts: Any) -> list[Any]:
+        """What there is of rows, as that of the texts that the rows are of."""
+        return [whole_texts(part, self.rows) for part in parts]
+
+    def _text_weights(self) -> np.ndarray | None:
+        """`weights` of whole texts: of their first rows."""
+        if self.weights is None or not has_parts(self.rows):
+            return self.weights
+        return self.weights[np.flatnonzero(np.diff(self.rows["row"][:], prepend=-1))]
 
     def base_quality(self, task: Task) -> dict[str, float]:
         """Quality of the base model's outputs, which all agree where there are no labels."""
@@ -124,7 +144,8 @@ class Examples:
     def main_quality(self, task: Task, logits: np.ndarray) -> float:
         """The main figure of `quality` alone; texts count by `weights`."""
         if self.labels is not None:
-            return task.main_quality(logits, self.labels, self.weights)
+            logits, labels = self._whole(logits, self.labels)
+            return task.main_quality(logits, labels, self._text_weights())
         assert self.base is not None
         return task.agreement(logits, self.base, self.weights)
 
@@ -144,18 +165,34 @@ class Examples:
     def estimate_drop(self, task: Task, logits: np.ndarray) -> Drop:
         """What `logits` lose, and how sure that is."""
         assert self.base is not None
-        random, n = np.random.default_rng(0), len(self)
-        labels = None if self.labels is None else np.asarray(self.labels)
-        drops = []
-        for index in (random.integers(n, size=n) for _ in range(RESAMPLES)):
-            # Not `select`, which would draw from the texts, too.
-            parts = (None if part is None else part[index] for part in (labels, self.base, self.weights))
-            drops.append(Examples(self.rows, *parts).drop(task, logits[index]))
+        found, base = self._whole(logits, self.base)
+        weights = self._text_weights()
+        labels = None if self.labels is None else as_array(self._whole(self.labels)[0])
+        random, n = np.random.default_rng(0), len(found)
+
+        def drop(index: np.ndarray) -> float:
+            some = None if weights is None else weights[index]
+            if labels is None:
+                return 100.0 - task.agreement(found[index], base[index], some)
+            level, reached = (task.main_quality(x[index], labels[index], some) for x in (base, found))
+            return level - reached
+
+        drops = [drop(random.integers(n, size=n)) for _ in range(RESAMPLES)]
         low, high = np.nanpercentile(drops, [2.5, 97.5])
-        if low == high and not np.allclose(logits, self.base, atol=1e-3):
+        same = all(np.allclose(a, b, atol=1e-3) for a, b in zip(found, base, strict=True))
+        if low == high and not same:
             low, high = low - 3 * self.grain(task), high + 3 * self.grain(task)
         error = float(np.nanstd(drops)) or self.grain(task)
         return Drop(self.drop(task, logits), error, (float(low), float(high)))
+
+
+def as_array(labels: Any) -> np.ndarray:
+    """Labels as an array to index; of labels that are lists of many lengths, one of objects."""
+    if isinstance(labels, np.ndarray) or len({np.shape(label) for label in labels}) < 2:
+        return np.asarray(labels)
+    array = np.empty(len(labels), dtype=object)
+    array[:] = labels
+    return array
 
 
 def join(first: Examples, second: Examples, most: int) -> Examples:
@@ -175,11 +212,23 @@ class Collator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         extra = {}
         if "labels" in rows[0]:
-            extra["labels"] = torch.tensor([row["labels"] for row in rows], dtype=self.label_type)
+            extra["labels"] = self._tensor(rows, "labels", self.label_type)
         if "base" in rows[0]:
-            extra["base"] = torch.tensor([row["base"] for row in rows], dtype=torch.float32)
-        tokens = {key: [row[key] for row in rows] for key in rows[0] if key not in ("labels", "base")}
+            extra["base"] = self._tensor(rows, "base", torch.float32)
+        if ANSWERS in rows[0]:  # as places among all tokens of the batch
+            starts = accumulate((len(row["input_ids"]) for row in rows), initial=0)
+            places = [start + at for start, row in zip(starts, rows, strict=False) for at in row[ANSWERS]]
+            extra[ANSWERS] = torch.tensor(places, dtype=torch.int64)
+        tokens = {key: [row[key] for row in rows] for key in rows[0] if key in KEYS}
         return self.encoder.pad(tokens) | extra
+
+    @staticmethod
+    def _tensor(rows: list[dict[str, Any]], name: str, dtype: torch.dtype) -> Tensor:
+        """A column, one entry after the other where each is for many answers."""
+        values = [row[name] for row in rows]
+        if ANSWERS in rows[0]:
+            values = [value for row in values for value in row]
+        return torch.tensor(values, dtype=dtype)
 
 
 def base_outputs(
@@ -196,7 +245,7 @@ def base_outputs(
         b"".join(np.array([-1, *ids], dtype=np.int32).tobytes() for ids in rows["input_ids"][:])
     )
     file = file.with_stem(f"{file.stem}-{texts:08x}")
-    if (known := _read(file, len(rows))) is not None:
+    if (known := _read(file, rows)) is not None:
         return known
     with model.dense():
         outputs = predict(model, encoder, rows, autocast=autocast, advance=advance).logits
@@ -204,17 +253,29 @@ def base_outputs(
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = partial_of(file).with_suffix(f".{os.getpid()}.npy")  # other runs may write it, too
         try:
-            np.save(partial, outputs)
+            np.save(partial, np.concatenate(list(outputs)) if outputs.dtype == object else outputs)
             settle(partial, file)
         finally:
             partial.unlink(missing_ok=True)
     return outputs
 
 
-def _read(file: Path, texts: int) -> np.ndarray | None:
-    """Outputs for so many texts; None where there are none, or no whole file of them."""
+def _read(file: Path, rows: datasets.Dataset) -> np.ndarray | None:
+    """Outputs for some rows; None where there are none, or no whole file of them."""
+    counts = [len(places) for places in rows[ANSWERS][:]] if ANSWERS in rows.column_names else None
+    total = len(rows) if counts is None else sum(counts)
     try:
         found = np.load(file)
     except (OSError, ValueError, EOFError):
         return None
-    return found if isinstance(found, np.ndarray) and found.ndim == 2 and len(found) == texts else None
+    if not isinstance(found, np.ndarray) or found.ndim != 2 or len(found) != total:
+        return None
+    return found if counts is None else split(found, counts)
+
+
+def split(found: np.ndarray, counts: list[int]) -> np.ndarray:
+    """An array ``[answers, names]`` as an object array of so many answers each."""
+    parts = np.empty(len(counts), dtype=object)
+    for row, part in enumerate(np.split(found, np.cumsum(counts)[:-1])):
+        parts[row] = part
+    return parts

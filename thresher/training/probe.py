@@ -10,7 +10,7 @@ from torch import Tensor
 from thresher.inference.predict import Predictions, predict
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
-from thresher.tasks import Task
+from thresher.tasks import Task, answers_of
 
 # Times as many texts as may change are measured, to choose: those of which the base model is least sure.
 NEAR = 15
@@ -104,8 +104,8 @@ class Doubtful(Probe):
         self.doubt *= POOLED
         margins = task.margins(self.base, self.base)
         self.decisions = margins.size
-        order = margins.min(1).argsort()
-        near = order[: max(LEAST, round(NEAR * max_change * self.decisions))]
+        order = _least(margins.min(1), self.base).argsort()
+        near = order[: max(LEAST, round(NEAR * max_change * self.decisions))]  # of rows
         self.rows = {key: [values[i] for i in near] for key, values in rows.items()}
         self.base = self.base[near]
 
@@ -119,11 +119,20 @@ class Doubtful(Probe):
         if not self.task.decides:
             return point.change
         assert self.found is not None
-        offset = (self.base - self.found.logits).mean(0)
+        base, logits = answers_of(self.base), answers_of(self.found.logits)
+        offset = (base - logits).mean(0)
         self.offset = offset.tolist()
-        margin = self.task.margins(self.base, self.base).ravel()
-        drift = margin - self.task.margins(self.found.logits + offset, self.base).ravel()
+        margin = self.task.margins(base, base).ravel()
+        drift = margin - self.task.margins(logits + offset, base).ravel()
         return float(pooled(margin, drift).sum() / self.decisions)
+
+
+def _least(margins: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The least margin of each row, from those of all answers ``[answers]``."""
+    if rows.dtype != object:
+        return margins
+    ends = np.cumsum([len(row) for row in rows])[:-1]
+    return np.array([part.min(initial=np.inf) for part in np.split(margins, ends)])
 
 
 def pooled(margin: np.ndarray, drift: np.ndarray) -> np.ndarray:

@@ -59,7 +59,8 @@ def finetune(job: Job, kind: str | None = None, stage: Stages = silent) -> Finet
     job = _with_columns(job)
     texts = load_texts(job, blank_labels=blank_is_none(kind))
     labels, places = texts.train["label"][:], [f"{job.data.train}:{line}" for line in texts.train["line"][:]]
-    task = infer(labels, kind, job.data.label or "score", places, job.data.label_map)
+    by_word = "words" in texts.train.column_names
+    task = infer(labels, kind, job.data.label or "score", places, job.data.label_map, by_word)
     task = task.measured_by(job.settings.metric).in_order_of(config)
     stage("loading the model")
     model, missing = load_dense(job.model, task.head, new_head=True, **task.config_kwargs())
@@ -104,6 +105,7 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> Pruning:
     stage("reading texts")
     job = _with_columns(job)
     texts = load_texts(job, blank_labels=task.blank_is_none)
+    task.check_texts(texts.train, job.data.train)
     stage("loading the model")
     model, _ = load_base(job.model)
     tokenizer = load_tokenizer(job.model, family_of(model))

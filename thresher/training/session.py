@@ -61,7 +61,7 @@ class Session:
 
     def _examples(self, examples: Any) -> Examples:
         labels = examples["label"][:] if "label" in examples.column_names else None
-        return Examples(self.encoder.encode_examples(examples), labels)
+        return Examples.of(self.encoder.encode_examples(examples), labels)
 
     @property
     def chosen_on(self) -> Examples:

@@ -13,7 +13,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from thresher.errors import TrainingDiverged, UserError
 from thresher.files.atomic import replacing
-from thresher.inference.predict import NotFinite
+from thresher.inference.predict import ANSWERS, NotFinite
 from thresher.objectives import Batch, Objective
 from thresher.training.budget import BudgetController
 from thresher.training.checkpoints import STATE, check_complete, keep_only, new_checkpoint, undamaged
@@ -123,12 +123,15 @@ class PruningTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
         labels, base = inputs.pop("labels", None), inputs.pop("base", None)
+        answers = inputs.pop(ANSWERS, None)
         terms = [term for term in self.objectives if self.controller.stage in term.stages]
         teacher = self.teacher if any("base states" in term.needs for term in terms) else None
         autocast = self.work.settings.autocast
         with torch.autocast(model.device.type, autocast, enabled=autocast is not None):
             output = model(**inputs, output_hidden_states=teacher is not None)
-        output.logits = output.logits.float()
+        head = getattr(model, "module", model).head  # of what runs it on several processes
+        logits = head.read(output, inputs).float()
+        output.logits = logits if answers is None else logits[answers]
         trace = output.trace
         weights = torch.from_numpy(self.lengths(trace.start.lengths.cpu().numpy())).to(output.logits.device)
         states = None if teacher is None else teacher.states(inputs)
