@@ -14,7 +14,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from transformers import AutoConfig, BertConfig, BertModel, Trainer, TrainingArguments
+from transformers import AutoConfig, BertConfig, BertForMaskedLM, Trainer, TrainingArguments
 
 from thresher import PrunedModel, UserError, prune, store
 from thresher.files import hub
@@ -593,7 +593,7 @@ def test_weights_of_the_older_format_are_read(base):
 
 
 def test_an_encoder_without_a_head_and_a_config_without_an_architecture(saved, tmp_path):
-    BertModel(
+    BertForMaskedLM(
         BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     ).save_pretrained(tmp_path / "encoder")
     refused(tmp_path / "encoder", "has no trained head", load_base)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ def home(tmp_path, monkeypatch) -> Path:
         (tmp_path / name).write_text((tmp_path / name).read_text().replace("text\t", "sentence\t", 1))
     with (tmp_path / "texts.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["sentence"], *([text] for text, _ in toy.rows(1900, seed=3))])
+    toy.save_encoder(tmp_path / "encoder")
+    toy.save_encoder(tmp_path / "all-MiniLM-L6-v2")
+    for name, count in (("train", 60), ("dev", 20)):
+        toy.write_tags(tmp_path / f"{name}.conll", toy.tagged(count, seed=count))
+    texts = [text for text, _ in toy.rows(120, seed=4)]
+    pairs = [f"{a}\t{b}\t{i % 6}" for i, (a, b) in enumerate(pairwise(texts))]
+    (tmp_path / "pairs.tsv").write_text("one\tother\tscore\n" + "\n".join(pairs) + "\n")
     return tmp_path
 
 

@@ -1,14 +1,12 @@
 """Tags: words in windows, entities, files, and from files to a pruned tagger."""
 
 import json
-import random
 import re
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertConfig, BertModel
 
 from tests import toy
 from tests.cli.calling import call
@@ -138,43 +136,14 @@ def test_tags_without_entities_are_measured_by_accuracy():
 # From files to a pruned tagger -----------------------------------------------------------------------------
 
 
-def texts(count, seed=0, longest=14):
-    """Of telling words, the first of a kind begins an entity, and the second goes on with it."""
-    draw = random.Random(seed)
-    rows = []
-    told = {word: f"{'BI'[i]}-{kind}" for kind, words in toy.TELLING.items() for i, word in enumerate(words)}
-    for _ in range(count):
-        words = draw.choices([*toy.FILLER[:5], *told], k=1 + draw.randrange(longest))
-        rows.append({"tokens": words, "tags": [told.get(word, "O") for word in words]})
-    return rows
-
-
-def write(path, rows):
-    if path.suffix == ".conll":
-        lines = [[f"{w} _ {t}" for w, t in zip(*row.values(), strict=True)] for row in rows]
-        path.write_text("-DOCSTART- -X- O\n\n" + "\n\n".join("\n".join(text) for text in lines) + "\n")
-    else:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tags")
-    write(folder / "train.jsonl", texts(360))
-    write(folder / "dev.jsonl", texts(40, seed=1, longest=90))  # longer than the 30 tokens of a window
-    BertModel(
-        BertConfig(
-            vocab_size=40,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=64,
-            initializer_range=0.15,
-        )
-    ).save_pretrained(folder / "encoder")
-    toy.tokenizer().save_pretrained(folder / "encoder")
+    toy.write_tags(folder / "train.jsonl", toy.tagged(360))
+    toy.write_tags(
+        folder / "dev.jsonl", toy.tagged(40, seed=1, longest=90)
+    )  # longer than the 30 tokens of a window
+    toy.save_encoder(folder / "encoder", layers=2)
     files = ["--train", folder / "train.jsonl", "--eval", folder / "dev.jsonl", "--text", "tokens"]
     files += ["--label", "tags", "--max-length", 30]
     code, said = call(
@@ -218,7 +187,7 @@ def test_predictions_are_those_that_were_measured(world):
 def test_conll_columns_say_the_same_as_json(world):
     for name in ("train", "dev"):
         rows = [json.loads(line) for line in (world / f"{name}.jsonl").read_text().splitlines()]
-        write(world / f"{name}.conll", rows)
+        toy.write_tags(world / f"{name}.conll", rows)
         ours, theirs = (
             load_examples(str(world / f"{name}.{kind}"), ["tokens"], "tags") for kind in ("jsonl", "conll")
         )
@@ -273,3 +242,14 @@ def test_columns_that_are_ragged(tmp_path):
     (tmp_path / "a.conll").write_text("good B-pos\nfilm\n")
     with pytest.raises(UserError, match=r"a\.conll:2: there are 1 columns, and 2 in the lines before"):
         load_examples(str(tmp_path / "a.conll"), ["tokens"], "tags")
+
+
+def test_show_has_the_kind_after_what_is_marked(world, tmp_path):
+    code, said = call("show", world / "pruned", "good film, bad", "--html", tmp_path / "view.html")
+    assert code == 0, said
+    assert "[pos]" in said
+    assert "[neg]" in said
+    assert "Prediction: good [pos]" in said
+    assert "[neg]" in (tmp_path / "view.html").read_text()
+    code, said = call("show", world / "pruned", "")
+    assert code == 0, said

@@ -3,44 +3,48 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch.autograd import gradcheck
 from transformers import PreTrainedConfig
 
 from thresher import UserError
 from thresher.tasks import TASKS, infer, task_of
 
-NAMES = {"regression": ("score",), "token-labels": ("O", "B-a", "I-a")}  # others have three classes
-WORDS = [3, 1, 2, 4, 0, 2]  # of six texts
+NAMES = {"regression": ("score",), "token-labels": ("O", "B-a", "I-a"), "embedding": ()}  # or three classes
+ANSWERS = {"token-labels": [3, 1, 2, 4, 0, 2], "embedding": [2] * 6}  # of six texts
 LABELS = {
     "single-label": [0, 2, 1, 1, 0, 2],
     "multi-label": [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]] * 2,
     "regression": [0.5, -1.25, 3.0, 0.0, 2.0, 1.0],
     "token-labels": [[1, 2, 0], [0], [1, 1], [0, 2, 0, 1], [], [0, 0]],
+    "embedding": [0.5, -1.25, 3.0, 0.0, 2.0, 1.0],
 }
 every_task = pytest.mark.parametrize("kind", TASKS)
+every_taught = pytest.mark.parametrize("kind", [kind for kind in TASKS if TASKS[kind].teaches])
 
 
 def made(kind, seed=0):
     """A task, logits for six texts, others, and labels."""
     task = TASKS[kind](NAMES.get(kind, ("a", "b", "c")))
-    answers = sum(WORDS) if task.by_word else 6
-    logits, others = np.random.default_rng(seed).normal(size=(2, answers, len(task.names)))
-    if task.by_word:
-        logits, others = (by_text(x) for x in (logits, others))
+    counts = ANSWERS.get(kind)
+    answers = sum(counts) if counts else 6
+    logits, others = np.random.default_rng(seed).normal(size=(2, answers, len(task.names) or 5))
+    if counts:
+        logits, others = (by_text(x, counts) for x in (logits, others))
     return task, logits, others, LABELS[kind]
 
 
-def by_text(logits):
-    """Logits of words, as those of texts."""
+def by_text(logits, counts):
+    """Logits of answers, as those of texts."""
     texts = np.empty(6, dtype=object)
-    for i, part in enumerate(np.split(logits, np.cumsum(WORDS)[:-1])):
+    for i, part in enumerate(np.split(logits, np.cumsum(counts)[:-1])):
         texts[i] = part
     return texts
 
 
 def batch(task, *parts):
     """Of texts, as a batch has it: one answer after the other."""
-    if not task.by_word:
+    if task.kind not in ANSWERS:
         return parts
     return [np.concatenate(x) if isinstance(x, np.ndarray) else [y for row in x for y in row] for x in parts]
 
@@ -55,7 +59,7 @@ def in_float64(kind, logits, labels):
     return (np.log1p(np.exp(logits)) - np.array(labels) * logits).mean()
 
 
-@every_task
+@every_taught
 def test_the_loss_is_its_definition_with_its_gradient(kind):
     task, logits, _, labels = made(kind)
     logits, labels = batch(task, logits, labels)
@@ -92,7 +96,7 @@ def test_figures(kind):
         assert next(iter(other.quality(logits, labels).items())) == (metric, found[metric])
         assert other.main_quality(logits, labels, np.full(6, 2.5)) == pytest.approx(found[metric])
         assert 0 < other.grain(labels) <= 100
-    assert task.agreement(logits, logits) == 100
+    assert task.agreement(logits, logits) == pytest.approx(100, abs=1e-9)
     assert task.agreement(logits, others, np.ones(6)) == pytest.approx(task.agreement(logits, others))
     assert task.doubt(0.02, 400) < task.doubt(0.02, 100) < task.doubt(0.04, 100)
 
@@ -105,7 +109,7 @@ def test_decisions_and_their_margins(kind):
             task.margins(logits, others)
         return
     margins = task.margins(logits, others)
-    assert len(margins) == (sum(WORDS) if task.by_word else 6)
+    assert len(margins) == sum(ANSWERS.get(kind, [1] * 6))
     assert 100 * (margins > 0).mean() == pytest.approx(task.agreement(logits, others))
 
 
@@ -113,7 +117,7 @@ def test_decisions_and_their_margins(kind):
 def test_answers_are_of_its_names(kind):
     task, logits, *_ = made(kind)
     for row in logits:
-        assert set(task.answer(row)) <= set(task.names)
+        assert set(task.answer(row)) <= set(task.names or ["norm"])
         columns = task.columns(row)
         assert columns.keys() <= {"prediction", "score"}
         if len(row):
@@ -127,7 +131,7 @@ def test_a_config_tells_the_task_again(kind):
     assert task_of(PreTrainedConfig(**settings)) == task
 
 
-@every_task
+@every_taught
 def test_labels_tell_the_task(kind):
     raw = {"single-label": ["a", "c", "b"], "multi-label": [["a", "c"], [], ["b"]], "regression": [0.5, 1, 2]}
     raw["token-labels"] = [["B-a", "I-a", "O"], [], ["O"]]
@@ -144,3 +148,22 @@ def test_labels_tell_the_task(kind):
             "token-labels": [1, 2, 0],
         }[kind]
     )
+
+
+def test_embedders_learn_from_no_label():
+    with pytest.raises(UserError, match="with sentence-transformers"):
+        infer([0.5, 1.0], "embedding")
+    with pytest.raises(UserError, match="from the base model's vectors alone"):
+        TASKS["embedding"](()).loss(torch.zeros(1, 2), torch.zeros(1))
+    with pytest.raises(UserError, match="name two text columns"):
+        TASKS["embedding"](()).quality(np.zeros((1, 2)), [0.5])
+
+
+def test_a_pair_is_as_near_as_the_cosine():
+    """By hand, and by SciPy's rank correlation."""
+    task, logits, *_ = made("embedding")
+    near = [float(a @ b / np.sqrt((a @ a) * (b @ b))) for a, b in logits]
+    assert [task.columns(pair)["prediction"] for pair in logits] == pytest.approx(near)
+    labels = LABELS["embedding"]
+    assert task.main_quality(logits, labels) == pytest.approx(100 * spearmanr(near, labels).statistic)
+    assert task.columns(logits[0][0])["prediction"] == logits[0][0].tolist()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 FILLER = [
@@ -66,6 +66,21 @@ def save_model(folder: Path, names: tuple[str, ...] = ("neg", "pos"), **config: 
     return folder
 
 
+def save_encoder(folder: Path, layers: int = 4) -> Path:
+    """A random BERT without a head."""
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
+    config = BertConfig(vocab_size=40, max_position_embeddings=64, initializer_range=0.15, **sizes)
+    BertModel(config).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
 def rows(count: int, seed: int = 0) -> list[tuple[str, str]]:
     """Texts of 4 to 24 words with one telling word, and their labels."""
     draw = random.Random(seed)
@@ -86,4 +101,25 @@ def write_tsv(path: Path, count: int, seed: int = 0) -> Path:
 
 def write_jsonl(path: Path, records: list[dict]) -> Path:
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def tagged(count: int, seed: int = 0, longest: int = 14) -> list[dict[str, list[str]]]:
+    """Of telling words, the first of a kind begins an entity, and the second goes on with it."""
+    draw = random.Random(seed)
+    rows = []
+    told = {word: f"{'BI'[i]}-{kind}" for kind, words in TELLING.items() for i, word in enumerate(words)}
+    for _ in range(count):
+        words = draw.choices([*FILLER[:5], *told], k=1 + draw.randrange(longest))
+        rows.append({"tokens": words, "tags": [told.get(word, "O") for word in words]})
+    return rows
+
+
+def write_tags(path: Path, rows: list[dict[str, list[str]]]) -> Path:
+    """As CoNLL columns or JSON Lines, by the suffix."""
+    if path.suffix == ".conll":
+        lines = [[f"{w} _ {t}" for w, t in zip(*row.values(), strict=True)] for row in rows]
+        path.write_text("-DOCSTART- -X- O\n\n" + "\n\n".join("\n".join(text) for text in lines) + "\n")
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

@@ -176,7 +176,7 @@ def has_parts(rows: Any) -> bool:
 
 def whole_texts(values: Any, rows: Any) -> Any:
     """What was answered for rows, an object array or a list ``[rows]``, joined for each text, of which a row
-    may be a part. What is one answer for each row stays as it is."""
+    may be a part. Where no row is, all stays as it is."""
     if not has_parts(rows):
         return values
     of_text = np.asarray(rows["row"][:])
@@ -186,7 +186,7 @@ def whole_texts(values: Any, rows: Any) -> Any:
         return [[x for row in values[a:b] for x in row] for a, b in zip(starts, ends, strict=True)]
     joined = np.empty(len(starts), dtype=object)
     for i, (a, b) in enumerate(zip(starts, ends, strict=True)):
-        joined[i] = np.concatenate(list(values[a:b]))
+        joined[i] = np.concatenate(list(values[a:b])) if values.dtype == object else values[a:b]
     return joined
 
 

@@ -128,6 +128,8 @@ class TextEncoder:
     tokenizer : transformers tokenizer
     max_length : int
         Texts of more tokens are truncated and counted.
+    apart : bool
+        Whether the two texts of a pair are two inputs.
 
     Attributes
     ----------
@@ -135,8 +137,8 @@ class TextEncoder:
         Texts cut so far, and texts encoded so far.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int):
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, max_length: int, apart: bool = False):
+        self.tokenizer, self.apart = tokenizer, apart
         self.max_length = max_length
         if max_length <= (own := tokenizer.num_special_tokens_to_add(pair=True)):
             raise UserError(
@@ -149,13 +151,16 @@ class TextEncoder:
         special += [tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id]
         self.stand_in: int = next((id_ for id_ in special if id_ is not None), 0)
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, list[list[int]]]:
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, list[Any]]:
         """Token ids of each text, not padded, with what else the tokenizer gives (token types). Where the
         tokenizer adds no token of its own, an empty text has one that says nothing.
 
         The tokenizer sees a long text as far as the tokens that are kept can hang on it (`Excerpts`), and
         no more than `SIGHT` characters at a time: it takes 200 to 500 bytes for each.
         """
+        if self.apart and pairs is not None:
+            both = [text for pair in zip(texts, pairs, strict=True) for text in pair]
+            return self.encode(both) | {"row": [i // 2 for i in range(len(both))]}
         rows = list(zip(texts)) if pairs is None else list(zip(texts, pairs, strict=True))
         columns: dict[str, list[list[int]]] = {}
         pending, size = list(range(len(rows))), self.excerpts.first

@@ -38,6 +38,26 @@ def by_offsets(text: str, spans: Sequence[tuple[int, int, int]]) -> Stretches:
     return stretches + ([(" …", None)] if text[behind:].strip() else [])  # truncated
 
 
+def with_labels(
+    text: str, spans: Sequence[tuple[int, int, int]], labels: Sequence[tuple[int, str]]
+) -> Stretches:
+    """As `by_offsets`, with ``(end, label)`` in square brackets after what ends there.
+
+    Examples
+    --------
+    >>> with_labels("take it now", [(0, 4, 2), (5, 7, 0), (8, 11, 1)], [(7, "Drug")])
+    [('take', 2), (' ', None), ('it', 0), (' [Drug] ', None), ('now', 1)]
+    """
+    stretches: Stretches = []
+    start = 0
+    for end, label in [*labels, (len(text), "")]:
+        inside = [(a - start, b - start, last) for a, b, last in spans if start <= a and b <= end]
+        stretches += by_offsets(text[start:end], inside)
+        stretches += [(f" [{label}] ", None)] if label else []
+        start = end
+    return stretches
+
+
 def by_tokens(tokens: Sequence[tuple[str, int]]) -> Stretches:
     """Put a text together from ``(token, layers got through)``."""
     marked = any(token.startswith(WORD_STARTS) for token, _ in tokens)

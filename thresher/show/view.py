@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,12 @@ from rich.text import Text
 
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
-from thresher.show.stretches import Marks, Stretches, by_offsets, by_tokens, one_word
+from thresher.show.stretches import Marks, Stretches, by_offsets, by_tokens, one_word, with_labels
 from thresher.show.wording import number, printable
-from thresher.tasks import task_of
+from thresher.tasks import Task, marked, task_of
+from thresher.trace import Trace
 
+WORD = re.compile(r"\w+|[^\w\s]")  # words of a text that comes as a string, for tags
 BAR = 30  # characters of a full bar
 RAMP = ((112, 112, 112), (24, 134, 150), (204, 120, 0))  # grey, teal, amber: legible on black and on white
 
@@ -84,9 +87,13 @@ def survival(
     max_length : int, optional
         Longer texts are truncated. Default: what the model takes.
     """
+    task, words = task_of(model.config), None
+    if task.by_word:
+        words = [found.span() for found in WORD.finditer(text)]
     encoded = tokenizer(
-        text,
+        text if words is None else [text[start:end] for start, end in words],
         text_pair,
+        is_split_into_words=words is not None,
         truncation=True,
         max_length=max_length or model.family.max_length,
         return_offsets_mapping=tokenizer.is_fast,
@@ -95,13 +102,17 @@ def survival(
     inputs = {key: encoded[key] for key in ("input_ids", "token_type_ids") if key in encoded}
     if not inputs["input_ids"]:  # an empty text, of a tokenizer that adds no token
         inputs = {"input_ids": [TextEncoder(tokenizer, model.family.max_length).stand_in]}
+    batch = {key: torch.tensor([ids], device=model.device) for key, ids in inputs.items()}
     with model.evaluating():
-        output = model(**{key: torch.tensor([ids], device=model.device) for key, ids in inputs.items()})
+        output = model(**batch)
+    logits = model.head.read(output, batch).float().cpu().numpy()
     tokens = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
     last_layer = [0] * len(tokens)
     for survivors in output.trace.positions(0):
         for position in survivors:
             last_layer[position] += 1
+    if words is not None:
+        return _tagged(model, task, text, words, encoded, tokens, last_layer, logits, output.trace)
     if tokenizer.is_fast:
         owners, offsets = encoded.sequence_ids(0), encoded["offset_mapping"]
         texts = [
@@ -116,9 +127,47 @@ def survival(
         last_layer,
         model.family.layers,
         texts,
-        task_of(model.config).answer(output.logits[0].float().cpu().numpy()),
+        task.answer(logits[0]),
         float(output.trace.flops.sum() / output.trace.dense_flops.sum()),
         model.pruning.prefix_only_at_end,
+    )
+
+
+def _tagged(
+    model: PrunedModel,
+    task: Task,
+    text: str,
+    words: list[tuple[int, int]],
+    encoded: Any,
+    tokens: list[str],
+    last_layer: list[int],
+    logits: Any,
+    trace: Trace,
+) -> Survival:
+    """The view of a text whose words have tags: what the tags mark has its kind after it."""
+    of_words = encoded.word_ids(0)
+    first: dict[int | None, int] = {}
+    for place, word in enumerate(of_words):
+        first.setdefault(word, place)
+    seen = range(max((word for word in of_words if word is not None), default=-1) + 1)
+    found = task.columns(logits[[first[word] for word in seen]])
+    spans = [
+        (words[word][0] + start, words[word][0] + end, last)
+        for word, (start, end), last in zip(of_words, encoded["offset_mapping"], last_layer, strict=True)
+        if word is not None
+    ]
+    prediction: dict[str, float] = {}
+    labels = []
+    for kind, start, end in marked(found["prediction"] or []):
+        labels.append((words[end][1], kind))
+        prediction[f"{text[words[start][0] : words[end][1]]} [{kind}]"] = min(found["score"][start : end + 1])
+    return Survival(
+        tokens,
+        last_layer,
+        model.family.layers,
+        [with_labels(text, spans, labels)],
+        prediction,
+        float(trace.flops.sum() / trace.dense_flops.sum()),
     )
 
 

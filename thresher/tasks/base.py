@@ -36,6 +36,10 @@ class Task(ABC):
         Whether a text without a label is one of none of the classes, rather than a mistake.
     by_word : bool
         Whether texts come in words, each of which has an answer.
+    apart : bool
+        Whether the two texts of a pair are two inputs, with an answer each.
+    teaches : bool
+        Whether labels are learned from.
     decides : bool
         Whether an answer is a decision, or one of several: see `margins`.
     names : tuple of str
@@ -60,6 +64,8 @@ class Task(ABC):
     label_dtype: ClassVar[torch.dtype] = torch.float32
     blank_is_none: ClassVar[bool] = False
     by_word: ClassVar[bool] = False
+    apart: ClassVar[bool] = False
+    teaches: ClassVar[bool] = True
     decides: ClassVar[bool] = True
 
     names: tuple[str, ...]

@@ -7,16 +7,17 @@ from typing import Any
 
 from thresher.errors import UserError
 from thresher.folders.weights import head_named
-from thresher.heads import TokenHead
+from thresher.heads import EmbeddingHead, TokenHead
 from thresher.tasks import labels as raw
 from thresher.tasks.base import Task, read_aliases
+from thresher.tasks.embedding import Embedding
 from thresher.tasks.multi_label import MultiLabel
 from thresher.tasks.regression import Regression
 from thresher.tasks.single_label import SingleLabel
 from thresher.tasks.token_labels import TokenLabels
 
 TASKS: dict[str, type[Task]] = {
-    task.kind: task for task in (SingleLabel, MultiLabel, Regression, TokenLabels)
+    task.kind: task for task in (SingleLabel, MultiLabel, Regression, TokenLabels, Embedding)
 }
 
 
@@ -84,8 +85,10 @@ def task_of(config: Any) -> Task:
     count, problem = config.num_labels, getattr(config, "problem_type", None)
     by_id = {int(key): str(name) for key, name in config.id2label.items()}
     names = tuple(by_id.get(i, f"LABEL_{i}") for i in range(count))
-    if head_named(config) is TokenHead:
+    if (head := head_named(config)) is TokenHead:
         return TokenLabels(names)
+    if head is EmbeddingHead:
+        return Embedding(())
     if problem == MultiLabel.problem:
         return MultiLabel(names)
     if count == 1:

@@ -14,7 +14,7 @@ from thresher.folders.locate import locate
 from thresher.folders.read import one_save
 from thresher.folders.trained import trained_weights
 from thresher.folders.weights import build, head_named, look, weight_files
-from thresher.heads import EmbeddingHead, Head, SequenceHead, head_of
+from thresher.heads import EmbeddingHead, Head, head_of
 from thresher.inputs.text import special_ends
 from thresher.pruners import PRUNERS
 from thresher.store import BLOCK, load_config
@@ -31,7 +31,9 @@ def load_base(path: str) -> tuple[Any, Task]:
     """
     config = load_config(path)
     head = head_named(config)
-    model, missing = load_dense(path, SequenceHead if head is EmbeddingHead else head)
+    model, missing = load_dense(path, head)
+    if head is EmbeddingHead:  # which does not ask the pooler
+        missing = [name for name in missing if not name.startswith("pooler.")]
     if inner := [name for name in missing if ".layer" in name]:
         raise UserError(
             f"{path} is incomplete: '{inner[0]}' is missing, which its config counts. Copy it again."

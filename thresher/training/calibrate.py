@@ -18,7 +18,7 @@ from thresher.config import PruningConfig
 from thresher.data import load_examples, resolve_columns
 from thresher.errors import UserError
 from thresher.families import family_for, family_of
-from thresher.inference.predict import KEYS, kept_of, warn_if_bare
+from thresher.inference.predict import ANSWERS, KEYS, kept_of, warn_if_bare
 from thresher.inference.progress import Stages, silent
 from thresher.inputs.text import TextEncoder, load_tokenizer
 from thresher.model import PrunedModel
@@ -161,7 +161,7 @@ def _open(job: Job, max_change: float, stage: Stages, pruning: PruningConfig) ->
     pruned = PrunedModel(dense, pruning, {"base": job.model, "text": text}).to(device())
     if not pruned.pruner.ladder:
         raise UserError(f"Pruner '{pruning.pruner}' has no threshold for each layer to calibrate.")
-    encoder = TextEncoder(tokenizer, pruned.family.length_limit(job.max_length))
+    encoder = TextEncoder(tokenizer, pruned.family.length_limit(job.max_length), task.apart)
     stage("tokenizing")
     parts = _parts(job, examples, encoder, enough)
     return _Subject(pruned, tokenizer, encoder, task, text, job.settings.seed), parts
@@ -278,4 +278,4 @@ def _parts(job: Job, examples: Any, encoder: TextEncoder, enough: int) -> list[d
     columns = encoder.encode_columns(examples.select(order[: search + 2 * fit]))
     encoder.warn(encoder.truncated, encoder.seen)
     ends = (0, search, search + fit, search + 2 * fit)
-    return [{key: columns[key][a:b] for key in KEYS if key in columns} for a, b in pairwise(ends)]
+    return [{key: columns[key][a:b] for key in (*KEYS, ANSWERS) if key in columns} for a, b in pairwise(ends)]

@@ -72,9 +72,13 @@ class Examples:
     @classmethod
     def of(cls, rows: datasets.Dataset, labels: list[Any] | None) -> Examples:
         """Of encoded rows, and the labels of their texts: where a text has several rows, each has the labels
-        of the words that it answers for."""
+        of the words that it answers for, or the first one that of the text."""
         if labels is None or not has_parts(rows):
             return cls(rows, labels)
+        if ANSWERS not in rows.column_names:
+            firsts = np.diff(rows["row"][:], prepend=-1) != 0
+            each = iter(labels)
+            return cls(rows, [[next(each)] if first else [] for first in firsts])
         whole = iter([label for text in labels for label in text])
         return cls(rows, [[next(whole) for _ in places] for places in rows[ANSWERS][:]])
 

@@ -38,12 +38,14 @@ class Session:
     def __init__(self, job: Job, model: PrunedModel, task: Task, texts: Texts, tokenizer: Any, stage: Stages):
         self.job, self.task, self.stage = job, task, stage
         self.model = model.to(device())
-        self.encoder = TextEncoder(tokenizer, model.family.length_limit(job.max_length))
+        self.encoder = TextEncoder(tokenizer, model.family.length_limit(job.max_length), task.apart)
         data = job.data
         stage("tokenizing")
         texts = texts.encoded(task, data)
         kept_apart, rest = split(job, texts, self.encoder.mean_length)
         self.held_out, self.examples = self._examples(kept_apart), self._examples(rest)
+        if not task.teaches:
+            self.examples.labels = None
         self.eval, self.texts = self.held_out, kept_apart
         if texts.eval is not None:
             self.texts = texts.eval

@@ -1,0 +1,96 @@
+"""A vector for each text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
+
+from thresher.errors import UserError
+from thresher.heads import EmbeddingHead
+from thresher.tasks import metrics
+from thresher.tasks.base import Task, answers_of
+from thresher.tasks.regression import score
+
+STEEP = 10.0  # what a cosine's distance counts, so that it weighs as other tasks' distances do
+TINY = 1e-12
+
+
+class Embedding(Task):
+    """Two texts are as near as the cosine of their vectors. Pairs with scores measure that; any texts do to
+    learn from the base model's vectors, and nothing else is learned from.
+
+    Logits are vectors ``[texts, dim]``, or those of pairs: an object array ``[pairs]`` of ``[2, dim]``.
+    """
+
+    kind = "embedding"
+    problem = ""
+    metrics = ("spearman", "pearson")
+    head = EmbeddingHead
+    decides = False
+    apart = True
+    teaches = False
+
+    @classmethod
+    def inferred(
+        cls, labels: list[Any], places: Sequence[str], aliases: Mapping[str, str], score_name: str
+    ) -> tuple[Self, int]:
+        raise UserError(
+            "Embedders are not fine-tuned here: train one with sentence-transformers, and prune it."
+        )
+
+    def config_kwargs(self) -> dict[str, Any]:
+        return {}
+
+    def _encode(self, labels: list[Any], places: Sequence[str], source: str) -> list[Any]:
+        return [score(label, where) for label, where in zip(labels, places, strict=True)]
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        raise UserError("Embedders learn from the base model's vectors alone.")
+
+    def distance(self, logits: Tensor, base: Tensor) -> Tensor:
+        return STEEP * (1 - F.cosine_similarity(logits, base).mean())
+
+    def divergence(self, logits: np.ndarray, base: np.ndarray) -> float:
+        return 1 - self.agreement(logits, base) / 100
+
+    def quality(self, logits: np.ndarray, labels: Sequence[Any]) -> dict[str, float]:
+        if logits.dtype != object:
+            raise UserError("Scores are of pairs: name two text columns.")
+        return super().quality(logits, labels)
+
+    def main_quality(
+        self, logits: np.ndarray, labels: Sequence[Any], weights: np.ndarray | None = None
+    ) -> float:
+        near, true = np.array([cosine(*pair) for pair in logits]), np.asarray(labels, dtype=float).ravel()
+        if self.metric == "spearman":
+            near, true = metrics.ranks(near, weights), metrics.ranks(true, weights)
+        return metrics.pearson(near, true, weights)
+
+    def agreement(self, logits: np.ndarray, base: np.ndarray, weights: np.ndarray | None = None) -> float:
+        """Mean cosine to the base model's vectors, times 100."""
+        if weights is not None and logits.dtype == object:
+            weights = np.repeat(weights, [len(row) for row in logits])
+        both = zip(answers_of(logits), answers_of(base), strict=True)
+        return 100.0 * float(np.average([cosine(a, b) for a, b in both], weights=weights))
+
+    def doubt(self, change: float, texts: int) -> float:
+        return change / texts**0.5  # texts differ from each other by about as much as they do from the base
+
+    def answer(self, logits: np.ndarray) -> dict[str, float]:
+        return {"norm": float(np.linalg.norm(logits))}
+
+    def columns(self, logits: np.ndarray) -> dict[str, Any]:
+        """``prediction``: the vector, or of a pair the cosine."""
+        if not np.isfinite(logits).all():
+            return {"prediction": None}
+        return {"prediction": cosine(*logits) if logits.ndim == 2 else logits.tolist()}
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two vectors."""
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), TINY))
