@@ -188,7 +188,8 @@ void stage(int32_t precision, bool half) {
   near(missed / size, 0, precision == FLOAT ? 1e-5 : 1e-2, "stage");
 }
 
-void attention(bool half) {
+// The second half of the problems has gaps in the positions, and numbers for their differences.
+void attention(bool half, bool biased) {
   const int64_t n = 1 + under(70), heads = 1 + under(3), dim = 8 * (1 + under(9)), apart = heads * dim;
   Numbers query(n * apart, half), key(n * apart, half), value(n * apart, half), context(n * apart, half);
   std::vector<float> received(heads * n), importance(n);
@@ -197,6 +198,15 @@ void attention(bool half) {
   p.query = query.get(), p.key = key.get(), p.value = value.get(), p.context = context.get();
   for (int64_t* stride : {p.query_stride, p.key_stride, p.value_stride}) stride[0] = apart, stride[1] = dim;
   p.starts = starts.data(), p.received = received.data(), p.importance = importance.data();
+  std::vector<int64_t> positions(n);
+  for (int64_t i = 1; i < n; ++i) positions[i] = positions[i - 1] + 1 + (under(3) ? 0 : under(3));
+  const int64_t reach = positions[n - 1], numbers = 1 + under(40);
+  std::vector<float> table(heads * numbers);
+  std::vector<int32_t> entries(2 * reach + 1);
+  for (float& x : table) x = drawn();
+  for (int32_t& x : entries) x = static_cast<int32_t>(under(numbers));
+  if (biased) p.positions = positions.data(), p.table = table.data(), p.entries = entries.data();
+  p.numbers = numbers, p.reach = reach;
   p.batch = 1, p.tokens = n, p.heads = heads, p.dim = dim, p.window = -1, p.scale = 0.2f, p.bf16 = half;
   if (thresher_attend(&p, 2, nullptr)) std::exit(1);
   Matrix votes(n);
@@ -207,7 +217,8 @@ void attention(bool half) {
       for (int64_t j = 0; j < n; ++j) {
         for (int64_t d = 0; d < dim; ++d)
           weight[j] += query.exact[i * apart + h * dim + d] * key.exact[j * apart + h * dim + d];
-        total += weight[j] = std::exp(weight[j] * p.scale);
+        const double added = biased ? table[h * numbers + entries[reach + positions[j] - positions[i]]] : 0;
+        total += weight[j] = std::exp(weight[j] * p.scale + added);
       }
       for (int64_t j = 0; j < n; ++j) {
         votes[j] += weight[j] / total / heads;
@@ -240,7 +251,7 @@ int main() {
                                             : "int8",
                     half ? " on bf16" : "");
       }
-    for (int i = 0; i < 60; ++i) attention(i % 2);
+    for (int i = 0; i < 120; ++i) attention(i % 2, i >= 60);
     std::printf(" attention\n");
   }
   return found ? 0 : 1;

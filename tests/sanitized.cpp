@@ -166,6 +166,27 @@ struct Tokens {
   Numbers numbers;
 };
 
+// A table of numbers for relative positions, or none; as large as the furthest tokens of a sequence need.
+struct Table {
+  Table(Draw& draw, int64_t heads, const Array<int32_t>& starts, const int64_t* positions)
+      : count(draw.of({0, 0, 1, 20, 32, 33, 300})) {
+    if (!count) return;
+    for (int64_t s = 0; s + 1 < starts.count(); ++s)
+      if (starts[s] < starts[s + 1]) reach = std::max(reach, positions[starts[s + 1] - 1] - positions[starts[s]]);
+    reach += draw.of({0, 0, 7});
+    numbers = Numbers(heads * count);
+    numbers.draw(draw);
+    entries = Array<int32_t>(2 * reach + 1);
+    for (int64_t i = 0; i < entries.count(); ++i) entries[i] = static_cast<int32_t>(draw.under(count));
+  }
+  void give(Problem& p) const {
+    p.table = numbers.floats.get(), p.entries = entries.get(), p.numbers = count, p.reach = reach;
+  }
+  int64_t count, reach = 0;
+  Numbers numbers;
+  Array<int32_t> entries;
+};
+
 void attend(Draw& draw) {
   const int64_t batch = draw.of({0, 1, 2, 3, 5}), heads = draw.of({0, 1, 2, 3, 4});
   const int64_t dim = draw.of({0, 1, 3, 8, 16, 32, 32, 40, 64, 64, 96});
@@ -189,7 +210,9 @@ void attend(Draw& draw) {
     for (; s <= batch && starts[s] <= i; ++s) last = -1;
     positions[i] = last + 1 + (draw.one_in(3) ? draw.under(4) : 0);
   }
-  p.positions = p.window < 0 ? nullptr : positions.get();
+  const Table table(draw, heads, starts, positions.get());
+  table.give(p);
+  p.positions = p.window < 0 && !table.count ? nullptr : positions.get();
   const bool weighed = draw.one_in(2);
   const Array<float> log_weight(weighed ? tokens : 0);
   for (int64_t i = 0; i < log_weight.count(); ++i) log_weight[i] = -draw.of({0, 1, 30, 90});
@@ -228,8 +251,11 @@ void attend(Draw& draw) {
   g.context_grad = arrives.at(0), g.importance_grad = importance_grad.floats.get();
   g.query_grad = query_grad.at(0), g.key_grad = key_grad.at(0), g.value_grad = value_grad.at(0);
   g.log_weight_grad = log_weight_grad.floats.get();
+  const Numbers table_grad(batch * heads * table.count);
+  for (int64_t i = 0; i < table_grad.floats.count(); ++i) table_grad.floats[i] = 0.0f;
+  g.table_grad = table_grad.floats.get();
   must(!thresher_attend_backward(&g, call.threads, call.team), "attention's way back found no memory");
-  for (const Numbers* grad : {&query_grad, &key_grad, &value_grad, &log_weight_grad})
+  for (const Numbers* grad : {&query_grad, &key_grad, &value_grad, &log_weight_grad, &table_grad})
     must(size > 1 || grad->written(), "attention's way back left a number unwritten");
 }
 
@@ -423,6 +449,8 @@ void layers(Draw& draw) {
   Problem& p = work.entry;
   p.batch = batch, p.tokens = tokens, p.heads = heads, p.dim = head_dim, p.bf16 = half;
   p.starts = starts.get(), p.positions = positions.get();
+  const Table table(draw, heads, starts, positions.get());
+  table.give(p);
   const Tokens query(draw, tokens, heads, head_dim, half, 1, p.query_stride);
   const Tokens key(draw, tokens, heads, head_dim, half, 1, p.key_stride);
   const Tokens value(draw, tokens, heads, head_dim, half, 1, p.value_stride);
@@ -430,11 +458,12 @@ void layers(Draw& draw) {
   work.hidden_stride = width + draw.of({0, 3});
   Numbers hidden(tokens ? (tokens - 1) * work.hidden_stride + width : 0, half);
   hidden.draw(draw);
-  const Numbers target(tokens * width, half);
+  const Numbers target(tokens * width, half), carried(draw.one_in(2) ? tokens * width : 0, half);
   const Array<int32_t> after(count * (batch + 1));
   work.stages = stages.get(), work.windows = windows.get(), work.scales = scales.floats.get();
   work.thresholds = thresholds.floats.get(), work.vectors = vectors.floats.get(), work.lengths = lengths.get();
   work.hidden = hidden.at(0), work.target = target.at(0), work.positions = left.get(), work.depths = depths.get();
+  work.carried = carried.at(0);
   work.starts = after.get(), work.layers = count, work.width = width;
   work.prefix = draw.of({0, 1, 3}), work.suffix = draw.of({0, 0, 2}), work.bare = draw.one_in(3);
   work.length = draw.one_in(2) ? 128.0f : 0.0f, work.largest = 8.0f, work.least = 1e-9f, work.alone = draw.one_in(2);
@@ -443,6 +472,7 @@ void layers(Draw& draw) {
   const int64_t alive = after[count * (batch + 1) - 1];
   for (int64_t i = 0; i < alive * width; ++i)
     must(half ? (target.halves[i] & 0x7fff) <= 0x7f80 : !std::isnan(target.floats[i]), "layers left a state unwritten");
+  must(carried.written(), "layers left a state that is carried unwritten");
   for (int64_t i = 0; i < tokens; ++i) must(depths[i] >= 0 && depths[i] <= count, "a depth is out of range");
 }
 

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thresher import native
-from thresher.attention import Asked, attend, buckets, flex, matrix, weight_in_reach
+from thresher.attention import (
+    Asked,
+    Entries,
+    TableBias,
+    attend,
+    buckets,
+    flex,
+    matrix,
+    weight_in_reach,
+)
 from thresher.attention.flex import Flex
 from thresher.attention.logsumexp import LogSumExp
 from thresher.attention.matrix import Matrix
@@ -46,9 +55,27 @@ def tensors(packed, seed=0, dtype=torch.float64):
     return tuple(torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype))
 
 
-def by_hand(query, key, value, packed, window, log_weight, factors=None):
+def entry(differences, numbers):
+    """Which of so many numbers a difference of positions has: neighbours have others, far ones some again."""
+    return (7 * differences + differences // 5).remainder(numbers)
+
+
+def table_of(heads, numbers, seed=0):
+    """Numbers [heads, numbers] in float64; None for no numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(heads, numbers, generator=generator).double() if numbers else None
+
+
+def biased(packed, table):
+    """The bias by a table, or None."""
+    rule = Entries(lambda differences: entry(differences, table.shape[1]))
+    return None if table is None else TableBias(table, rule.reaching(packed))
+
+
+def by_hand(query, key, value, packed, window, log_weight, factors=None, table=None):
     """Context of every token [tokens, heads * dim] and importance [tokens], a head at a time. In the context,
-    probabilities are multiplied by the `factors` of their sequence and head."""
+    probabilities are multiplied by the `factors` of their sequence and head. A `table` has what `entry` adds
+    to the scores."""
     query, key, value = query.double(), key.double(), value.double()
     log_weight = torch.zeros(packed.tokens) if log_weight is None else log_weight
     log_weight = log_weight.double()
@@ -62,6 +89,8 @@ def by_hand(query, key, value, packed, window, log_weight, factors=None):
         heads, importance = [], torch.zeros(end - start, dtype=torch.float64)
         for h in range(query.shape[1]):
             scores = SCALE * query[start:end, h] @ key[start:end, h].T + log_weight[None, start:end]
+            if table is not None:
+                scores = scores + table[h].double()[entry(at[None, :] - at[:, None], table.shape[1])]
             weights = scores.masked_fill(far, -torch.inf).softmax(1)
             importance += log_weight[start:end].exp() @ weights / query.shape[1]
             left = weights if factors is None else weights * factors[sequence][h]
@@ -71,9 +100,10 @@ def by_hand(query, key, value, packed, window, log_weight, factors=None):
     return torch.cat(contexts), torch.cat(importances)
 
 
-def run(packed, qkv, window=None, log_weight=None, keep=None, importance=True, route="matrix"):
+def run(packed, qkv, window=None, log_weight=None, keep=None, importance=True, route="matrix", table=None):
     """Context, and the importance, where it is asked for."""
-    attended = ROUTES[route](Asked(*qkv, packed, SCALE, window, log_weight))
+    bias = biased(packed, table)
+    attended = ROUTES[route](Asked(*qkv, packed, SCALE, window, log_weight, bias=bias))
     seen = attended.importance() if importance else None
     return attended.context(None if keep is None else keep.nonzero().squeeze(1)), seen
 
@@ -99,11 +129,13 @@ def test_attend_equals_brute_force(route, lengths, window, seed, plan, gaps, wei
     if share is not None:
         keep = torch.rand(packed.tokens, generator=generator) < share
         keep[packed.cu_seqlens[:-1].long()] = True
-    expected, importance = by_hand(*qkv, packed, window, log_weight)
+    numbers = data.draw(st.sampled_from([0, 1, 5, 40])) if route == "matrix" else 0
+    how = {"route": route, "table": table_of(HEADS, numbers, seed)}
+    expected, importance = by_hand(*qkv, packed, window, log_weight, table=how["table"])
     with patch.dict(vars(buckets), PLANS[plan]):
-        context, seen = run(packed, qkv, window, log_weight, keep, route=route)
-        unseen, _ = run(packed, qkv, window, log_weight, keep, importance=False, route=route)
-        whole, _ = run(packed, qkv, window, log_weight, importance=False, route=route)
+        context, seen = run(packed, qkv, window, log_weight, keep, **how)
+        unseen, _ = run(packed, qkv, window, log_weight, keep, importance=False, **how)
+        whole, _ = run(packed, qkv, window, log_weight, importance=False, **how)
     close = {"atol": 1e-12 if route == "matrix" else 1e-11, "rtol": 0}
     torch.testing.assert_close(context, expected if keep is None else expected[keep], **close)
     torch.testing.assert_close(seen, importance, **close)
@@ -190,6 +222,7 @@ def test_which_route_is_taken():
         assert taken(short, tensors(short)) is Matrix
         assert taken(long, single, dropout=0.1) is Matrix
         assert taken(long, single, log_weight=torch.zeros(long.tokens)) is Matrix
+        assert taken(long, single, bias=biased(long, table_of(HEADS, 5))) is Matrix
         learning = [x.requires_grad_() for x in single]
         assert taken(long, learning) is Matrix
         with torch.no_grad():
@@ -289,5 +322,10 @@ def test_gradients(window):
 
     assert torch.autograd.gradcheck(decided, inputs)
     assert torch.autograd.gradcheck(few, inputs)
+
+    def with_table(query, key, value, table):
+        return run(packed, (query, key, value), window, None, keep, table=table)
+
     assert torch.autograd.gradcheck(fused, inputs[:3])
+    assert torch.autograd.gradcheck(with_table, [*inputs[:3], table_of(HEADS, 4).requires_grad_()])
     assert torch.autograd.gradcheck(lambda w: weight_in_reach(packed, window, w.exp()), inputs[3:])

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import tiny
-from tests.test_attention import SCALE, by_hand, ragged
+from tests.test_attention import SCALE, biased, by_hand, ragged, table_of
 from thresher import PruningConfig, native, prune
-from thresher.attention import Asked, attend
+from thresher.attention import Asked, TokenBias, attend
 from thresher.attention.native import Native, one_pass
 from thresher.bench.memory import peak_above
 from thresher.engines.layers.int8 import finish_, quantise
@@ -41,9 +41,9 @@ def inputs(packed, heads, dim, dtype, layout="fused", seed=0):
     return tuple(part.transpose(0, 1) for part in parts) if layout == "heads first" else parts
 
 
-def run(qkv, packed, window=None, keep=None, log_weight=None, importance=True):
+def run(qkv, packed, window=None, keep=None, log_weight=None, importance=True, table=None):
     """Context, and the importance, where it is asked for."""
-    attended = Native(Asked(*qkv, packed, SCALE, window, log_weight))
+    attended = Native(Asked(*qkv, packed, SCALE, window, log_weight, bias=biased(packed, table)))
     seen = attended.importance() if importance else None
     return attended.context(None if keep is None else keep.nonzero().squeeze(1)), seen
 
@@ -54,7 +54,7 @@ def log_weights(packed, seed):
     return -30 * draw**4
 
 
-# Lengths, window, seed, gaps, dtype, heads and layout; widths of heads come behind them.
+# Lengths, window, seed, gaps, dtype, heads, layout, and numbers of a table; widths of heads come behind them.
 PROBLEMS = (
     st.lists(st.one_of(st.integers(1, 20), st.integers(1, 90)), min_size=1, max_size=5),
     st.sampled_from([None, 0, 3, 20, 1000]),
@@ -63,6 +63,7 @@ PROBLEMS = (
     st.sampled_from([torch.float32, torch.bfloat16]),
     st.integers(1, 4),
     st.sampled_from(["fused", "apart", "heads first", "dims apart"]),
+    st.sampled_from([0, 0, 1, 20, 32, 33, 300]),
 )
 often = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 
@@ -75,36 +76,36 @@ often = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], ma
     st.booleans(),
 )
 def test_equals_brute_force(
-    instructions, lengths, window, seed, gaps, dtype, heads, layout, dim, share, weighed
+    instructions, lengths, window, seed, gaps, dtype, heads, layout, numbers, dim, share, weighed
 ):
     packed = ragged(lengths, seed if gaps else None)
     qkv = inputs(packed, heads, dim, dtype, layout, seed)
     keep = torch.rand(packed.tokens, generator=torch.Generator().manual_seed(seed)) < share
     keep[packed.cu_seqlens[:-1].long()] = True
     log_weight = log_weights(packed, seed) if weighed else None
-    expected, importance = by_hand(*qkv, packed, window, log_weight)
+    table = table_of(heads, numbers, seed)
+    expected, importance = by_hand(*qkv, packed, window, log_weight, table=table)
 
-    context, seen = run(qkv, packed, window, None, log_weight)
+    context, seen = run(qkv, packed, window, None, log_weight, table=table)
     assert context.dtype == dtype
     assert seen.dtype == torch.float32
     torch.testing.assert_close(context.double(), expected, **CLOSE[dtype])
     # Importance is of float32's precision, whatever the inputs are rounded to.
     torch.testing.assert_close(seen.double(), importance, **CLOSE[torch.float32])
 
-    decided, _ = run(qkv, packed, window, keep, log_weight)
-    known, _ = run(qkv, packed, window, keep, log_weight, importance=False)
-    undecided, _ = run(qkv, packed, window, None, log_weight, importance=False)
+    decided, _ = run(qkv, packed, window, keep, log_weight, table=table)
+    known, _ = run(qkv, packed, window, keep, log_weight, importance=False, table=table)
+    undecided, _ = run(qkv, packed, window, None, log_weight, importance=False, table=table)
     assert torch.equal(decided, context[keep])
     assert torch.equal(known, context[keep])
     assert torch.equal(undecided, context)
 
 
-def slopes(attend, qkv, log_weight, wanted, packed, keep=None, importance=True):
+def slopes(attend, qkv, log_weight, wanted, packed, keep=None, importance=True, table=None):
     """Gradients of a weighted sum of context and importance; `wanted` are the weights."""
-    inputs = [x.detach().clone().requires_grad_() for x in qkv]
-    if log_weight is not None:
-        inputs.append(log_weight.detach().clone().requires_grad_())
-    context, seen = attend(*inputs)
+    given = [None if x is None else x.detach().clone().requires_grad_() for x in (*qkv, log_weight, table)]
+    inputs = [x for x in given if x is not None]
+    context, seen = attend(*given)
     kept = slice(None) if keep is None else keep
     loss = (context.double() * wanted[0][kept]).sum()
     if importance:
@@ -120,7 +121,7 @@ def slopes(attend, qkv, log_weight, wanted, packed, keep=None, importance=True):
     st.sampled_from(["all", "dropped", "dropped, with importance", "known"]),
 )
 def test_gradients_equal_brute_force(
-    instructions, lengths, window, seed, gaps, dtype, heads, layout, dim, weighed, what
+    instructions, lengths, window, seed, gaps, dtype, heads, layout, numbers, dim, weighed, what
 ):
     packed = ragged(lengths, seed if gaps else None)
     qkv = inputs(packed, heads, dim, dtype, layout, seed)
@@ -133,14 +134,14 @@ def test_gradients_equal_brute_force(
     ]
     importance = what in ("all", "dropped, with importance")
 
-    def by_loops(q, k, v, w=None):
-        context, seen = by_hand(q, k, v, packed, window, w)
+    def by_loops(q, k, v, w, table):
+        context, seen = by_hand(q, k, v, packed, window, w, table=table)
         return context if keep is None else context[keep], seen
 
-    def ours(q, k, v, w=None):
-        return run((q, k, v), packed, window, keep, w, importance=what != "known")
+    def ours(q, k, v, w, table):
+        return run((q, k, v), packed, window, keep, w, what != "known", table)
 
-    arguments = (log_weight, wanted, packed, keep, importance)
+    arguments = (log_weight, wanted, packed, keep, importance, table_of(heads, numbers, seed))
     expected, found = slopes(by_loops, qkv, *arguments), slopes(ours, qkv, *arguments)
     assert all(a.dtype == b.dtype for a, b in zip(found, expected, strict=True))
     for a, b in zip(found, expected, strict=True):
@@ -156,14 +157,16 @@ def test_gradients_depend_on_no_batch_mates(instructions, dtype):
     packed = ragged([70, 3, 129, 1, 40])
     qkv, log_weight = inputs(packed, 3, 32, dtype), log_weights(packed, 1)
     wanted = [torch.randn(packed.tokens, 96).double(), torch.randn(packed.tokens).double()]
-    found = slopes(lambda *x: run(x[:3], packed, log_weight=x[3]), qkv, log_weight, wanted, packed)
+    table = table_of(3, 20).requires_grad_()
+
+    def run_some(q, k, v, w, _, packed=packed):
+        return run((q, k, v), packed, log_weight=w, table=table)
+
+    found = slopes(run_some, qkv, log_weight, wanted, packed)
     for start, end in zip(packed.cu_seqlens[:-1].tolist(), packed.cu_seqlens[1:].tolist(), strict=True):
-        alone = ragged([end - start])
-        parts = [x[start:end] for x in (*qkv, log_weight)]
-        some = [x[start:end] for x in wanted]
-        again = slopes(
-            lambda *x, alone=alone: run(x[:3], alone, log_weight=x[3]), parts[:3], parts[3], some, alone
-        )
+        alone = partial(run_some, packed=ragged([end - start]))
+        *parts, weight = (x[start:end] for x in (*qkv, log_weight))
+        again = slopes(alone, parts, weight, [x[start:end] for x in wanted], packed)
         assert all(torch.equal(a, b[start:end]) for a, b in zip(again, found, strict=True))
 
 
@@ -195,15 +198,16 @@ def test_nearly_dead_keys_make_no_denormal_numbers(instructions):
 def test_spare_rows_get_no_gradient():
     packed = ragged([5, 4])
     qkv = inputs(ragged([12]), 2, 8, torch.float32)
-    found = slopes(lambda *x: run(x, packed), qkv, None, [torch.ones(9, 16), torch.ones(9)], packed)
+    found = slopes(lambda *x: run(x[:3], packed), qkv, None, [torch.ones(9, 16), torch.ones(9)], packed)
     assert all((x[9:] == 0).all() and (x[:9] != 0).any() for x in found[:3])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_depends_on_neither_batch_nor_threads(instructions, dtype):
+@pytest.mark.parametrize("numbers", [0, 32])
+def test_depends_on_neither_batch_nor_threads(instructions, dtype, numbers):
     packed = ragged([70, 3, 129, 1, 40])
-    qkv = inputs(packed, 3, 32, dtype)
-    context, importance = run(qkv, packed)
+    qkv, how = inputs(packed, 3, 32, dtype), {"table": table_of(3, numbers)}
+    context, importance = run(qkv, packed, **how)
     with patch.object(native, "threads", lambda *_: torch.get_num_threads()):
         threads = torch.get_num_threads()
         try:
@@ -211,15 +215,28 @@ def test_depends_on_neither_batch_nor_threads(instructions, dtype):
                 torch.set_num_threads(count)
                 for team in (native.team, None):  # torch's, and threads of its own
                     with patch.object(native, "team", team):
-                        again = run(qkv, packed)
+                        again = run(qkv, packed, **how)
                     assert torch.equal(again[0], context)
                     assert torch.equal(again[1], importance)
         finally:
             torch.set_num_threads(threads)
     for start, end in zip(packed.cu_seqlens[:-1].tolist(), packed.cu_seqlens[1:].tolist(), strict=True):
-        alone = run([x[start:end] for x in qkv], ragged([end - start]))
+        alone = run([x[start:end] for x in qkv], ragged([end - start]), **how)
         assert torch.equal(alone[0], context[start:end])
         assert torch.equal(alone[1], importance[start:end])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("numbers", [32, 33])
+def test_the_bias_goes_by_differences_alone(instructions, dtype, numbers):
+    """Wherever a text's first token is, and however much longer others were."""
+    packed, further = ragged([70, 9], gaps=3), torch.tensor([5, 400])
+    moved = PackedBatch(
+        packed.cu_seqlens, packed.positions + further[packed.sequence], torch.tensor([80, 1000])
+    )
+    qkv, how = inputs(packed, 2, 32, dtype), {"window": 20, "table": table_of(2, numbers)}
+    for a, b in zip(run(qkv, packed, **how), run(qkv, moved, **how), strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -244,9 +261,9 @@ def test_extreme_scores(instructions, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_more_heads_than_are_packed_together(instructions, dtype):
     packed = ragged([1500, 7])
-    qkv = inputs(packed, 3, 64, dtype)
-    context, importance = run(qkv, packed)
-    expected, wanted = by_hand(*qkv, packed, None, None)
+    qkv, table = inputs(packed, 3, 64, dtype), table_of(3, 32)
+    context, importance = run(qkv, packed, table=table)
+    expected, wanted = by_hand(*qkv, packed, None, None, table=table)
     torch.testing.assert_close(context.double(), expected, **CLOSE[dtype])
     torch.testing.assert_close(importance.double(), wanted, atol=2e-5, rtol=2e-5)
 
@@ -261,10 +278,10 @@ def test_no_square_matrix_is_held():
 
 def test_a_window_over_a_long_text(instructions):
     packed = ragged([6000])
-    qkv = inputs(packed, 1, 32, torch.float32)
-    context, importance = run(qkv, packed, window=8)
+    qkv, table = inputs(packed, 1, 32, torch.float32), table_of(1, 9)
+    context, importance = run(qkv, packed, window=8, table=table)
     few = ragged([40])
-    expected, wanted = by_hand(*(x[:40] for x in qkv), few, 8, None)
+    expected, wanted = by_hand(*(x[:40] for x in qkv), few, 8, None, table=table)
     torch.testing.assert_close(context[:32].double(), expected[:32], **CLOSE[torch.float32])
     torch.testing.assert_close(importance[:24].double(), wanted[:24], atol=1e-5, rtol=1e-5)
 
@@ -281,16 +298,18 @@ def some_empty(lengths):
     ("lengths", "heads", "dim"),
     [([], 2, 32), ([0], 2, 32), ([0, 0], 0, 0), ([0, 3, 0, 2, 0], 2, 32), ([3, 0, 2], 0, 32), ([3, 2], 2, 0)],
 )
-@pytest.mark.parametrize(("window", "weighed"), [(None, False), (1, True)])
-def test_nothing_is_no_fault(instructions, lengths, heads, dim, dtype, window, weighed):
+@pytest.mark.parametrize(("window", "weighed", "numbers"), [(None, False, 0), (1, True, 0), (1, True, 40)])
+def test_nothing_is_no_fault(instructions, lengths, heads, dim, dtype, window, weighed, numbers):
     """No sequence, sequences of no token, no head, heads of no width, and no survivor."""
     packed = some_empty(lengths)
     qkv = inputs(packed, heads, dim, dtype)
     weight = torch.zeros(packed.tokens) if weighed else None
-    context, importance = run(qkv, packed, window, log_weight=weight)
+    table = torch.ones(heads, numbers) if numbers else None  # alike, too
+    how = {"log_weight": weight, "table": table}
+    context, importance = run(qkv, packed, window, **how)
     full = some_empty([length for length in lengths if length])
     if heads and dim and full.batch:
-        expected, wanted = run(qkv, full, window, log_weight=weight)
+        expected, wanted = run(qkv, full, window, **how)
     else:  # all keys are alike where no number tells them apart; and no head gives no attention
         expected = torch.empty(packed.tokens, heads * dim, dtype=dtype)
         alike = [torch.zeros(packed.tokens, 1, 1)] * 3
@@ -299,16 +318,16 @@ def test_nothing_is_no_fault(instructions, lengths, heads, dim, dtype, window, w
     torch.testing.assert_close(importance, wanted)
 
     gone = torch.zeros(packed.tokens, dtype=torch.bool)
-    assert run(qkv, packed, window, gone, weight)[0].shape == (0, heads * dim)
-    known, _ = run(qkv, packed, window, gone, weight, importance=False)
+    assert run(qkv, packed, window, gone, **how)[0].shape == (0, heads * dim)
+    known, _ = run(qkv, packed, window, gone, importance=False, **how)
     assert known.shape == (0, heads * dim)
     weights = [torch.ones(packed.tokens, heads * dim), torch.ones(packed.tokens)]
 
-    def ours(query, key, value, log_weight=None, keep=None):
-        return run((query, key, value), packed, window, keep, log_weight)
+    def ours(query, key, value, log_weight, table, keep=None):
+        return run((query, key, value), packed, window, keep, log_weight, table=table)
 
     for keep in (None, gone):
-        found = slopes(partial(ours, keep=keep), qkv, weight, weights, packed, keep)
+        found = slopes(partial(ours, keep=keep), qkv, weight, weights, packed, keep, table=table)
         assert all(grad.isfinite().all() for grad in found)
 
 
@@ -346,6 +365,9 @@ def test_what_it_serves():
     assert taken(*qkv) == "native"
     assert taken(*qkv, dropout=0.1) == "native"
     assert taken(*qkv, log_weight=torch.zeros(5)) == "native"
+    assert taken(*qkv, bias=biased(packed, table_of(2, 40))) == "native"
+    numbers = torch.zeros(5, 2, 40)
+    assert taken(*qkv, bias=TokenBias(numbers, None, torch.zeros(9, dtype=torch.int64))) == "matrix"
     assert taken(*(x.double() for x in qkv)) == "matrix"
     assert taken(qkv[0].clone().requires_grad_(), *qkv[1:]) == "native"
     assert taken(qkv[0], qkv[1], qkv[2].bfloat16().float()) == "native"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.cases import using
-from tests.test_attention import SCALE, by_hand, ragged
+from tests.test_attention import SCALE, biased, by_hand, ragged, table_of
 from tests.test_native import CLOSE, inputs, log_weights, run, slopes
 from thresher import native
 from thresher.attention import Asked, attend
@@ -16,9 +16,10 @@ from thresher.bench.memory import peak_above
 pytestmark = pytest.mark.skipif(native.library is None, reason="native attention is not built")
 
 
-def drawn(qkv, packed, dropout, seed, window=None, log_weight=None):
+def drawn(qkv, packed, dropout, seed, window=None, log_weight=None, table=None):
     """The native route with a seed of the test's own."""
-    attended = Native(Asked(*qkv, packed, SCALE, window, log_weight, dropout))
+    bias = biased(packed, table)
+    attended = Native(Asked(*qkv, packed, SCALE, window, log_weight, dropout, bias))
     attended._seed = seed
     return attended
 
@@ -40,9 +41,9 @@ def multiplied_by(packed, heads, dropout, seed, dtype=torch.float32):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("dim", [32, 40])
-@pytest.mark.parametrize("dropout", [0.3, 1.0])
-def test_both_ways_equal_brute_force(instructions, dtype, window, dim, dropout):
-    packed, heads, seed = ragged([30, 7, 1, 61]), 3, -5
+@pytest.mark.parametrize(("dropout", "gaps", "numbers"), [(0.3, None, 0), (1.0, None, 0), (0.3, 0, 32)])
+def test_both_ways_equal_brute_force(instructions, dtype, window, dim, dropout, gaps, numbers):
+    packed, heads, seed = ragged([30, 7, 1, 61], gaps), 3, -5
     qkv, log_weight = inputs(packed, heads, dim, dtype), log_weights(packed, 1)
     factors = multiplied_by(packed, heads, dropout, seed, dtype)
     generator = torch.Generator().manual_seed(0)
@@ -51,20 +52,21 @@ def test_both_ways_equal_brute_force(instructions, dtype, window, dim, dropout):
         for shape in ((packed.tokens, heads * dim), (packed.tokens,))
     ]
 
-    def ours(q, k, v, w):
-        attended = drawn((q, k, v), packed, dropout, seed, window, w)
+    def ours(q, k, v, w, table):
+        attended = drawn((q, k, v), packed, dropout, seed, window, w, table)
         seen = attended.importance()
         return attended.context(), seen
 
-    def by_loops(q, k, v, w):
-        return by_hand(q, k, v, packed, window, w, factors)
+    def by_loops(q, k, v, w, table):
+        return by_hand(q, k, v, packed, window, w, factors, table)
 
-    context, importance = ours(*qkv, log_weight)
-    expected, _ = by_loops(*qkv, log_weight)
+    table = table_of(heads, numbers)
+    context, importance = ours(*qkv, log_weight, table)
+    expected, _ = by_loops(*qkv, log_weight, table)
     torch.testing.assert_close(context.double(), expected, **CLOSE[dtype])
     if dtype == torch.float32:  # taken before dropout
-        assert torch.equal(importance, run(qkv, packed, window, log_weight=log_weight)[1])
-    arguments = (log_weight, wanted, packed)
+        assert torch.equal(importance, run(qkv, packed, window, log_weight=log_weight, table=table)[1])
+    arguments = (log_weight, wanted, packed, None, True, table)
     for a, b in zip(slopes(ours, qkv, *arguments), slopes(by_loops, qkv, *arguments), strict=True):
         rounding = 2e-5 if dtype == torch.float32 else 3e-2
         close = {"atol": rounding * max(1.0, float(b.abs().max())), "rtol": rounding}

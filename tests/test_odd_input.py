@@ -33,7 +33,7 @@ ONE_HEAP = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
 def ready(family: str, precision: str | None, dtype=torch.float32, **overrides) -> PrunedModel:
     """A pruned model that goes by attention alone; with a precision, in the native engine."""
     model = prune(
-        tiny.FAMILIES[family](dtype=dtype, **overrides), PruningConfig(options={"score": "attention"})
+        tiny.ARCHITECTURES[family](dtype=dtype, **overrides), PruningConfig(options={"score": "attention"})
     )
     model.pruner.thresholds.copy_(torch.tensor(THRESHOLDS[: model.family.layers]))
     return model if precision is None else model.for_inference(precision, "native")
@@ -78,6 +78,8 @@ def check(model: PrunedModel, plain: PrunedModel, batch: dict[str, torch.Tensor]
         ("bert", 2, 80, 70),
         ("modernbert", 3, 24, 112),
         ("modernbert", 3, 2, 25),
+        ("mpnet", 3, 7, 33),
+        ("nomic_bert", 5, 6, 80),
     ],
 )
 @torch.inference_mode()
@@ -103,9 +105,10 @@ def test_more_threads_than_cores_change_no_bit(team, precision):
         assert torch.equal(found.trace.kept, expected.trace.kept)
 
 
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
 @torch.inference_mode()
-def test_one_token_and_none(precision):
-    model, plain = ready("bert", precision), ready("bert", None, torch.float64)
+def test_one_token_and_none(family, precision):
+    model, plain = ready(family, precision), ready(family, None, torch.float64)
     for lengths in ([1], [1, 1, 1]):
         batch = tiny.random_inputs(model.model, lengths)
         expected = plain.model(**batch).logits
@@ -115,11 +118,12 @@ def test_one_token_and_none(precision):
             model(input_ids=torch.ones(shape, dtype=torch.int64))
 
 
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
 @pytest.mark.parametrize("lengths", [[], [0], [0, 0], [0, 3, 0, 2, 0]])
 @torch.inference_mode()
-def test_layers_take_texts_of_no_token(lengths, precision):
+def test_layers_take_texts_of_no_token(lengths, family, precision):
     """No model asks for them: the call itself does no harm, and leaves the other texts as they are."""
-    model = ready("bert", precision)
+    model = ready(family, precision)
     dtype = next(model.model.parameters()).dtype
     inner, family = 3 * model.family.dim, model.family
     rule = Rule(torch.tensor(THRESHOLDS), None, prefix=1)

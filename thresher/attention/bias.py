@@ -32,7 +32,7 @@ class Entries:
     def reaching(self, packed: PackedBatch) -> Tensor:
         """int64 [2 size - 1]: entries of the differences from ``1 - size`` to ``size - 1``, with a size that
         no text of the batch exceeds."""
-        longest, device = int(packed.original_lengths.max()), packed.positions.device
+        longest, device = max([1, *packed.original_lengths.tolist()]), packed.positions.device
         if self._map is None or len(self._map) < 2 * longest - 1 or self._map.device != device:
             size = 1 << (longest - 1).bit_length()
             self._map = self.rule(torch.arange(1 - size, size, device=device)).long()

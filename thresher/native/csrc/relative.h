@@ -8,7 +8,11 @@ constexpr int64_t SMALL = 32;  // numbers of a head that two registers hold
 // are gone, every pair has a byte that says which number is its own, which heads share; or the line is read in leaps.
 struct Relative {
   Relative(const Problem& p, int64_t start, int64_t n, int64_t panelled, const Rows& rows, Scratch& scratch)
-      : p(p), at(p.positions + start), start(start), far(p.table && n ? at[n - 1] - at[0] : 0), panelled(panelled) {
+      : p(p),
+        at(p.table ? p.positions + start : nullptr),
+        start(start),
+        far(p.table && n ? at[n - 1] - at[0] : 0),
+        panelled(panelled) {
     if (!p.table || !n) return;
     if (W == 16 && p.numbers <= SMALL && far >= n) {
       bytes = scratch.take<uint8_t>(rows.count * panelled);
