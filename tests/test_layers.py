@@ -18,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("instructions")
 LENGTHS = [9, 30, 1, 2, 17]
 
 
-def model_of(family: str, precision: str, pruning: PruningConfig):
-    model = prune(tiny.FAMILIES[family](dtype=torch.float32), pruning)
+def model_of(family: str, precision: str, pruning: PruningConfig, **options):
+    model = prune(tiny.ARCHITECTURES[family](dtype=torch.float32, **options), pruning)
     if pruning.pruner == "threshold":
         paper = model.pruner.normalization == "paper"  # where fair shares are of a text of 128 tokens
         model.pruner.table.detach().copy_(torch.tensor([0.6, 0.9, 0.0, 1.1]) * (6 if paper else 1))
@@ -50,7 +50,9 @@ def both(model, batch, monkeypatch, **how):
 
 
 def same(ours, theirs):
-    assert torch.equal(ours.logits, theirs.logits)
+    for name in ("logits", "last_hidden_state"):
+        if name in theirs:
+            assert torch.equal(ours[name], theirs[name])
     assert torch.equal(ours.trace.kept, theirs.trace.kept)
     assert torch.equal(ours.trace.flops, theirs.trace.flops)
     assert ours.trace.kept_share == theirs.trace.kept_share
@@ -84,11 +86,66 @@ def test_is_what_the_loop_gives(family, rule, precision, calls, monkeypatch):
     same(*both(model, batch, monkeypatch, dense=True))
 
 
-@pytest.mark.parametrize("ends", [{"prefix": 3}, {"suffix": 2}, {"prefix_only_at_end": True, "suffix": 1}])
+@pytest.mark.parametrize(
+    "family", ["distilbert", "albert", "mpnet", "gte", "jina_embeddings_v3", "eurobert-mean"]
+)
 @torch.inference_mode()
-def test_ends_stay(ends, precision, calls, monkeypatch):
+def test_is_what_the_loop_gives_for_other_architectures(family, precision, calls, monkeypatch):
+    model = model_of(family, precision, PruningConfig("threshold", options=RULES["attention"]))
+    batch = tiny.random_inputs(model.model, LENGTHS)
+    calls.clear()
+    ours, theirs = both(model, batch, monkeypatch)
+    assert "layers" in calls
+    assert ours.trace.kept[-1].sum() < sum(LENGTHS)
+    same(ours, theirs)
+
+
+CARRIED = {
+    "bert": {},
+    "modernbert": {"suffix": 1},
+    "mpnet": {"prefix": 3},
+    "t5": {},
+    "mt5": {"dropped": "mean"},
+}
+
+
+@pytest.mark.parametrize("family", CARRIED)
+@pytest.mark.parametrize("head", ["tokens", "embedding"])
+@torch.inference_mode()
+def test_every_token_is_carried(family, head, precision, calls, monkeypatch):
+    pruning = PruningConfig("threshold", options=RULES["attention"], **CARRIED[family])
+    model = model_of(family, precision, pruning, head=head)
+    batch = tiny.random_inputs(model.model, LENGTHS)
+    calls.clear()
+    ours, theirs = both(model, batch, monkeypatch)
+    assert "layers" in calls
+    assert ours.trace.kept[-1].sum() < sum(LENGTHS)
+    same(ours, theirs)
+    same(*both(model, batch, monkeypatch, dense=True))
+
+
+@torch.inference_mode()
+def test_tables_by_layer_are_left_to_the_loop(precision, calls):
+    model = model_of("umt5", precision, PruningConfig("threshold"), head="tokens")
+    calls.clear()
+    model(**tiny.random_inputs(model.model, LENGTHS))
+    assert "layers" not in calls
+    assert calls.count("attend") == calls.count("stage") == 4
+
+
+@pytest.mark.parametrize(
+    ("family", "ends"),
+    [
+        ("bert", {"prefix": 3}),
+        ("bert", {"suffix": 2}),
+        ("bert", {"prefix_only_at_end": True, "suffix": 1}),
+        ("mpnet", {"prefix_only_at_end": True}),
+    ],
+)
+@torch.inference_mode()
+def test_ends_stay(family, ends, precision, calls, monkeypatch):
     for pruner in ("threshold", "none"):
-        model = model_of("bert", precision, PruningConfig(pruner, **ends))
+        model = model_of(family, precision, PruningConfig(pruner, **ends))
         batch = tiny.random_inputs(model.model, LENGTHS)
         calls.clear()
         same(*both(model, batch, monkeypatch))

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("instructions")
 
 
 def model_of(family: str, **options) -> nn.Module:
-    return tiny.FAMILIES[family](dtype=torch.float32, **options)
+    return tiny.ARCHITECTURES[family](dtype=torch.float32, **options)
 
 
 def engines(model: nn.Module, precision: str):
@@ -52,11 +52,22 @@ SHAPES = {
     "camembert": {"hidden_act": "gelu_new"},
     "modernbert": {"hidden_size": 48, "intermediate_size": 80},
     "modernbert-mean": {"hidden_activation": "silu"},
+    "distilbert": {},
+    "albert": {"hidden_size": 36},
+    "mpnet": {"hidden_size": 36, "intermediate_size": 70},
+    "nomic_bert": {"hidden_size": 48},
+    "jina_embeddings_v3": {"intermediate_size": 70},
+    "eurobert": {"intermediate_size": 80},
+    "t5": {"head": "tokens", "d_ff": 70},
+    "umt5": {"head": "tokens", "feed_forward_proj": "gated-gelu", "d_kv": 12},
 }
+SIZES = (1, 1), (7, 7), (300, 131), (20, 0)  # tokens, and survivors
 
 
-@pytest.mark.parametrize("family", SHAPES)
-@pytest.mark.parametrize(("tokens", "survivors"), [(1, 1), (7, 7), (300, 131), (20, 0)])
+@pytest.mark.parametrize(
+    ("family", "tokens", "survivors"),
+    [(name, *size) for name in SHAPES for size in (SIZES if name in tiny.FAMILIES else SIZES[2:3])],
+)
 @torch.inference_mode()
 def test_is_what_the_modules_give(family, tokens, survivors, precision):
     theirs, ours = engines(model_of(family, **SHAPES[family]), precision)
@@ -94,8 +105,8 @@ def test_a_row_depends_on_neither_the_others_nor_the_threads(precision, monkeypa
                 assert torch.equal(found[::7], torch.cat([row[part] for _, row in alone]))
 
 
-def pruned(precision: str | None) -> PrunedModel:
-    model = prune(model_of("bert"), PruningConfig("threshold"))
+def pruned(precision: str | None, family: str = "bert") -> PrunedModel:
+    model = prune(model_of(family), PruningConfig("threshold"))
     model.pruner.thresholds.fill_(0.5)
     return model if precision is None else model.for_inference(precision, "native")
 
@@ -116,14 +127,19 @@ def test_hooks_are_heard_and_copies_run(precision):
     assert torch.equal(model(**batch).logits, expected)
 
 
-def test_gradients_go_through_the_modules(precision):
-    model = pruned(precision)
-    embeddings = model.model.bert.embeddings.word_embeddings.weight
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [("bert", "embeddings.word_embeddings"), ("mpnet", "encoder.relative_attention_bias")],
+)
+def test_gradients_go_through_the_modules(family, name, precision):
+    model = pruned(precision, family)
+    learned = model.family.encoder.get_submodule(name).weight
     batch = tiny.random_inputs(model.model, [9, 30])
-    embeddings.requires_grad_()
+    model.model.requires_grad_(False)
+    learned.requires_grad_()
     model(**batch).logits.float().sum().backward()
-    assert embeddings.grad is not None
-    assert embeddings.grad.abs().max() > 0
+    assert learned.grad is not None
+    assert learned.grad.abs().max() > 0
 
 
 @torch.inference_mode()

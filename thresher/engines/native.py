@@ -124,12 +124,14 @@ class NativeEngine(TorchEngine, name="native"):
             return None
         if not self._takes(hidden, *heads) or (chain := self._chained()) is None:
             return None
-        count, (layers, batch) = packed.tokens, (self.family.layers, packed.batch)
-        target = hidden.new_empty(count, self.family.dim)
-        carried = torch.empty_like(target) if carries else None
         bias, table, entries = self.family.bias(0, heads, packed), None, None
         if isinstance(bias, TableBias):
             table, entries = bias.table.float().contiguous(), bias.entries.int()
+            if native.wants_gradients(table):
+                return None
+        count, (layers, batch) = packed.tokens, (self.family.layers, packed.batch)
+        target = hidden.new_empty(count, self.family.dim)
+        carried = torch.empty_like(target) if carries else None
         terms = Terms(packed.cu_seqlens, packed.positions, entries=entries)
         positions, depths = torch.empty_like(packed.positions), torch.empty_like(packed.positions)
         starts = packed.cu_seqlens.new_empty(layers, batch + 1)
