@@ -2,15 +2,20 @@
 
     python benchmarks/attention.py --heads 12 --dim 32
     python benchmarks/attention.py --heads 12 --dim 64 --tokens 16000 --device cuda --out routes.json
+    python benchmarks/attention.py --heads 12 --dim 64 --lengths 250 --bias 32 --repeats 101
 
 Milliseconds, the median of interleaved rounds; about `--tokens` tokens in a batch, at least one text.
+`--bias` compares native code with a table of so many numbers for relative positions, and without one: with
+nothing dropped, and where a share of the tokens is left (`--keep`) and the others were dropped before.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -19,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from thresher import native
-from thresher.attention import Asked, Attended
+from thresher.attention import Asked, Attended, Entries, TableBias
 from thresher.attention.flex import Flex
 from thresher.attention.logsumexp import LogSumExp
 from thresher.attention.matrix import Matrix
@@ -40,21 +45,48 @@ def routes_on(device: str) -> Routes:
     return found if native.library is None else found | {f"native ({native.instructions})": Native}
 
 
-def run(route: type[Attended], asked: Asked, survivors: torch.Tensor) -> None:
+def run(route: type[Attended], asked: Asked, survivors: torch.Tensor | None = None) -> None:
     """Importance of all tokens, and context rows of the survivors."""
     attended = route(asked)
     attended.importance()
     attended.context(survivors)[-1, -1].item()  # which waits for the device
 
 
+def texts_of(given: argparse.Namespace, length: int) -> PackedBatch:
+    """So many that they have about the tokens that are wanted."""
+    (packed,) = PackedBatch.from_padded(torch.ones(max(1, given.tokens // length), length).to(given.device))
+    return packed
+
+
+def asked_of(given: argparse.Namespace, packed: PackedBatch, dtype: torch.dtype) -> Asked:
+    """Attention of random queries, keys and values."""
+    qkv = torch.randn(packed.tokens, 3, given.heads, given.dim, device=given.device).to(dtype).unbind(1)
+    return Asked(*qkv, packed, given.dim**-0.5)
+
+
+def some(given: argparse.Namespace, packed: PackedBatch) -> torch.Tensor:
+    """Places of the tokens that stay, drawn at random."""
+    return (torch.rand(packed.tokens, device=given.device) < given.keep).nonzero().squeeze(1)
+
+
 def measured(given: argparse.Namespace, length: int, dtype: torch.dtype, routes: Routes) -> dict[str, float]:
     """Milliseconds of each route, for texts of one length."""
-    (packed,) = PackedBatch.from_padded(torch.ones(max(1, given.tokens // length), length).to(given.device))
-    survivors = (torch.rand(packed.tokens, device=given.device) < given.keep).nonzero().squeeze(1)
-    qkv = torch.randn(packed.tokens, 3, given.heads, given.dim, device=given.device).to(dtype).unbind(1)
-    asked = Asked(*qkv, packed, given.dim**-0.5)
+    packed = texts_of(given, length)
+    asked, survivors = asked_of(given, packed, dtype), some(given, packed)
     runs = {name: partial(run, route, asked, survivors) for name, route in routes.items()}
     return {name: 1000 * median(taken) for name, taken in side_by_side(runs, given.repeats).items()}
+
+
+def with_bias(given: argparse.Namespace, length: int, dtype: torch.dtype, dropped: bool) -> dict[str, float]:
+    """Milliseconds of native code without a table and with one, and the median of the rounds' ratios."""
+    packed = texts_of(given, length)
+    asked = asked_of(given, packed.at(some(given, packed)) if dropped else packed, dtype)
+    entries = Entries(lambda differences: differences.remainder(given.bias)).reaching(packed)
+    bias = TableBias(torch.randn(given.heads, given.bias), entries)
+    runs = {"without": partial(run, Native, asked), "with": partial(run, Native, replace(asked, bias=bias))}
+    taken = side_by_side(runs, given.repeats)
+    ratio = median(b / a for a, b in zip(*taken.values(), strict=True))
+    return {name: 1000 * median(seconds) for name, seconds in taken.items()} | {"ratio": ratio}
 
 
 @torch.inference_mode()
@@ -70,20 +102,27 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--precision", default="fp32,bf16")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--bias", type=int, default=0, help="numbers of a table for relative positions")
     parser.add_argument("--out", type=Path, help="file to write the figures to, in JSON")
     given = parser.parse_args()
     routes = routes_on(given.device)
     where = f"{torch.get_num_threads()} threads" if given.device == "cpu" else given.device
-    table = Table(title=f"{given.heads} heads of {given.dim}, {where}: ms")
-    for name in ("tokens", "texts", "in", *routes):
+    columns = ["without", "with", "ratio"] if given.bias else list(routes)
+    what = f", with {given.bias} numbers for relative positions ({native.instructions})" if given.bias else ""
+    table = Table(title=f"{given.heads} heads of {given.dim}, {where}{what}: ms")
+    for name in ("tokens", "texts", "in", *(["dropped"] if given.bias else []), *columns):
         table.add_column(name, justify="right")
     rows = []
-    for length in given.lengths:
-        for precision in given.precision.split(","):
-            found = measured(given, length, DTYPES[precision], routes)
-            rows.append({"length": length, "precision": precision, "ms": found})
+    for length, precision in product(given.lengths, given.precision.split(",")):
+        for dropped in (False, True) if given.bias else (False,):
+            if given.bias:
+                found = with_bias(given, length, DTYPES[precision], dropped)
+            else:
+                found = measured(given, length, DTYPES[precision], routes)
+            rows.append({"length": length, "precision": precision, "dropped": dropped, "ms": found})
+            before = [f"{1 - given.keep if dropped else 0:.0%}"] if given.bias else []
             cells = (f"{taken:.2f}" for taken in found.values())
-            table.add_row(str(length), str(max(1, given.tokens // length)), precision, *cells)
+            table.add_row(str(length), str(max(1, given.tokens // length)), precision, *before, *cells)
     Console().print(table)
     if given.out:
         given.out.write_text(json.dumps(rows, indent=1) + "\n")

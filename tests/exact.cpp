@@ -199,7 +199,7 @@ void attention(bool half, bool biased) {
   for (int64_t* stride : {p.query_stride, p.key_stride, p.value_stride}) stride[0] = apart, stride[1] = dim;
   p.starts = starts.data(), p.received = received.data(), p.importance = importance.data();
   std::vector<int64_t> positions(n);
-  for (int64_t i = 1; i < n; ++i) positions[i] = positions[i - 1] + 1 + (under(3) ? 0 : under(3));
+  for (int64_t i = 1; i < n; ++i) positions[i] = positions[i - 1] + 1 + (under(3) ? 0 : under(12));
   const int64_t reach = positions[n - 1], numbers = 1 + under(40);
   std::vector<float> table(heads * numbers);
   std::vector<int32_t> entries(2 * reach + 1);

@@ -206,9 +206,10 @@ void attend(Draw& draw) {
   p.query = query.numbers.at(0), p.key = key.numbers.at(0), p.value = value.numbers.at(0);
   p.starts = starts.get();
   const Array<int64_t> positions(tokens);
+  const int64_t gap = draw.of({1, 4, 4, 60});
   for (int64_t i = 0, s = 0, last = 0; i < tokens; last = positions[i++]) {
     for (; s <= batch && starts[s] <= i; ++s) last = -1;
-    positions[i] = last + 1 + (draw.one_in(3) ? draw.under(4) : 0);
+    positions[i] = last + 1 + (draw.one_in(3) ? draw.under(gap) : 0);
   }
   const Table table(draw, heads, starts, positions.get());
   table.give(p);

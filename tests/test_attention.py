@@ -39,14 +39,14 @@ HEADS, DIM = 2, 3
 SCALE = 0.9
 
 
-def ragged(lengths, gaps=None):
-    """A packed batch; with `gaps` (a seed) about a third of the tokens are gone already, never the first."""
+def ragged(lengths, gaps=None, gone=0.3):
+    """A packed batch; with `gaps` (a seed) a share of the tokens is gone already, never the first."""
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     (packed,) = PackedBatch.from_padded(mask)
     if gaps is None:
         return packed
     draw = torch.rand(packed.tokens, generator=torch.Generator().manual_seed(gaps))
-    return packed.keep((draw > 0.3) | (packed.positions == 0))
+    return packed.keep((draw > gone) | (packed.positions == 0))
 
 
 def tensors(packed, seed=0, dtype=torch.float64):

@@ -54,12 +54,13 @@ def log_weights(packed, seed):
     return -30 * draw**4
 
 
-# Lengths, window, seed, gaps, dtype, heads, layout, and numbers of a table; widths of heads come behind them.
+# Lengths, window, seed, share of tokens that are gone, dtype, heads, layout, numbers of a table; widths of
+# heads come after them.
 PROBLEMS = (
     st.lists(st.one_of(st.integers(1, 20), st.integers(1, 90)), min_size=1, max_size=5),
     st.sampled_from([None, 0, 3, 20, 1000]),
     st.integers(0, 1000),
-    st.booleans(),
+    st.sampled_from([0.0, 0.0, 0.3, 0.8]),
     st.sampled_from([torch.float32, torch.bfloat16]),
     st.integers(1, 4),
     st.sampled_from(["fused", "apart", "heads first", "dims apart"]),
@@ -76,9 +77,9 @@ often = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], ma
     st.booleans(),
 )
 def test_equals_brute_force(
-    instructions, lengths, window, seed, gaps, dtype, heads, layout, numbers, dim, share, weighed
+    instructions, lengths, window, seed, gone, dtype, heads, layout, numbers, dim, share, weighed
 ):
-    packed = ragged(lengths, seed if gaps else None)
+    packed = ragged(lengths, seed if gone else None, gone)
     qkv = inputs(packed, heads, dim, dtype, layout, seed)
     keep = torch.rand(packed.tokens, generator=torch.Generator().manual_seed(seed)) < share
     keep[packed.cu_seqlens[:-1].long()] = True
@@ -121,9 +122,9 @@ def slopes(attend, qkv, log_weight, wanted, packed, keep=None, importance=True, 
     st.sampled_from(["all", "dropped", "dropped, with importance", "known"]),
 )
 def test_gradients_equal_brute_force(
-    instructions, lengths, window, seed, gaps, dtype, heads, layout, numbers, dim, weighed, what
+    instructions, lengths, window, seed, gone, dtype, heads, layout, numbers, dim, weighed, what
 ):
-    packed = ragged(lengths, seed if gaps else None)
+    packed = ragged(lengths, seed if gone else None, gone)
     qkv = inputs(packed, heads, dim, dtype, layout, seed)
     generator = torch.Generator().manual_seed(seed)
     log_weight = log_weights(packed, seed) if weighed else None
@@ -230,7 +231,7 @@ def test_depends_on_neither_batch_nor_threads(instructions, dtype, numbers):
 @pytest.mark.parametrize("numbers", [32, 33])
 def test_the_bias_goes_by_differences_alone(instructions, dtype, numbers):
     """Wherever a text's first token is, and however much longer others were."""
-    packed, further = ragged([70, 9], gaps=3), torch.tensor([5, 400])
+    packed, further = ragged([170, 9], gaps=3, gone=0.6), torch.tensor([5, 400])
     moved = PackedBatch(
         packed.cu_seqlens, packed.positions + further[packed.sequence], torch.tensor([80, 1000])
     )

@@ -143,7 +143,7 @@ WayBack<T>::WayBack(const Gradients& g, int64_t sequence, int64_t head)
       width((dim + W - 1) / W * W),
       dropout(p),
       window(p, start, n),
-      relative(p, start, n, panelled, Rows(p, sequence), scratch) {
+      relative(p, start, n, panelled, scratch) {
   const auto own = [&](void* base) { return static_cast<T*>(base) + (start * p.heads + head) * dim; };
   query = numbers_of<T>(p.query, p.query_stride, start, head);
   key = numbers_of<T>(p.key, p.key_stride, start, head);
@@ -244,7 +244,7 @@ void WayBack<T>::run_strips(int64_t count, int64_t first, int64_t last) {
     s.strip.reach = reach + i;
     for (int64_t r = 0; s.strip.vote && r < strip; ++r) vote[r] = std::exp(p.log_weight[start + rows[i + r]]);
     for (int64_t r = 0; s.strip.dropout && r < strip; ++r) dropout.look(r, head, start + rows[i + r]);
-    for (int64_t r = 0; s.strip.relative && r < strip; ++r) relative.look(r, rows[i + r], start + rows[i + r]);
+    for (int64_t r = 0; s.strip.relative && r < strip; ++r) relative.look(r, start + rows[i + r]);
     run[strip - 1](s, keys);
     const int64_t low = reach[i].low / W * W, high = (reach[i + strip - 1].high + W - 1) / W * W;
     for (int64_t r = 0; r < strip; ++r) {

@@ -139,7 +139,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   s.stride = keys + 16;  // not a power of two, where rows would share few cache sets
   s.scores = scratch.take<float>(STRIP * s.stride);
   s.bias = bias_of(p, start, n, keys, scratch);
-  Relative relative(p, start, n, keys, rows, scratch);
+  Relative relative(p, start, n, keys, scratch);
   s.relative = p.table ? &relative : nullptr;
   s.row = 0;
   s.halves = scratch.take<bf16>(STRIP * (s.stride + W));
@@ -157,7 +157,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
         const int64_t strip = std::min<int64_t>(STRIP, rows.count - i);
         look(p, rows, i, strip, window, reach, vote);
         for (int64_t r = 0; s.dropout && r < strip; ++r) dropout.look(r, head + h, rows[i + r]);
-        for (int64_t r = 0; s.relative && r < strip; ++r) relative.look(r, i + r, rows[i + r]);
+        for (int64_t r = 0; s.relative && r < strip; ++r) relative.look(r, rows[i + r]);
         const int64_t first = reach[0].low / 32 * 32, last = (reach[strip - 1].high + 31) / 32 * 32;
         soften_strip(s, t, h, i, strip, first, last);
         if (!p.context) continue;

@@ -153,18 +153,21 @@ static void soften(const Strip& s, int64_t first, int64_t last) {
       float* at = s.scores + r * s.stride + j;
       store(at, load(at) + load(s.bias + j));
     }
-  if (s.relative)
-    s.relative->each([&](const auto& numbers) {
-      for (int64_t j = first; j < last; j += W)
-        THRESHER_UNROLL for (int r = 0; r < R; ++r) {
-          float* at = s.scores + r * s.stride + j;
-          store(at, load(at) + numbers(s.row + r, j));
-        }
-    });
   F most[R], sum[R];
-  THRESHER_UNROLL for (int r = 0; r < R; ++r) most[r] = never;
-  for (int64_t j = first; j < last; j += W)
-    THRESHER_UNROLL for (int r = 0; r < R; ++r) most[r] = larger(most[r], load(s.scores + r * s.stride + j));
+  const float* rows[R];
+  THRESHER_UNROLL for (int r = 0; r < R; ++r) {
+    most[r] = never;
+    rows[r] = s.relative ? s.relative->from[s.row + r] : nullptr;
+  }
+  for (int64_t j = first; j < last; j += W) {
+    F score[R];
+    THRESHER_UNROLL for (int r = 0; r < R; ++r) score[r] = load(s.scores + r * s.stride + j);
+    if (s.relative) {
+      s.relative->add<R>(rows, j, score);
+      THRESHER_UNROLL for (int r = 0; r < R; ++r) store(s.scores + r * s.stride + j, score[r]);
+    }
+    THRESHER_UNROLL for (int r = 0; r < R; ++r) most[r] = larger(most[r], score[r]);
+  }
   const float unit = s.scale * 1.44269504f;
   THRESHER_UNROLL for (int r = 0; r < R; ++r) {
     most[r] = all(reduce(most[r], [](Four a, Four b) { return a < b ? b : a; }));
@@ -260,7 +263,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
   s.stride = panelled + W;  // not a power of two, where rows would share few cache sets
   s.scores = scratch.take<float>(ROWS * s.stride);
   s.bias = bias_of(p, start, n, panelled, scratch);
-  Relative relative(p, start, n, panelled, rows, scratch);
+  Relative relative(p, start, n, panelled, scratch);
   s.relative = p.table ? &relative : nullptr;
   s.row = 0;
   s.vote = p.log_weight ? vote : nullptr;
@@ -297,7 +300,7 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
         s.query = queries + (h * rows.count + i) * dim;
         look(p, rows, i, strip, window, reach, vote);
         for (int64_t r = 0; s.dropout && r < strip; ++r) dropout.look(r, head + h, rows[i + r]);
-        for (int64_t r = 0; s.relative && r < strip; ++r) relative.look(r, i + r, rows[i + r]);
+        for (int64_t r = 0; s.relative && r < strip; ++r) relative.look(r, rows[i + r]);
         run[strip - 1](s);
         if (!p.context) continue;
         T* to = static_cast<T*>(p.context) + ((rows.first + i) * p.heads + head + h) * dim;
