@@ -57,6 +57,7 @@ OTHERS: dict[str, dict[str, str]] = {
     "albert": {},
     "mpnet": {"head": "embedding"},
     "deberta-v2": {},
+    "deberta-v2-parts": {"head": "tokens"},
     "nomic_bert": {},
     "jina_embeddings_v3": {},
     "eurobert": {},
@@ -281,6 +282,25 @@ def test_two_of_one_model_and_layers_that_are_listened_to():
     assert heard == ["key", "dense"]
     with second.dense(), first.dense():
         assert torch.equal(second.for_inference()(**batch).logits, first(**batch).logits)
+
+
+@pytest.mark.parametrize(("family", "own"), [("deberta-v2", None), ("deberta-v2-parts", "pos_query_proj")])
+@torch.inference_mode()
+def test_relative_positions_are_projected_once(family, own):
+    """Unless the layer that does it is an adapter; and for every model that goes by the same modules."""
+    first = pruned(family, 0.7)
+    second = prune(first.model, first.pruning)
+    attentions = [layer.attention.self for layer in first.model.deberta.encoder.layer]
+    attentions[1].query_proj = Adapter(attentions[1].query_proj)
+    if own:
+        setattr(attentions[2], own, Adapter(getattr(attentions[2], own)))
+    batch = tiny.random_inputs(first.model, LENGTHS)
+    expected = first.eval()(**batch, dense=True).logits
+    for model in (first.train(), second):  # whose dropout is not kept
+        found = model.for_inference()(**batch, dense=True).logits
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert [hasattr(attention, "places") for attention in attentions] == [True, False, not own, True]
+    assert own is None or [hasattr(attention, own) for attention in attentions] == [False, True, True, False]
 
 
 @torch.inference_mode()

@@ -55,6 +55,7 @@ SHAPES = {
     "distilbert": {},
     "albert": {"hidden_size": 36},
     "mpnet": {"hidden_size": 36, "intermediate_size": 70},
+    "deberta-v2": {},
     "nomic_bert": {"hidden_size": 48},
     "jina_embeddings_v3": {"intermediate_size": 70},
     "eurobert": {"intermediate_size": 80},

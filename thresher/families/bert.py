@@ -27,6 +27,23 @@ def counted(input_ids: Tensor, positions: Tensor, padding: int) -> Tensor:
     return (seen - (seen - counts)[start]) * counts + padding
 
 
+def stage_of(family: Family, index: int) -> StageModules | None:
+    """The stage of a layer whose modules have BERT's names."""
+    layer, last = family.layer(index), index + 1 == family.layers
+    following = None if last else getattr(family.layer(index + 1).attention.self, JOINED, None)
+    if following is None and not last:
+        return None
+    return StageModules(
+        output=layer.attention.output.dense,
+        first=layer.attention.output.LayerNorm,
+        up=layer.intermediate.dense,
+        activation=layer.intermediate.intermediate_act_fn,
+        down=layer.output.dense,
+        second=layer.output.LayerNorm,
+        following=following,
+    )
+
+
 class Bert(Family):
     """Post-norm layers, learned absolute positions, [CLS] head."""
 
@@ -91,19 +108,7 @@ class Bert(Family):
             self._join_gelu(layer.intermediate, "dense", "intermediate_act_fn")
 
     def stage(self, index: int) -> StageModules | None:
-        layer, last = self.layer(index), index + 1 == self.layers
-        following = None if last else getattr(self.layer(index + 1).attention.self, JOINED, None)
-        if following is None and not last:
-            return None
-        return StageModules(
-            output=layer.attention.output.dense,
-            first=layer.attention.output.LayerNorm,
-            up=layer.intermediate.dense,
-            activation=layer.intermediate.intermediate_act_fn,
-            down=layer.output.dense,
-            second=layer.output.LayerNorm,
-            following=following,
-        )
+        return stage_of(self, index)
 
     def transform(self, index: int, hidden: Tensor, context: Tensor) -> Tensor:
         layer = self.layer(index)

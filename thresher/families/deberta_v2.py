@@ -6,16 +6,21 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 from thresher.attention import Entries, TokenBias
 from thresher.errors import UserError
-from thresher.families.base import Family
+from thresher.families.base import JOINED, Family, is_plain
+from thresher.families.bert import stage_of
 from thresher.families.shape import LayerShape
+from thresher.families.stage import StageModules
 from thresher.packed import PackedBatch
 
 HEADS = "query_proj", "key_proj", "value_proj"
+PLACES = "places"  # name of what `fuse` makes of relative positions, in a module of attention
+TERMS = {"c2p": ("key_proj", "pos_key_proj"), "p2c": ("query_proj", "pos_query_proj")}
+"""Which linear layer makes heads of positions: one that is shared with the tokens, or its own."""
 
 
 class DebertaV2(Family):
@@ -23,7 +28,6 @@ class DebertaV2(Family):
     key (c2p), and key by position of the query (p2c)."""
 
     model_types = ("deberta-v2",)
-    biased = "by layer"
 
     def __init__(self, model: Any):
         super().__init__(model)
@@ -36,6 +40,7 @@ class DebertaV2(Family):
         if not stack.relative_attention and set(config.pos_att_type or ()) & {"c2p", "p2c"}:
             raise UserError("relative_attention is false, but pos_att_type names relative positions.")
         self._entries = Entries(self._entries_of)
+        self.biased = "by layer" if any(shape.entries for shape in self._shapes) else "never"
 
     @property
     def max_length(self) -> int:
@@ -84,23 +89,54 @@ class DebertaV2(Family):
         attention, shape = self.layer(index).attention.self, self.shape(index)
         if not shape.entries:
             return None
-        span = attention.pos_ebd_size
-        relative = attention.pos_dropout(self.encoder.encoder.get_rel_embedding()[: 2 * span])
-        query, key, _ = heads
+        if (places := getattr(attention, PLACES, None)) is None:
+            places = self._places(attention, attention.pos_dropout(self._relative(attention)))
 
-        def numbers(values: Tensor, name: str, own: str) -> Tensor | None:
-            if name not in attention.pos_att_type:
+        def numbers(values: Tensor, term: str) -> Tensor | None:
+            if (of_position := places.get(term)) is None:
                 return None
-            project = getattr(attention, "query_proj" if name == "p2c" else "key_proj")
-            project = project if attention.share_att_key else getattr(attention, own)
-            of_position = self.split_heads(project(relative)).permute(1, 2, 0)  # [heads, head_dim, entries]
             return (values.transpose(0, 1) * shape.scale @ of_position.to(values.dtype)).transpose(0, 1)
 
-        return TokenBias(
-            numbers(query, "c2p", "pos_key_proj"),
-            numbers(key, "p2c", "pos_query_proj"),
-            self._entries.reaching(packed),
-        )
+        query, key, _ = heads
+        return TokenBias(numbers(query, "c2p"), numbers(key, "p2c"), self._entries.reaching(packed))
+
+    def _relative(self, attention: Any) -> Tensor:
+        """Embeddings ``[entries, dim]`` of relative positions."""
+        return self.encoder.encoder.get_rel_embedding()[: 2 * attention.pos_ebd_size]
+
+    def _places(self, attention: Any, relative: Tensor) -> dict[str, Tensor]:
+        """Heads ``[heads, head_dim, entries]`` of relative positions, by the term that they are for."""
+        found = {}
+        for term, (shared, own) in TERMS.items():
+            if term in attention.pos_att_type:
+                project = getattr(attention, shared if attention.share_att_key else own)
+                found[term] = self.split_heads(project(relative)).permute(1, 2, 0)
+        return found
+
+    def fuse(self) -> None:
+        for index in range(self.layers):
+            layer = self.layer(index)
+            self._keep_places(index)
+            self._join(layer.attention.self, HEADS)
+            self._join_gelu(layer.intermediate, "dense", "intermediate_act_fn")
+
+    @torch.no_grad()
+    def _keep_places(self, index: int) -> None:
+        """Make heads of relative positions for good, if the linear layers that do it are plain."""
+        attention, names = self.layer(index).attention.self, set(HEADS)
+        if not self.shape(index).entries or hasattr(attention, PLACES) or hasattr(attention, JOINED):
+            return
+        if not attention.share_att_key:
+            names |= {own for term, (_, own) in TERMS.items() if term in attention.pos_att_type}
+        if all(is_plain(getattr(attention, name)) for name in names):
+            made = self._places(attention, self._relative(attention))
+            kept = {term: nn.Parameter(values.contiguous(), False) for term, values in made.items()}
+            setattr(attention, PLACES, nn.ParameterDict(kept))
+            for name in names - set(HEADS):
+                delattr(attention, name)
+
+    def stage(self, index: int) -> StageModules | None:
+        return stage_of(self, index)
 
     def _entries_of(self, differences: Tensor) -> Tensor:
         """Entries of differences, key less query."""
