@@ -94,7 +94,10 @@ def tolerance(family: str) -> dict[str, float]:
 def rows(inputs: dict[str, torch.Tensor]):
     """Each text of a batch alone, without its padding."""
     for row, mask in enumerate(inputs["attention_mask"].bool()):
-        yield {key: value[row, mask][None] for key, value in inputs.items()}
+        yield {
+            key: value[row : row + 1] if key.startswith("decoder") else value[row, mask][None]
+            for key, value in inputs.items()
+        }
 
 
 class ThresholdRule:

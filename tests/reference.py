@@ -22,6 +22,8 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 SEEN_BY_DROPOUT = {"mpnet": "attn.dropout", "deberta-v2": "self.dropout"}
 """Architectures with attention of their own, and the module that gets its probabilities."""
+CROSSING = ("encoder_attn", "EncDecAttention")
+"""What decoders call their attention to the encoder."""
 WATCHING: list["_Masks"] = []
 
 
@@ -59,6 +61,8 @@ class _Masks:
         self.carried: Tensor | Any = 0.0
         self.gate: Tensor | Any = 1.0
         self.attended = False
+        self.watched = {module for layer in layers_of(model) for module in layer.modules()}
+        self.crossing = {module for name, module in model.named_modules() if name.endswith(CROSSING)}
 
     def enter(self, module, args, kwargs):
         self.entered, self.attended = args[0] if args else kwargs["hidden_states"], False
@@ -87,6 +91,11 @@ class _Masks:
         self.found.dense_flops = self.found.dense_flops + 2 * inner * every
         self.attended = True
         return seen
+
+    def cross(self, probabilities: Tensor) -> Tensor:
+        """The probabilities [b, h, m, n] with which a decoder attends to the encoder, among the living."""
+        seen = probabilities * self.mask[:, None, None, :]
+        return seen / seen.sum(-1, keepdim=True)
 
     def attend_by_dropout(self, module, args, output):
         return self.attend(args[0], self.model.config.hidden_size)
@@ -131,7 +140,11 @@ def _attend(module, query, key, value, attention_mask, scaling=None, position_bi
     scores = scores if position_bias is None else scores + position_bias
     reach = None if attention_mask is None else (attention_mask > -1)[:, 0].expand(-1, query.shape[2], -1)
     scores = scores if attention_mask is None else scores + attention_mask
-    seen = WATCHING[-1].attend(scores.softmax(-1), query.shape[1] * query.shape[3], reach)
+    masks, seen = WATCHING[-1], scores.softmax(-1)
+    if module in masks.watched:
+        seen = masks.attend(seen, query.shape[1] * query.shape[3], reach)
+    elif module in masks.crossing:
+        seen = masks.cross(seen)
     return (seen @ value).transpose(1, 2).contiguous(), seen
 
 
@@ -235,13 +248,15 @@ def masked_reference(
 
     name = type(model).__name__
     every = name.endswith(("ForTokenClassification", "ForQuestionAnswering", "Model"))
+    every = every and not model.can_generate()
     answers = dropped if every and not (gate_rule and gate_form == "paper") else "as they are"
     if not every and not (gate_rule and gate_form == "paper"):
         answers = "survivors"
     masks = _Masks(model, right, decide, gate_form if gate_rule else None, answers)
-    given = {key: x.gather(1, there) for key, x in inputs.items() if key != "attention_mask"}
+    given = {key: x if key.startswith("decoder") else x.gather(1, there) for key, x in inputs.items()}
+    given["attention_mask"] = masks.mask
     with _watched(model, masks):
-        output = model(**given, attention_mask=masks.mask)
+        output = model(**given)
     found = masks.found
     for what in (found.importance, found.alive, found.gates):
         what[:] = [x.gather(1, back) for x in what]

@@ -17,6 +17,7 @@ from transformers import (
     AutoModel,
     AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTextEncoding,
     AutoModelForTokenClassification,
@@ -62,9 +63,11 @@ HEADS: dict[str, tuple[Any, ...]] = {
     "spans": (AutoModelForQuestionAnswering,),
     "choice": (AutoModelForMultipleChoice,),
     "embedding": (AutoModelForTextEncoding, AutoModel),
+    "generation": (AutoModelForSeq2SeqLM,),
 }
 """The Auto classes that open a model with such a head, the first that knows the architecture."""
-BY_DECODER = {("t5", "sequence"), ("t5", "spans")}
+BY_DECODER = {name: {"sequence", "spans"} for name in ("t5", "mt5", "umt5")}
+BY_DECODER |= {name: {"sequence", "spans", "embedding"} for name in ("bart", "marian")}
 """Heads that an architecture has, but not of its encoder."""
 
 SHARP = ("query", "key", "Wqkv", "q_lin", "k_lin", "q_proj", "k_proj", "query_proj", "key_proj", ".q", ".k")
@@ -85,10 +88,13 @@ def _randomise(model: PreTrainedModel, seed: int) -> None:
             draw(module.weight, (gain if name.endswith(SHARP) else 1.0) * module.in_features**-0.5)
             draw(module.bias, 0.25)
         elif isinstance(module, nn.Embedding):
-            draw(module.weight, 1.0)
+            if "Sinusoidal" not in type(module).__name__:  # which no file holds
+                draw(module.weight, 1.0)
         elif isinstance(weight := getattr(module, "weight", None), nn.Parameter):  # a norm
             draw(weight, 0.25, mean=0.2 if "Gemma" in type(module).__name__ else 1.0)
             draw(getattr(module, "bias", None), 0.25)
+    if (bias := getattr(model, "final_logits_bias", None)) is not None:
+        bias.copy_(torch.randn(bias.shape, generator=generator))
     if model.config.tie_word_embeddings:
         model.tie_weights()
 
@@ -133,6 +139,23 @@ T5 = {
     "relative_attention_max_distance": 16,
     "pad_token_id": 0,
     "eos_token_id": 1,
+    "decoder_start_token_id": 0,
+}
+BART = {
+    "d_model": 32,
+    "encoder_layers": 4,
+    "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_layers": 2,
+    "decoder_attention_heads": 2,
+    "decoder_ffn_dim": 48,
+    "scale_embedding": True,
+    "max_position_embeddings": POSITIONS,
+    "pad_token_id": 0,
+    "bos_token_id": 2,
+    "eos_token_id": 1,
+    "forced_eos_token_id": 1,
+    "decoder_start_token_id": 3,
 }
 GEMMA = {
     "max_position_embeddings": POSITIONS,
@@ -191,6 +214,13 @@ ARCHITECTURES: dict[str, Callable[..., PreTrainedModel]] = {
     "t5": partial(_make, "T5Config", T5),
     "mt5": partial(_make, "MT5Config", T5),
     "umt5": partial(_make, "UMT5Config", T5),
+    "bart": partial(_make, "BartConfig", {**BART, "scale_embedding": True}, head="generation"),
+    "marian": partial(
+        _make,
+        "MarianConfig",
+        {**BART, "activation_function": "swish", "scale_embedding": True},
+        head="generation",
+    ),
     "gemma3_text": partial(_make, "Gemma3TextConfig", GEMMA),
 }
 OLDEST = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "modernbert", "modernbert-mean")
@@ -201,12 +231,8 @@ FAMILIES = {name: ARCHITECTURES[name] for name in OLDEST}
 def heads_of(architecture: str) -> list[str]:
     """Heads that transformers has for an architecture's encoder."""
     config = getattr(transformers, ARCHITECTURES[architecture].args[0])
-    kind = "t5" if "t5" in architecture else architecture
-    return [
-        head
-        for head, autos in HEADS.items()
-        if any(config in auto._model_mapping for auto in autos) and (kind, head) not in BY_DECODER
-    ]
+    known = [head for head, autos in HEADS.items() if any(config in auto._model_mapping for auto in autos)]
+    return [head for head in known if head not in BY_DECODER.get(architecture, ())]
 
 
 def random_inputs(
@@ -226,7 +252,8 @@ def random_inputs(
     -------
     dict
         input_ids and attention_mask int64 [batch, n], n = max(lengths) + extra_padding; where the model knows
-        more than one segment also token_type_ids [batch, n]: 0 in the first half of a text, 1 in the second.
+        more than one segment also token_type_ids [batch, n]: 0 in the first half of a text, 1 in the second;
+        where it has a decoder also decoder_input_ids [batch, 5].
     """
     if padding_side not in ("right", "left"):
         raise ValueError(f"padding_side is 'right' or 'left', not {padding_side!r}")
@@ -253,4 +280,6 @@ def random_inputs(
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
     if getattr(model.config, "type_vocab_size", 1) > 1:
         inputs["token_type_ids"] = segments
+    if model.can_generate():
+        inputs["decoder_input_ids"] = torch.randint(VOCAB, (len(lengths), 5), generator=generator)
     return {name: values.to(DEVICE) for name, values in inputs.items()}

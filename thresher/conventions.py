@@ -15,6 +15,7 @@ from transformers.utils import PushToHubMixin
 
 from thresher.errors import UserError
 from thresher.folders import trained as state
+from thresher.folders.generation import GENERATION
 
 if TYPE_CHECKING:
     from thresher.families import Family
@@ -60,9 +61,6 @@ class Conventions(PushToHubMixin, nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return self.model.dtype
-
-    def can_generate(self) -> bool:
-        return False
 
     def get_input_embeddings(self) -> nn.Module:
         return self.family.model.get_input_embeddings()
@@ -151,6 +149,8 @@ class Conventions(PushToHubMixin, nn.Module):
         block = self._block()
         if (obstacle := self._obstacle()) is not None:
             block |= {"obstacle": obstacle}
+        if (settings := getattr(self.family.model, "generation_config", None)) is not None:
+            block |= {GENERATION: settings.to_diff_dict()}
         return state.described(self.family.model, block)
 
     def set_extra_state(self, extra: Any) -> None:

@@ -19,9 +19,9 @@ from thresher.families import family_of
 from thresher.folders import trained as state
 from thresher.folders.locate import ASKING
 from thresher.folders.read import naming
+from thresher.generating import Generating
 from thresher.heads import HEADS, head_of
 from thresher.loop import Parts, run
-from thresher.modes import Modes
 from thresher.packed import PackedBatch
 from thresher.plan import Plan
 from thresher.pruners import all_options, make_pruner
@@ -34,7 +34,8 @@ def prune(model: PreTrainedModel, config: PruningConfig | None = None) -> Pruned
     Parameters
     ----------
     model : transformers model
-        For classes, scores, tags, spans or choices, or an encoder without a head.
+        For classes, scores, tags, spans or choices, an encoder without a head, or one with a decoder that
+        generates.
         It is used, not copied.
     config : PruningConfig, optional
         Default: learned thresholds. They start at 0, where outputs equal those of `model`.
@@ -58,7 +59,7 @@ def prune(model: PreTrainedModel, config: PruningConfig | None = None) -> Pruned
     return PrunedModel(model, config or PruningConfig())
 
 
-class PrunedModel(Modes):
+class PrunedModel(Generating):
     """Has the calling convention of the transformers model that it holds.
 
     Threads may call one model at once: what hangs on its mode, its budget or a `dense` block is read when a
@@ -96,7 +97,9 @@ class PrunedModel(Modes):
             raise UserError(
                 "prefix_only_at_end is for heads that read [CLS] alone; this model's head pools all tokens."
             )
-        if self.head.reads == "suffix" and not config.suffix:
+        if (self.head.reads == "suffix" and not config.suffix) or (
+            self.head.protects_last and config.suffix is None
+        ):
             self.pruning = config = replace(config, suffix=1)
         if config.offset is not None and len(config.offset) != self.config.num_labels:
             raise UserError(
@@ -165,6 +168,8 @@ class PrunedModel(Modes):
         token_type_ids : int64 tensor [batch, length], optional
         labels, start_positions, end_positions : tensors, optional
             As the transformers model takes them; the output then has a loss.
+        **others
+            ``decoder_input_ids`` and ``decoder_attention_mask``, where the model has a decoder.
         output_hidden_states : bool
             The output then has ``hidden_states``: a tensor ``[tokens, dim]`` of the embeddings, and for each
             layer one ``[survivors, dim]``, of the tokens that the trace says are alive after it, packed.
@@ -192,6 +197,7 @@ class PrunedModel(Modes):
             "attention_mask": attention_mask,
             "token_type_ids": token_type_ids,
         }
+        inputs |= {name: others.pop(name, None) for name in self.head.further}
         refuse_inputs(inputs, others)
         labelled = self.head.labelled(
             labels=labels, start_positions=start_positions, end_positions=end_positions
@@ -200,9 +206,7 @@ class PrunedModel(Modes):
         states: list[Tensor] | None = [] if output_hidden_states else None
         with self._turns.call():  # the plan is read after a change of mode that this call waits for
             output, trace = self.run(packed, values, self.plan(budget, dense), states)
-        output = self.head.restored(output, inputs)
-        if labelled:
-            output = type(output)(loss=self.head.loss(output, **labelled), **output)
+            output = self.head.finished(output, inputs, **labelled)
         if states is not None:
             alive = (packed.tokens, *(step.exit.tokens for step in trace.steps))
             output.hidden_states = tuple(state[:count] for state, count in zip(states, alive, strict=True))

@@ -35,7 +35,7 @@ class Modes(Conventions):
         self.soft: Soft | None = None
         self.precision: str | None = None
         self._turns = Turns()
-        self._rates: list[tuple[nn.Dropout, float]] = []  # of dropout, while there is none
+        self._rates: list[tuple[nn.Module, str, float]] = []  # of dropout, while there is none
         self._undropped = 0  # blocks of `without_dropout` that are open
 
     def plan(self, budget: float | None = None, dense: bool | None = None) -> Plan:
@@ -76,16 +76,16 @@ class Modes(Conventions):
         """Train without dropout, of hidden states and of attention, inside the ``with`` block, in all
         threads. Blocks may be nested."""
         if not self._undropped:
-            self._rates = [(m, m.p) for m in self.model.modules() if isinstance(m, nn.Dropout)]
+            self._rates = [rate for module in self.model.modules() for rate in _rates(module)]
         self._undropped += 1
         try:
-            for module, _ in self._rates:
-                module.p = 0.0
+            for module, name, _ in self._rates:
+                setattr(module, name, 0.0)
             yield self
         finally:
             self._undropped -= 1
-            for module, rate in () if self._undropped else self._rates:
-                module.p = rate
+            for module, name, rate in () if self._undropped else self._rates:
+                setattr(module, name, rate)
 
     @property
     def budgets(self) -> tuple[float, ...]:
@@ -113,3 +113,12 @@ class Modes(Conventions):
             yield self
         finally:
             self.rung = before
+
+
+def _rates(module: nn.Module) -> Iterator[tuple[nn.Module, str, float]]:
+    """The rates of dropout that a module holds: of a module that drops, or plain numbers, as BART's and T5's
+    layers have them."""
+    for name, value in vars(module).items():
+        rate = name == "p" if isinstance(module, nn.Dropout) else name.endswith("dropout")
+        if rate and type(value) in (int, float):
+            yield module, name, value

@@ -19,10 +19,20 @@ from thresher.families import family_for
 from thresher.files.atomic import match_access
 from thresher.files.swap import replacing_folder
 from thresher.folders import trained as state
+from thresher.folders.generation import GENERATION, generation_config
 from thresher.folders.locate import locate
 from thresher.folders.model_config import make_config
 from thresher.folders.read import config_file, file_of, one_save, refuse_adapter
-from thresher.folders.weights import Stored, build, class_of, class_saved, fetch, look, weight_files
+from thresher.folders.weights import (
+    Stored,
+    build,
+    class_of,
+    class_saved,
+    fetch,
+    head_named,
+    look,
+    weight_files,
+)
 from thresher.pruners import Pruner, make_pruner
 
 BLOCK = "token_pruning"
@@ -83,6 +93,8 @@ def load(path: str | Path, **hub: Any) -> tuple[PreTrainedModel, dict[str, Tenso
             "Prune it first: `thresher prune`, or thresher.training.prune."
         )
     delattr(config, BLOCK)
+    decodes = head_named(config).decodes
+    given = block.pop(GENERATION, None) if decodes and isinstance(block, dict) else None
     pruner = make_pruner(PruningConfig.from_dict(block), *family_for(config).sizes(config))
     if config.architectures != [known := class_of(config).__name__]:
         raise UserError(
@@ -92,7 +104,8 @@ def load(path: str | Path, **hub: Any) -> tuple[PreTrainedModel, dict[str, Tenso
     stored, own = _stored(where, block["version"], **hub)
     tensors = fetch(own)
     check_state(path, tensors, pruner)
-    model, missing = build(path, config, stored)
+    settings = generation_config(where, config, given, **hub) if decodes else None
+    model, missing = build(path, config, stored, generation_config=settings)
     if missing:
         raise UserError(f"{path} is incomplete: '{missing[0]}' is missing. Copy or prune it again.")
     return model, tensors, block

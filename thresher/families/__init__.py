@@ -8,6 +8,7 @@ from torch import nn
 
 from thresher.errors import UserError
 from thresher.families.albert import Albert
+from thresher.families.bart import Bart
 from thresher.families.base import Family, GeluLinear, is_heard, is_plain
 from thresher.families.bert import Bert
 from thresher.families.deberta_v2 import DebertaV2
@@ -34,6 +35,7 @@ FAMILIES: tuple[type[Family], ...] = (
     EuroBert,
     PreLayerNorm,
     T5,
+    Bart,
     Gemma3Text,
 )
 

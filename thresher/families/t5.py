@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from thresher.attention import Entries, TableBias
-from thresher.errors import UserError
 from thresher.families.base import JOINED, Family
+from thresher.families.decoded import refuse_decoded
 from thresher.families.mpnet import HEADS
 from thresher.families.shape import LayerShape
 from thresher.families.stage import StageModules
@@ -25,12 +25,11 @@ class T5(Family):
     own_head_dim = True
 
     def __init__(self, model: Any):
-        if hasattr(self._holder(model), "decoder"):
-            name = type(model).__name__
-            raise UserError(
-                f"{name} answers by its decoder; only encoders can be pruned: load T5EncoderModel, or a "
-                "model ForTokenClassification."
-            )
+        refuse_decoded(
+            model,
+            self._holder(model),
+            "T5EncoderModel, or a model ForTokenClassification or ForConditionalGeneration",
+        )
         super().__init__(model)
         self._entries = Entries(self._entries_of)
         own = self.layers > 1 and self._attention(1).has_relative_attention_bias

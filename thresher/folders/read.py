@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from inspect import signature
+from itertools import chain
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -28,7 +29,7 @@ TOKENIZERS = re.compile(
     r"|.*\.(model|spm|tokenizer|codes|jinja)|(dict|\w+_vocab)\.\w+|(emoji|normalizer|byte_maps|word_\w+)\.json"
 )
 """Names of files that transformers opens for some tokenizer."""
-WEIGHTS = re.compile(r".*\.(safetensors|bin)(\.index\.json)?")
+WEIGHTS = re.compile(r".*\.(safetensors|bin)(\.index\.json)?|generation_config\.json")
 TRIES = 5  # to read a folder that others replace
 FOREIGN = {".gguf": "llama.cpp (GGUF)", ".onnx": "ONNX Runtime", ".tflite": "TensorFlow Lite"}
 FOREIGN |= {".h5": "TensorFlow", ".msgpack": "Flax", ".xml": "OpenVINO", ".mlmodel": "Core ML"}
@@ -291,7 +292,8 @@ def check_weights(model: nn.Module, path: str | Path) -> None:
 
 
 def first_bad_weight(model: nn.Module) -> str | None:
-    """Name of the first parameter that is not all finite numbers."""
-    named = ((name, weight) for name, weight in model.named_parameters() if weight.is_floating_point())
+    """Name of the first parameter or buffer that is not all finite numbers."""
+    held = chain(model.named_parameters(), model.named_buffers())
+    named = ((name, weight) for name, weight in held if weight.is_floating_point())
     bad = (name for name, weight in named if not weight.is_meta and not weight.isfinite().all())
     return next((name.removeprefix("model.") for name in bad), None)

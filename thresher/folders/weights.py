@@ -257,7 +257,9 @@ def build(
 def _namings(model: PreTrainedModel) -> list[dict[str, tuple[int, ...]]]:
     """Shapes of a model's weights, by the names that the model has for them, and then by those in the files
     of architectures that transformers has taken over, which may hold several in one."""
-    ways: list[dict[str, Tensor]] = [dict(model.named_parameters())]
+    saved = model.state_dict().keys()
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in saved}
+    ways: list[dict[str, Tensor]] = [dict(model.named_parameters()) | buffers]
     converted = get_model_conversion_mapping(model, add_legacy=False)
     if any(not isinstance(change, PrefixChange) for change in converted):
         ways.append(revert_weight_conversion(model, ways[0]))

@@ -8,6 +8,7 @@ from thresher.errors import UserError
 from thresher.heads.base import Head, Reads
 from thresher.heads.choice import ChoiceHead
 from thresher.heads.embedding import EmbeddingHead
+from thresher.heads.generation import GenerationHead
 from thresher.heads.sequence import SequenceHead
 from thresher.heads.spans import SpanHead
 from thresher.heads.tokens import TokenHead
@@ -15,7 +16,14 @@ from thresher.heads.tokens import TokenHead
 if TYPE_CHECKING:
     from thresher.families import Family
 
-HEADS: tuple[type[Head], ...] = (SequenceHead, TokenHead, SpanHead, ChoiceHead, EmbeddingHead)
+HEADS: tuple[type[Head], ...] = (
+    SequenceHead,
+    TokenHead,
+    SpanHead,
+    ChoiceHead,
+    GenerationHead,
+    EmbeddingHead,  # last, because names such as MarianMTModel end like those of models without a head
+)
 
 
 def head_of(family: Family) -> Head:
@@ -50,6 +58,7 @@ __all__ = [
     "HEADS",
     "ChoiceHead",
     "EmbeddingHead",
+    "GenerationHead",
     "Head",
     "Reads",
     "SequenceHead",

@@ -29,7 +29,7 @@ class Head(ABC):
 
     Attributes
     ----------
-    suffix : str
+    suffix : str, or tuple of str
         End of the names of the transformers classes that have this head.
     auto : type
         The Auto class of transformers that opens such a model.
@@ -41,14 +41,23 @@ class Head(ABC):
         Which tokens are read: see `Reads`.
     by_token : bool
         Whether there is an answer for each token.
+    decodes : bool
+        Whether a decoder makes the answer.
+    protects_last : bool
+        Whether the last token stays, where the settings do not say so.
+    further : tuple of str
+        Names of inputs besides those of the encoder.
     """
 
-    suffix: ClassVar[str]
+    suffix: ClassVar[str | tuple[str, ...]]
     auto: ClassVar[Any]
     instead: ClassVar[tuple[Any, ...]] = ()
     labels: ClassVar[tuple[str, ...]] = ("labels",)
     reads: Reads = "all"
     by_token: ClassVar[bool] = False
+    decodes: ClassVar[bool] = False
+    protects_last: ClassVar[bool] = False
+    further: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, family: Family):
         self.family = family
@@ -69,8 +78,14 @@ class Head(ABC):
         Returns
         -------
         transformers.utils.ModelOutput
-            With ``logits``: of every text, or of every token.
+            With ``logits``: of every text, or of every token; or the states that a decoder reads.
         """
+
+    def finished(self, output: Any, inputs: Inputs, **labels: Tensor) -> Any:
+        """Outputs of a packed batch as the transformers model gives them for these inputs, with a loss where
+        there are labels."""
+        output = self.restored(output, inputs)
+        return type(output)(loss=self.loss(output, **labels), **output) if labels else output
 
     def labelled(self, **given: Tensor | None) -> dict[str, Tensor]:
         """The labels among arguments, or none where they are not all given.
@@ -93,6 +108,10 @@ class Head(ABC):
     def restored(self, output: Any, inputs: Inputs) -> Any:
         """Outputs of a packed batch, as the transformers model gives them for these inputs."""
         return output
+
+    def decoder_inputs(self, output: Any) -> dict[str, Any]:
+        """The arguments by which a model's decoder takes the outputs of a packed batch."""
+        raise NotImplementedError
 
     def read(self, output: Any, inputs: Inputs) -> Tensor:
         """The logits of a packed batch again, from a restored output: ``[sequences, names]``, or

@@ -80,8 +80,13 @@ def task_of(config: Any) -> Task:
     Raises
     ------
     UserError
-        Regression with several outputs.
+        Regression with several outputs, or a model that answers with a text.
     """
+    if head_named(config).decodes:
+        raise UserError(
+            "the model answers with a text: prune it and train it in Python, by thresher.prune, and call "
+            "PrunedModel.generate"
+        )
     count, problem = config.num_labels, getattr(config, "problem_type", None)
     by_id = {int(key): str(name) for key, name in config.id2label.items()}
     names = tuple(by_id.get(i, f"LABEL_{i}") for i in range(count))
