@@ -156,7 +156,26 @@ class Conventions(PushToHubMixin, nn.Module):
     def set_extra_state(self, extra: Any) -> None:
         """Nothing: a model that loads a state dict has its settings."""
 
+    def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> Any:
+        """As of any Module, but a weight that has several names is there once: files of safetensors, which
+        Trainer writes, hold no tensor twice."""
+        found = super().state_dict(*args, prefix=prefix, **kwargs)
+        for name in self._repeated():
+            found.pop(f"{prefix}{name}", None)
+        return found
+
+    def _repeated(self) -> dict[str, str]:
+        """Further names of weights that have several, as tied embeddings do, with the first of each."""
+        first: dict[int, str] = {}
+        names = [
+            (name, first.setdefault(id(x), name)) for name, x in self.named_parameters(remove_duplicate=False)
+        ]
+        return {name: kept for name, kept in names if name != kept}
+
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
+        for name, kept in self._repeated().items():
+            if f"{prefix}{kept}" in state_dict:
+                state_dict.setdefault(f"{prefix}{name}", state_dict[f"{prefix}{kept}"])
         # State dicts of older versions lack the settings, which nothing reads here.
         state_dict.setdefault(f"{prefix}{state.KEY}", None)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -101,10 +101,10 @@ class PrunedModel(Generating):
             self.head.protects_last and config.suffix is None
         ):
             self.pruning = config = replace(config, suffix=1)
-        if config.offset is not None and len(config.offset) != self.config.num_labels:
+        labels = 0 if self.head.decodes else self.config.num_labels
+        if config.offset is not None and len(config.offset) != labels:
             raise UserError(
-                f"offset has {len(config.offset)} numbers; it needs one for each of the model's "
-                f"{self.config.num_labels} labels."
+                f"offset has {len(config.offset)} numbers; it needs one for each of the model's {labels} labels."
             )
         self.pruner.to(model.device)
         # Not self.train(): a wrapper may claim another mode than the model in it, which is left as it is.

@@ -41,6 +41,7 @@ class NativeLinear(nn.Module):
     start: Tensor | None  # int32, as sizes: -128 times the sum of an output's weights
     bias: Tensor  # as sizes
     moved: Tensor | None = None  # the weight, where it is no longer in panels
+    weight = None  # T5's feed-forward looks whether there is one
 
     def __init__(self, linear: nn.Linear, precision: str):
         super().__init__()
