@@ -78,6 +78,23 @@ def test_a_text_is_written_alike_alone_and_among_others(name, beams):
 
 
 @each_writer
+@pytest.mark.parametrize("engine", ["torch", "native"])
+@pytest.mark.usefixtures("no_grad")
+def test_engines_write_the_same(name, engine):
+    """The decoder runs in the engine's precision too."""
+    pruned = made(name, "generation")
+    inputs = random_inputs(pruned.model, LENGTHS)
+    for precision, tolerance in {"fp32": 1e-4, "bf16": 1.0}.items():
+        ready = made(name, "generation", dtype=torch.float32).for_inference(precision, engine)
+        expected = pruned(**inputs).logits.float()
+        torch.testing.assert_close(ready(**inputs).logits.float(), expected, atol=tolerance, rtol=0)
+        if precision == "fp32":
+            assert torch.equal(
+                ready.generate(**texts(pruned), **LONG), pruned.generate(**texts(pruned), **LONG)
+            )
+
+
+@each_writer
 def test_first_and_last_token_survive(name):
     pruned = made(name, "generation")
     pruned.pruner.thresholds.fill_(1e6)

@@ -104,7 +104,8 @@ class PrunedModel(Generating):
         labels = 0 if self.head.decodes else self.config.num_labels
         if config.offset is not None and len(config.offset) != labels:
             raise UserError(
-                f"offset has {len(config.offset)} numbers; it needs one for each of the model's {labels} labels."
+                f"offset has {len(config.offset)} numbers; it needs one for each of the model's {labels} "
+                "labels."
             )
         self.pruner.to(model.device)
         # Not self.train(): a wrapper may claim another mode than the model in it, which is left as it is.
