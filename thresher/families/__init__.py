@@ -9,12 +9,13 @@ from torch import nn
 from thresher.errors import UserError
 from thresher.families.albert import Albert
 from thresher.families.bart import Bart
-from thresher.families.base import Family, GeluLinear, is_heard, is_plain
+from thresher.families.base import Family
 from thresher.families.bert import Bert
 from thresher.families.deberta_v2 import DebertaV2
 from thresher.families.distilbert import DistilBert
 from thresher.families.eurobert import EuroBert
 from thresher.families.gemma3_text import Gemma3Text
+from thresher.families.linear import GeluLinear, is_heard, is_plain
 from thresher.families.modernbert import ModernBert
 from thresher.families.mpnet import MPNet
 from thresher.families.nomic_bert import NomicBert

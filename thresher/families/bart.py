@@ -15,6 +15,7 @@ from thresher.families.shape import LayerShape
 from thresher.families.stage import StageModules
 
 HEADS = "q_proj", "k_proj", "v_proj"
+LARGEST = 2**21  # numbers of a table of sines, which transformers computes one by one
 
 
 class Bart(Family):
@@ -40,6 +41,15 @@ class Bart(Family):
     @staticmethod
     def sizes(config: Any) -> tuple[int, int]:
         return config.encoder_layers, config.d_model
+
+    @staticmethod
+    def check(config: Any) -> None:
+        positions, dim = config.max_position_embeddings, config.d_model
+        if positions * dim > LARGEST:
+            raise UserError(
+                f"max_position_embeddings is {positions}, and d_model is {dim}: the product must be at most "
+                f"{LARGEST}."
+            )
 
     @property
     def max_length(self) -> int:

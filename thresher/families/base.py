@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeGuard
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers.activations import GELUActivation
 
 from thresher.attention import Bias
 from thresher.errors import UserError
+from thresher.families.linear import GeluLinear, is_gelu, is_plain
 from thresher.families.shape import LayerShape
 from thresher.families.stage import StageModules
 from thresher.packed import PackedBatch
@@ -21,37 +20,6 @@ JOINED = "joined"  # name of what `Family.fuse` makes of several linear layers o
 Pooling = Literal["first", "last", "mean", "late"]
 """What a model's answer to a text is made of: its first token, its last, the mean over its tokens, or the
 mean over answers to each token."""
-
-
-def is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
-    """True for a plain linear layer without hooks."""
-    return type(module) is nn.Linear and not is_heard(module)
-
-
-def is_gelu(module: nn.Module) -> bool:
-    """True for the exact GELU without hooks."""
-    exact = isinstance(module, nn.GELU) and module.approximate == "none"
-    return (exact or type(module) is GELUActivation) and not is_heard(module)
-
-
-def is_heard(module: nn.Module) -> bool:
-    """True for a module with hooks, which must be called to be heard."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
-class GeluLinear(nn.Linear):
-    """A linear layer with GELU after it, which engines compute in one go: what `Family.fuse` makes of two
-    modules."""
-
-    @classmethod
-    def of(cls, linear: nn.Linear) -> GeluLinear:
-        """The same weights, not a copy."""
-        made = cls(linear.in_features, linear.out_features, device="meta")
-        made.weight, made.bias = linear.weight, linear.bias
-        return made
-
-    def forward(self, values: Tensor) -> Tensor:
-        return F.gelu(super().forward(values))
 
 
 class Family(ABC):
@@ -295,6 +263,11 @@ class Family(ABC):
     def sizes(config: Any) -> tuple[int, int]:
         """Number of layers and width of hidden states of a config, before there is a model."""
         return config.num_hidden_layers, config.hidden_size
+
+    @staticmethod  # noqa: B027 - most have nothing more to check
+    def check(config: Any) -> None:
+        """Refuse, by a `UserError`, what a config says and no model of this architecture can be, before
+        anything is built of it. Most sizes have bounds already (`thresher.folders.model_config`)."""
 
     def pack(self, inputs: Mapping[str, Tensor | None]) -> tuple[PackedBatch, dict[str, Tensor]]:
         """From padded to packed.

@@ -42,6 +42,16 @@ class DebertaV2(Family):
         self._entries = Entries(self._entries_of)
         self.biased = "by layer" if any(shape.entries for shape in self._shapes) else "never"
 
+    @staticmethod
+    def check(config: Any) -> None:
+        buckets, farthest = getattr(config, "position_buckets", -1), config.max_relative_positions
+        farthest = config.max_position_embeddings if farthest < 1 else farthest
+        if buckets == 1 or farthest - 1 <= buckets // 2:
+            raise UserError(
+                f"position_buckets is {buckets}, and relative positions reach to {farthest}: there must be 2 "
+                "buckets or more, and positions must reach beyond half of them."
+            )
+
     @property
     def max_length(self) -> int:
         return self.config.max_position_embeddings

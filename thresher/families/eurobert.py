@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from transformers.models.eurobert.modeling_eurobert import apply_rotary_pos_emb
 
+from thresher.errors import UserError
 from thresher.families.base import JOINED, Family, Pooling
 from thresher.families.nomic_bert import FEED, HEADS
 from thresher.families.rotary import angles, check_rotary, turns
@@ -27,6 +28,11 @@ class EuroBert(Family):
         super().__init__(model)
         self._turns: Tensor | None = None
         check_rotary(self.encoder.rotary_emb, self.shape(0).head_dim)
+
+    @staticmethod
+    def check(config: Any) -> None:
+        if (given := config.classifier_pooling) not in POOLING:
+            raise UserError(f"classifier_pooling is {given!r:.100}; choose one of: {', '.join(POOLING)}.")
 
     @property
     def max_length(self) -> int:

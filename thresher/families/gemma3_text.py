@@ -61,10 +61,8 @@ class Gemma3Text(Family):
 
     def pack(self, inputs: Mapping[str, Tensor | None]) -> tuple[PackedBatch, dict[str, Tensor]]:
         packed, values = super().pack(inputs)
-        if (
-            self.pooling == "last"
-            and (packed.last_tokens(values["input_ids"]) == self.config.pad_token_id).any()
-        ):
+        pad, last = self.config.pad_token_id, packed.last_tokens(values["input_ids"])
+        if self.pooling == "last" and pad is not None and (last == pad).any():
             raise UserError(
                 "A text ends with the padding token, which the model's head does not read: cut it."
             )

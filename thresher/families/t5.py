@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from thresher.attention import Entries, TableBias
+from thresher.errors import UserError
 from thresher.families.base import JOINED, Family
 from thresher.families.decoded import refuse_decoded
 from thresher.families.mpnet import HEADS
@@ -47,6 +48,15 @@ class T5(Family):
     @staticmethod
     def sizes(config: Any) -> tuple[int, int]:
         return config.num_layers, config.d_model
+
+    @staticmethod
+    def check(config: Any) -> None:
+        buckets, farthest = config.relative_attention_num_buckets, config.relative_attention_max_distance
+        if buckets < 4 or farthest <= buckets // 2:
+            raise UserError(
+                f"relative_attention_num_buckets is {buckets}, and relative_attention_max_distance is "
+                f"{farthest}: there must be 4 buckets or more, and the distance must be above half of them."
+            )
 
     @property
     def max_length(self) -> int:

@@ -11,21 +11,34 @@ from transformers.activations import ACT2FN
 
 from thresher.errors import UserError, first_line, one_line
 from thresher.families import family_for
+from thresher.folders.read import naming
 
 IGNORED = re.compile(
     r"auto_map|_?name_or_path|transformers_weights|per_layer_config|distributed_config|fusion_config"
     r"|_?(attn|experts)_implementation\w*|configuration_files"
     r"|use_return_dict|is_heterogeneous|per_layer_attributes"  # which nobody can set: transformers logs that
+    r"|return_dict|output_hidden_states|output_attentions"
 )
-"""What would have transformers fetch, replace or run something that the folder names."""
+"""What would have transformers fetch, replace or run something that the folder names, or answer in another
+form than a call asks for."""
 COUNTS = {
     "num_hidden_layers": 512,
     "hidden_size": 2**16,
     "embedding_size": 2**16,
     "intermediate_size": 2**18,
+    "hidden_dim": 2**18,
+    "encoder_ffn_dim": 2**18,
+    "decoder_ffn_dim": 2**18,
+    "decoder_layers": 512,
+    "num_decoder_layers": 512,
+    "decoder_attention_heads": 2**10,
+    "decoder_vocab_size": 2**24,
+    "pooler_hidden_size": 2**16,
+    "query_pre_attn_scalar": 2**16,
     "num_attention_heads": 2**10,
     "num_key_value_heads": 2**10,
     "num_hidden_groups": 512,
+    "inner_group_num": 512,
     "head_dim": 2**12,
     "d_kv": 2**12,
     "d_ff": 2**18,
@@ -36,18 +49,26 @@ COUNTS = {
     "sliding_window": 2**21,
     "relative_attention_num_buckets": 2**10,
     "relative_attention_max_distance": 2**20,
+    "max_relative_positions": 2**20,
+    "position_buckets": 2**20,
     "num_labels": 2**16,
 }
-"""The largest of each size; the least is 1. Weights of such sizes must lie in the folder as well."""
-MAY_BE_0 = {"type_vocab_size"}
-OPTIONAL = {"head_dim", "num_key_value_heads", "sliding_window"}
-RATES = re.compile(r"\w*dropout(_prob|_rate)?|(layer_|rms_)?norm_eps(ilon)?")
+"""The largest of each size. Weights of such sizes must lie in the folder as well."""
+LEAST = {"type_vocab_size": 0, "max_relative_positions": -1, "position_buckets": -1}  # of others it is 1
+OPTIONAL = {"head_dim", "num_key_value_heads", "sliding_window", "num_decoder_layers", "decoder_vocab_size"}
+RATES = re.compile(r"\w*dropout(_prob|_rate)?|\w*layerdrop|(layer_|rms_)?norm_eps(ilon)?")
+NEEDED_RATES = {"dropout", "activation_dropout", "attention_dropout"}
+DEVIATIONS = {"initializer_range", "initializer_factor", "init_std"}  # of weights that are drawn anew
+LARGEST = 1000  # of these
+DECODED = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")  # ids that a decoder reads
 ROPE = ("rope_parameters", "rope_scaling", "rope_theta", "global_rope_theta", "local_rope_theta")
 SHARE = "partial_rotary_factor"  # of a head that is rotated
 ABOVE_0 = {"rope_theta", "global_rope_theta", "local_rope_theta", "factor", SHARE}
 ABOVE_0 |= {"original_max_position_embeddings", "short_factor", "long_factor", "beta_fast", "beta_slow"}
-ACTIVATIONS = ("hidden_act", "hidden_activation", "classifier_activation")
+ACTIVATIONS = {"hidden_act", "hidden_activation", "classifier_activation", "pooler_hidden_act"}
+ACTIVATIONS |= {"activation", "activation_function", "dense_act_fn"}
 CHOICES = {
+    "feed_forward_proj": (*ACT2FN, *(f"gated-{name}" for name in ACT2FN)),
     "dtype": ("float16", "bfloat16", "float32", "float64"),
     "torch_dtype": ("float16", "bfloat16", "float32", "float64"),
     "problem_type": ("regression", "single_label_classification", "multi_label_classification"),
@@ -93,22 +114,27 @@ def make_config(content: dict[str, Any], source: str) -> PreTrainedConfig:
         said = one_line(error) if said.endswith(":") else said
         raise UserError(f"No model could be opened: {source}: {said}") from error
     _check_sizes(config, source)
+    _check_ids(config, source)
+    with naming(source):
+        family_for(config).check(config)
     return config
 
 
 def _check_numbers(content: dict[str, Any], own_names: dict[str, str], source: str) -> None:
     """Refuse numbers out of range, some of which an architecture has under names of its own."""
     for name, value in content.items():
-        most, least = COUNTS.get(own_names.get(name, name)), 0 if name in MAY_BE_0 else 1
+        most, least = COUNTS.get(own_names.get(name, name)), LEAST.get(name, 1)
         if most and type(value) is int and not least <= value <= most:
             raise UserError(
                 f"{source}: {name} {value!s:.30}; a model needs {least} or more, and at most {most}."
             )
         if most and type(value) is not int and not (value is None and name in OPTIONAL):
             raise UserError(f"{source}: {name} is {value!r:.100}: expected int, got {type(value).__name__}.")
-        rate = RATES.fullmatch(name)
-        if rate and not (value is None or (type(value) in (int, float) and 0 <= value <= 1)):
+        number, unset = type(value) in (int, float), value is None and name not in NEEDED_RATES
+        if RATES.fullmatch(name) and not (unset or (number and 0 <= value <= 1)):
             raise UserError(f"{source}: {name} is {value!r:.100}; it must be a number from 0 to 1.")
+        if name in DEVIATIONS and not (number and 0 <= value < LARGEST):
+            raise UserError(f"{source}: {name} is {value!r:.100}; it must be a number from 0 to {LARGEST}.")
         if name in ROPE and not _positive(name, value):
             raise UserError(
                 f"{source}: {name} is {value!r:.100}; its numbers must be finite, and most of them above 0."
@@ -185,9 +211,6 @@ def _check_sizes(config: Any, source: str) -> None:
             f"{source}: head_dim is {config.head_dim!r:.100}; it must be {hidden // heads}, the hidden size "
             "over the number of attention heads."
         )
-    pad, vocabulary = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", math.inf)
-    if pad is not None and not (type(pad) is int and 0 <= pad < vocabulary):
-        raise UserError(f"{source}: pad_token_id is {pad!r:.100}; it must be below vocab_size, {vocabulary}.")
     kinds = getattr(config, "layer_types", None)
     if kinds is not None and (
         len(kinds) != config.num_hidden_layers or set(kinds) - {"full_attention", "sliding_attention"}
@@ -196,3 +219,15 @@ def _check_sizes(config: Any, source: str) -> None:
             f"{source}: layer_types must name 'full_attention' or 'sliding_attention' for each of the "
             f"{config.num_hidden_layers} layers."
         )
+
+
+def _check_ids(config: Any, source: str) -> None:
+    """Refuse ids of tokens that a model of such a vocabulary cannot have."""
+    vocabulary = getattr(config, "vocab_size", math.inf)
+    bounds = {"pad_token_id": vocabulary}
+    bounds |= dict.fromkeys(DECODED, getattr(config, "decoder_vocab_size", None) or vocabulary)
+    for name, bound in bounds.items():
+        value = getattr(config, name, None)
+        several = value if isinstance(value, list) and name in DECODED else [value]
+        if any(id_ is not None and not (type(id_) is int and 0 <= id_ < bound) for id_ in several):
+            raise UserError(f"{source}: {name} is {value!r:.100}; it must be below vocab_size, {bound}.")

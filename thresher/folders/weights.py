@@ -236,9 +236,10 @@ def build(
         raise UserError(
             f"No model could be built from the config of '{path}': {one_line(error):.300}"
         ) from error
-    prefix = kind.base_model_prefix
-    found = [sum(any(a in stored for a in _aliases(name, prefix)) for name in names) for names in namings]
-    wanted = namings[found.index(max(found))]
+    found = [
+        sum(any(a in stored for a in _aliases(name, start)) for name in names) for start, names in namings
+    ]
+    prefix, wanted = namings[found.index(max(found))]
     chosen = _fitting(path, wanted, stored, prefix, new_head)
     # Weights are handed over, so that transformers neither looks for files nor reports those of old folders.
     model, report = kind.from_pretrained(
@@ -254,18 +255,23 @@ def build(
     return model, sorted(report["missing_keys"])
 
 
-def _namings(model: PreTrainedModel) -> list[dict[str, tuple[int, ...]]]:
+def _namings(model: PreTrainedModel) -> list[tuple[str, dict[str, tuple[int, ...]]]]:
     """Shapes of a model's weights, by the names that the model has for them, and then by those in the files
-    of architectures that transformers has taken over, which may hold several in one."""
-    saved = model.state_dict().keys()
+    of architectures that transformers has taken over, which may hold several in one; each with what the
+    names of the encoder's weights start with, where there is a head."""
+    saved, own = model.state_dict().keys(), model.base_model_prefix
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in saved}
-    ways: list[dict[str, Tensor]] = [dict(model.named_parameters()) | buffers]
+    ways: list[tuple[str, dict[str, Tensor]]] = [(own, dict(model.named_parameters()) | buffers)]
     converted = get_model_conversion_mapping(model, add_legacy=False)
     if any(not isinstance(change, PrefixChange) for change in converted):
-        ways.append(revert_weight_conversion(model, ways[0]))
-    before = [x.prefix_to_remove for x in converted if isinstance(x, PrefixChange) and x.prefix_to_remove]
-    ways += [{f"{start}.{name}": x for name, x in ways[-1].items()} for start in before]
-    return [{name: tuple(tensor.shape) for name, tensor in names.items()} for names in ways]
+        ways.append((own, revert_weight_conversion(model, ways[0][1])))
+    starts = [x.prefix_to_remove for x in converted if isinstance(x, PrefixChange) and x.prefix_to_remove]
+    names, bare = ways[-1][1], not any(name.startswith(f"{own}.") for name in saved)
+    for start in starts:
+        inner = [name for name in names if bare or name.startswith(f"{own}.")]
+        other = {name: f"{start}.{name.removeprefix(f'{own}.')}" for name in inner}
+        ways.append((start, {other.get(name, name): x for name, x in names.items()}))
+    return [(start, {name: tuple(x.shape) for name, x in names.items()}) for start, names in ways]
 
 
 def _fitting(
