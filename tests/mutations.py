@@ -24,6 +24,8 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
+    DebertaV2Config,
+    Gemma3TextConfig,
     ModernBertConfig,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -56,8 +58,8 @@ class Mutation:
         Takes the folder.
     outcome : {"refused", "same", "any"}
         What must come of it; of any: refused, or answered as the changed settings say.
-    kind : {"bert", "roberta", "modernbert"}
-        Of the folder.
+    kind : str
+        Of the folder: one of `KINDS`.
     """
 
     name: str
@@ -157,6 +159,34 @@ KINDS: dict[str, tuple[Any, Callable[[], Any]]] = {
             local_attention=8,
         ),
         unigram,
+    ),
+    "deberta-v2": (
+        DebertaV2Config(
+            **SHAPE,
+            vocab_size=40,
+            relative_attention=True,
+            position_buckets=4,
+            max_relative_positions=12,
+            pos_att_type=["c2p", "p2c"],
+            share_att_key=True,
+            norm_rel_ebd="layer_norm",
+        ),
+        tokenizer,
+    ),
+    "gemma3_text": (
+        Gemma3TextConfig(
+            **SHAPE,
+            vocab_size=40,
+            pad_token_id=0,
+            num_key_value_heads=1,
+            head_dim=8,
+            query_pre_attn_scalar=4,
+            use_bidirectional_attention=True,
+            sliding_window=6,
+            layer_types=["full_attention", "sliding_attention"],
+            rope_parameters=ROTARY,
+        ),
+        tokenizer,
     ),
 }
 

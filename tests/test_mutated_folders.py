@@ -30,7 +30,7 @@ from .mutations import KINDS, Mutation, both, code, edit, mutations, save_folder
 from .pickles import BIN, pickles
 from .reference import masked_reference
 
-COUNT, BATCHES = 700, 20
+COUNT, BATCHES = 750, 20
 SECONDS, PATIENCE = 10, 60  # of the processor; of the clock, which runs on while others have the machine
 GROWTH = 2**20  # kB that the peak of memory may rise in a batch
 TEXTS = [
