@@ -206,6 +206,13 @@ def test_a_saved_model_writes_the_same(name, tmp_path):
         assert torch.equal(found[key], expected[key])
 
 
+def test_a_table_of_sines_that_no_file_holds_may_be_most_of_a_model(tmp_path):
+    pruned = made("marian", "generation", dtype=torch.float32, max_position_embeddings=8192)
+    pruned.save_pretrained(tmp_path)
+    inputs = random_inputs(pruned.model, LENGTHS)
+    assert torch.equal(PrunedModel.from_pretrained(tmp_path)(**inputs).logits, pruned(**inputs).logits)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

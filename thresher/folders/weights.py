@@ -240,6 +240,8 @@ def build(
         sum(any(a in stored for a in _aliases(name, start)) for name in names) for start, names in namings
     ]
     prefix, wanted = namings[found.index(max(found))]
+    unsaved = set(kind._keys_to_ignore_on_save or ()) - set(stored)  # as Marian's sines
+    wanted = {name: shape for name, shape in wanted.items() if name not in unsaved}
     chosen = _fitting(path, wanted, stored, prefix, new_head)
     # Weights are handed over, so that transformers neither looks for files nor reports those of old folders.
     model, report = kind.from_pretrained(
