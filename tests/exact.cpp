@@ -207,7 +207,7 @@ void attention(bool half, bool biased) {
   for (int32_t& x : entries) x = static_cast<int32_t>(under(numbers));
   if (biased) p.positions = positions.data(), p.table = table.data(), p.entries = entries.data();
   p.numbers = numbers, p.reach = reach;
-  p.batch = 1, p.tokens = n, p.heads = heads, p.dim = dim, p.window = -1, p.scale = 0.2f, p.bf16 = half;
+  p.batch = 1, p.tokens = n, p.heads = heads, p.dim = dim, p.groups = 1, p.window = -1, p.scale = 0.2f, p.bf16 = half;
   if (thresher_attend(&p, 2, nullptr)) std::exit(1);
   Matrix votes(n);
   for (int64_t i = 0; i < n; ++i)

@@ -187,6 +187,12 @@ struct Table {
   Array<int32_t> entries;
 };
 
+// How many neighbouring heads share keys and values.
+int64_t groups_of(Draw& draw, int64_t heads) {
+  const int64_t groups = draw.of({1, 1, 2, 3, 4});
+  return heads % groups ? 1 : groups;
+}
+
 void attend(Draw& draw) {
   const int64_t batch = draw.of({0, 1, 2, 3, 5}), heads = draw.of({0, 1, 2, 3, 4});
   const int64_t dim = draw.of({0, 1, 3, 8, 16, 32, 32, 40, 64, 64, 96});
@@ -197,12 +203,13 @@ void attend(Draw& draw) {
   Gradients g = {};
   Problem& p = g.problem;
   p.batch = batch, p.tokens = tokens, p.heads = heads, p.dim = dim, p.bf16 = half;
+  p.groups = groups_of(draw, heads);
   p.window = draw.of({-1, -1, 0, 3, 20, 1000, INT64_MAX});
   p.scale = draw.one_in(2) ? 0.125f : 1.0f;
   p.dropout = draw.of({0, 0, 0, 1}) ? 0.3f : 0.0f, p.seed = draw.of({0, -1, 77});
   const Tokens query(draw, tokens, heads, dim, half, size, p.query_stride);
-  const Tokens key(draw, tokens, heads, dim, half, size, p.key_stride);
-  const Tokens value(draw, tokens, heads, dim, half, size, p.value_stride);
+  const Tokens key(draw, tokens, heads / p.groups, dim, half, size, p.key_stride);
+  const Tokens value(draw, tokens, heads / p.groups, dim, half, size, p.value_stride);
   p.query = query.numbers.at(0), p.key = key.numbers.at(0), p.value = value.numbers.at(0);
   p.starts = starts.get();
   const Array<int64_t> positions(tokens);
@@ -362,7 +369,7 @@ void linear(Draw& draw) {
 
 // A stage and its weights.
 struct Drawn {
-  Drawn(Draw& draw, int64_t inner, int64_t dim, int64_t head_dim, int64_t outputs, int32_t precision)
+  Drawn(Draw& draw, int64_t inner, int64_t dim, int64_t head_dim, int64_t outputs, int32_t precision, int64_t groups = 1)
       : gate(draw.one_in(2)),
         ffn(draw.of({16, 48, 144})),
         output(draw, inner, dim, precision),
@@ -377,7 +384,7 @@ struct Drawn {
     stage.first = norm(draw), stage.second = norm(draw);
     stage.dim = dim, stage.before = draw.one_in(2), stage.gated = gate, stage.precision = precision;
     stage.activation = draw.under(RELU + 1);
-    stage.turns = draw.one_in(2) ? turns.floats.get() : nullptr, stage.turned = 2 * inner, stage.head_dim = head_dim;
+    stage.turns = draw.one_in(2) ? turns.floats.get() : nullptr, stage.turned = inner + inner / groups, stage.head_dim = head_dim;
   }
   Norm norm(Draw& draw) const {
     return {draw.one_in(8) ? nullptr : weight.floats.get(), draw.one_in(2) ? bias.floats.get() : nullptr, 1e-5f,
@@ -421,7 +428,7 @@ void stage(Draw& draw) {
 void layers(Draw& draw) {
   const int64_t batch = draw.of({0, 1, 2, 3, 5}), count = draw.of({1, 2, 3});
   const int64_t head_dim = draw.of({2, 8, 32}), heads = draw.of({1, 2, 3}), inner = heads * head_dim;
-  const int64_t width = draw.of({1, 17, 64, 100});
+  const int64_t width = draw.of({1, 17, 64, 100}), groups = groups_of(draw, heads);
   const int32_t precision = precision_of(draw, 2);
   const bool half = precision == BFLOAT16 || (precision == INT8 && draw.one_in(2));
   const Array<int32_t> starts = starts_of(draw, batch);
@@ -433,8 +440,8 @@ void layers(Draw& draw) {
   Numbers vectors(draw.one_in(2) ? count * width : 0);
   vectors.draw(draw, 0.1f);
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t outputs = i + 1 < count ? 3 * inner : 0;
-    drawn.push_back(std::make_unique<Drawn>(draw, inner, width, head_dim, outputs, precision));
+    const int64_t outputs = i + 1 < count ? inner + 2 * inner / groups : 0;
+    drawn.push_back(std::make_unique<Drawn>(draw, inner, width, head_dim, outputs, precision, groups));
     Drawn& one = *drawn.back();  // with norms, or gates might square numbers until they are infinite
     one.stage.first.weight = one.stage.second.weight = one.weight.floats.get();
     stages[i] = &one.stage;
@@ -448,13 +455,13 @@ void layers(Draw& draw) {
   }
   LayersWork work = {};
   Problem& p = work.entry;
-  p.batch = batch, p.tokens = tokens, p.heads = heads, p.dim = head_dim, p.bf16 = half;
+  p.batch = batch, p.tokens = tokens, p.heads = heads, p.dim = head_dim, p.groups = groups, p.bf16 = half;
   p.starts = starts.get(), p.positions = positions.get();
   const Table table(draw, heads, starts, positions.get());
   table.give(p);
   const Tokens query(draw, tokens, heads, head_dim, half, 1, p.query_stride);
-  const Tokens key(draw, tokens, heads, head_dim, half, 1, p.key_stride);
-  const Tokens value(draw, tokens, heads, head_dim, half, 1, p.value_stride);
+  const Tokens key(draw, tokens, heads / groups, head_dim, half, 1, p.key_stride);
+  const Tokens value(draw, tokens, heads / groups, head_dim, half, 1, p.value_stride);
   p.query = query.numbers.at(0), p.key = key.numbers.at(0), p.value = value.numbers.at(0);
   work.hidden_stride = width + draw.of({0, 3});
   Numbers hidden(tokens ? (tokens - 1) * work.hidden_stride + width : 0, half);

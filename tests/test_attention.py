@@ -229,6 +229,17 @@ def test_which_route_is_taken():
             assert taken(long, learning) is LogSumExp
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("route", ROUTES)
+def test_heads_may_share_keys_and_values(route):
+    packed = ragged([9, 4])
+    query, key, value = tensors(packed)
+    few = [x[:, :1] for x in (key, value)]
+    expected = run(packed, (query, *(x.expand(-1, HEADS, -1) for x in few)), route=route)
+    for found, wanted in zip(run(packed, (query, *few), route=route), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
 def test_nothing_is_computed_before_it_is_asked_for():
     packed = ragged([9, 4])
     attended = Matrix(Asked(*tensors(packed), packed, SCALE))

@@ -86,9 +86,7 @@ def test_is_what_the_loop_gives(family, rule, precision, calls, monkeypatch):
     same(*both(model, batch, monkeypatch, dense=True))
 
 
-@pytest.mark.parametrize(
-    "family", ["distilbert", "albert", "mpnet", "gte", "jina_embeddings_v3", "eurobert-mean"]
-)
+@pytest.mark.parametrize("family", ["distilbert", "albert", "mpnet", "gte", "jina_embeddings_v3", "eurobert"])
 @torch.inference_mode()
 def test_is_what_the_loop_gives_for_other_architectures(family, precision, calls, monkeypatch):
     model = model_of(family, precision, PruningConfig("threshold", options=RULES["attention"]))

@@ -154,6 +154,32 @@ def test_gradients_equal_brute_force(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dim", [32, 40])
+def test_heads_in_groups_are_heads_repeated(instructions, dtype, dim):
+    """Both ways, without a copy of keys and values."""
+    packed, table = ragged([70, 9], gaps=3), table_of(6, 20)
+    query, key, value = inputs(packed, 6, dim, dtype)
+    few = query, key[:, :2], value[:, 2:4]
+    wanted = [torch.randn(packed.tokens, 6 * dim).double(), torch.randn(packed.tokens).double()]
+
+    def grouped(q, k, v, _, table):
+        return run((q, k, v), packed, table=table)
+
+    def repeated(q, k, v, _, table):
+        return run((q, *(x.repeat_interleave(3, 1) for x in (k, v))), packed, table=table)
+
+    for found, expected in zip(grouped(*few, None, table), repeated(*few, None, table), strict=True):
+        assert torch.equal(found, expected)
+    ours, theirs = (slopes(made, few, None, wanted, packed, table=table) for made in (grouped, repeated))
+    rounding = 1e-5 if dtype == torch.float32 else 3e-2
+    for found, expected in zip(ours, theirs, strict=True):
+        assert found.shape == expected.shape
+        torch.testing.assert_close(
+            found, expected, atol=rounding * float(expected.abs().max()), rtol=rounding
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_gradients_depend_on_no_batch_mates(instructions, dtype):
     packed = ragged([70, 3, 129, 1, 40])
     qkv, log_weight = inputs(packed, 3, 32, dtype), log_weights(packed, 1)
@@ -375,6 +401,8 @@ def test_what_it_serves():
     with patch.object(native, "library", None):
         assert taken(*qkv) == "matrix"
     assert not Native.serves(Asked(qkv[0], qkv[1], qkv[2].bfloat16(), packed, SCALE))
+    assert taken(qkv[0], *(x[:, :1] for x in qkv[1:])) == "native"
+    assert not Native.serves(Asked(qkv[0][:, :1], *qkv[1:], packed, SCALE))
 
 
 def test_refuses_fewer_queries_than_positions():
@@ -402,6 +430,7 @@ def one_call(packed, **changed):
     [
         ("query", lambda x: x.bfloat16()),
         ("value", lambda x: x[:, :, :4]),
+        ("value", lambda x: x[:, :1]),
         ("log_weight", lambda x: x[:3]),
         *((name, lambda x: x.long()) for name in ("starts", "row_starts")),
         *((name, lambda x: x.int()) for name in ("positions", "rows")),

@@ -32,11 +32,7 @@ def attend(
 
     Parameters
     ----------
-    query : tensor [tokens, heads, head_dim]
-    key, value : tensors [tokens, heads or fewer, head_dim]
-        A head of fewer serves as many neighbouring heads of queries.
-    packed : PackedBatch
-    scale, window, log_weight, dropout, bias
+    query, key, value, packed, scale, window, log_weight, dropout, bias
         As of `Asked`.
 
     Returns
@@ -52,7 +48,5 @@ def attend(
     >>> attended.context(survivors).shape == (len(survivors), 32)
     True
     """
-    if (groups := query.shape[1] // key.shape[1]) > 1:
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     asked = Asked(query, key, value, packed, scale, window, log_weight, dropout, bias)
     return next(route for route in ROUTES if route.serves(asked))(asked)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -18,6 +19,7 @@ class Asked:
     Attributes
     ----------
     query, key, value : tensors [tokens, heads, head_dim]
+        Keys and values may have fewer heads, each for as many neighbouring heads of queries.
     packed : PackedBatch
     scale : float
         Factor on the scores, usually ``head_dim ** -0.5``. Above 0.
@@ -42,6 +44,18 @@ class Asked:
     dropout: float = 0.0
     bias: Bias | None = None
 
+    @property
+    def groups(self) -> int:
+        """Heads of queries for each head of keys and values."""
+        return self.query.shape[1] // max(1, self.key.shape[1])
+
+    def ungrouped(self) -> Asked:
+        """The same, with as many heads of keys and values as of queries."""
+        if self.groups == 1:
+            return self
+        key, value = (x.repeat_interleave(self.groups, 1) for x in (self.key, self.value))
+        return replace(self, key=key, value=value)
+
 
 class Attended(ABC):
     """Attention over a packed batch. Nothing is computed before it is asked for.
@@ -52,10 +66,17 @@ class Attended(ABC):
     Parameters
     ----------
     asked : Asked
+
+    Attributes
+    ----------
+    grouped : bool
+        Whether it takes fewer heads of keys and values than of queries; else `asked` has none such.
     """
 
+    grouped: ClassVar[bool] = False
+
     def __init__(self, asked: Asked):
-        self.asked = asked
+        self.asked = asked if self.grouped else asked.ungrouped()
         self._importance: Tensor | None = None
         self._context: Tensor | None = None  # of all tokens, once there is one
 

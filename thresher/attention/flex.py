@@ -45,7 +45,7 @@ class Flex(Attended):
 
     def __init__(self, asked: Asked):
         super().__init__(asked)
-        tokens = asked.packed.tokens
+        asked, tokens = self.asked, asked.packed.tokens
         # [1, heads, tokens, head_dim]
         self.heads = [x[:tokens].transpose(0, 1)[None] for x in (asked.query, asked.key, asked.value)]
         self.options = {"block_mask": _block_mask(asked.packed, asked.window), "scale": asked.scale}

@@ -24,11 +24,13 @@ class Native(Attended):
     pass, over survivors alone, would cost more unless nearly all tokens go.
     """
 
+    grouped = True
+
     @classmethod
     def serves(cls, asked: Asked) -> bool:
-        if not native.serves(query := asked.query) or not isinstance(asked.bias, TableBias | None):
+        if not native.serves(asked.query) or not isinstance(asked.bias, TableBias | None):
             return False
-        return all(x.dtype == query.dtype and x.shape == query.shape for x in (asked.key, asked.value))
+        return _alike(asked.query, asked.key, asked.value)
 
     def __init__(self, asked: Asked):
         super().__init__(asked)
@@ -88,6 +90,7 @@ def one_pass(
     Parameters
     ----------
     query, key, value : tensors [tokens or more, heads, head_dim]
+        Keys and values may have fewer heads, each for as many neighbouring heads of queries.
     log_weight : float tensor [tokens], or None
     starts : int32 tensor [batch + 1]
     positions : int64 tensor [tokens]
@@ -181,6 +184,8 @@ class _Differentiable(torch.autograd.Function):
         )
         native.call("attend_backward", gradients, _products(query, ctx.terms))
         summed = [None if grad is None else grad.sum(0) for grad in (weight_grad, table_grad)]
+        if (fewer := key.shape[1]) < heads:
+            key_grad, value_grad = (x.unflatten(1, (fewer, -1)).sum(2) for x in (key_grad, value_grad))
         return query_grad, key_grad, value_grad, *summed, None
 
 
@@ -195,8 +200,8 @@ def _forward(
     row_starts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     tokens, (_, heads, dim) = len(terms.positions), query.shape
-    if any(x.dtype != query.dtype or x.shape != query.shape for x in (key, value)):
-        raise ValueError("query, key and value must be of one shape and dtype")
+    if not _alike(query, key, value):
+        raise ValueError("query, key and value must be of one shape and dtype, but for heads in groups")
     if len(query) < tokens:
         raise ValueError("there are fewer queries than positions")
     if log_weight is not None and log_weight.shape != (tokens,):
@@ -243,6 +248,7 @@ def problem_of(
         tokens=len(terms.positions),
         heads=heads,
         dim=dim,
+        groups=max(1, heads // max(1, key.shape[1])),
         window=terms.window,
         numbers=0 if table is None else table.shape[1],
         reach=0 if terms.entries is None else len(terms.entries) // 2,
@@ -250,6 +256,18 @@ def problem_of(
         dropout=terms.dropout,
         seed=terms.seed,
         bf16=query.dtype == torch.bfloat16,
+    )
+
+
+def _alike(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether heads of keys and values fit those of queries, one or a group of them."""
+    (tokens, heads, dim), (others, fewer, width) = query.shape, key.shape
+    fit = heads == fewer or (0 < fewer < heads and heads % fewer == 0)
+    return (
+        fit
+        and (others, width) == (tokens, dim)
+        and value.shape == key.shape
+        and query.dtype == key.dtype == value.dtype
     )
 
 

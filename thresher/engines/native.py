@@ -271,7 +271,7 @@ class _Chain:
     Attributes
     ----------
     alike : bool
-        Whether one kind of attention serves all layers, with as many heads of keys as of queries.
+        Whether one kind of attention serves all layers.
     stages : int64 tensor [layers]
         Addresses of their records.
     windows, scales : tensors [layers]
@@ -290,7 +290,7 @@ class _Chain:
         shapes = [family.shape(index) for index in range(family.layers)]
         kinds = {(shape.dim, shape.heads, shape.kv_heads, shape.head_dim) for shape in shapes}
         return cls(
-            alike=len(kinds) == 1 and all(shape.heads == shape.kv_heads for shape in shapes),
+            alike=len(kinds) == 1,
             stages=torch.tensor([x.address for x in filled]),
             windows=torch.tensor([-1 if shape.window is None else shape.window for shape in shapes]),
             scales=torch.tensor([shape.scale for shape in shapes]),

@@ -61,6 +61,7 @@ class Problem(TypedDict):
     tokens: Count
     heads: Count
     dim: Count
+    groups: Count
     window: Count
     numbers: Count
     reach: Count

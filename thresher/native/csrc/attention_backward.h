@@ -146,8 +146,8 @@ WayBack<T>::WayBack(const Gradients& g, int64_t sequence, int64_t head)
       relative(p, start, n, panelled, scratch) {
   const auto own = [&](void* base) { return static_cast<T*>(base) + (start * p.heads + head) * dim; };
   query = numbers_of<T>(p.query, p.query_stride, start, head);
-  key = numbers_of<T>(p.key, p.key_stride, start, head);
-  value = numbers_of<T>(p.value, p.value_stride, start, head);
+  key = numbers_of<T>(p.key, p.key_stride, start, head / p.groups);
+  value = numbers_of<T>(p.value, p.value_stride, start, head / p.groups);
   context_grad = own(const_cast<void*>(g.context_grad));
   query_grad = own(g.query_grad), key_grad = own(g.key_grad), value_grad = own(g.value_grad);
   panels = scratch.take<float>(panelled * dim);

@@ -60,13 +60,13 @@ static void pack(const Problem& p, const Rows& rows, int64_t start, int64_t n, i
   for (int64_t v = 0; v < 2 * t.blocks; ++v)
     for (int64_t h = 0; h < count; ++h)
       for (int64_t c = 0; c < chunks; ++c)
-        pack_keys(numbers_of<bf16>(p.key, p.key_stride, start + 16 * v, head + h) + 32 * c, p.key_stride[0], n - 16 * v,
-                  t.keys + ((h * 2 * t.blocks + v) * chunks + c) * PAIRS);
+        pack_keys(numbers_of<bf16>(p.key, p.key_stride, start + 16 * v, (head + h) / p.groups) + 32 * c,
+                  p.key_stride[0], n - 16 * v, t.keys + ((h * 2 * t.blocks + v) * chunks + c) * PAIRS);
   for (int64_t j = 0; p.context && j < 32 * t.blocks; j += 2)
     for (int64_t h = 0; h < count; ++h)
       for (int64_t c = 0; c < chunks; ++c) {
         bf16* tiles = t.values + ((h * t.blocks + j / 32) * chunks + c) * 2 * PAIRS + j % 32 * 16;
-        const bf16* row = numbers_of<bf16>(p.value, p.value_stride, start + j, head + h) + 32 * c;
+        const bf16* row = numbers_of<bf16>(p.value, p.value_stride, start + j, (head + h) / p.groups) + 32 * c;
         if (j < n) {
           pack_values(row, j + 1 < n ? row + p.value_stride[0] : nullptr, tiles);
         } else {

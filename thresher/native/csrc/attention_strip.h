@@ -279,11 +279,11 @@ static void run_heads(const Problem& p, int64_t sequence, int64_t head, int64_t 
     const int64_t count = std::min(together, end - head);
     for (int64_t j = 0; j < panelled; j += 4)
       for (int64_t h = 0; h < count; ++h)
-        pack_keys(numbers_of<T>(p.key, p.key_stride, start + j, head + h), p.key_stride[0], j, n, dim,
+        pack_keys(numbers_of<T>(p.key, p.key_stride, start + j, (head + h) / p.groups), p.key_stride[0], j, n, dim,
                   panels + h * panelled * dim);
     for (int64_t j = 0; p.context && j < n; ++j)
       for (int64_t h = 0; h < count; ++h)
-        pack_row(numbers_of<T>(p.value, p.value_stride, start + j, head + h), dim, width,
+        pack_row(numbers_of<T>(p.value, p.value_stride, start + j, (head + h) / p.groups), dim, width,
                  values + (h * n + j) * width);
     for (int64_t i = 0; i < rows.count; ++i)
       for (int64_t h = 0; h < count; ++h)

@@ -7,7 +7,7 @@
 #include "team.h"
 
 struct Problem {
-  const void *query, *key, *value;  // [tokens, heads, dim]
+  const void *query, *key, *value;  // [tokens, heads, dim]; keys and values have heads / groups of them
   int64_t query_stride[2], key_stride[2], value_stride[2];  // from token to token, and from head to head
   const int32_t* starts;      // [batch + 1]
   const int64_t* positions;   // [tokens]; read where there is a window or a table
@@ -20,6 +20,7 @@ struct Problem {
   float* received;            // [heads, tokens]: attention received in every head, or null
   float* importance;          // [tokens]: the mean of it over heads, or null
   int64_t batch, tokens, heads, dim;
+  int64_t groups;             // neighbouring heads of queries for each head of keys and values
   int64_t window;             // -1 for none
   int64_t numbers, reach;     // no two tokens of a sequence are further apart than `reach`
   float scale;
@@ -30,14 +31,14 @@ struct Problem {
 THRESHER_RECORD(Problem, FIELD(query), FIELD(key), FIELD(value), FIELD(query_stride), FIELD(key_stride),
                 FIELD(value_stride), FIELD(starts), FIELD(positions), FIELD(log_weight), FIELD(table), FIELD(entries),
                 FIELD(rows), FIELD(row_starts), FIELD(context), FIELD(received), FIELD(importance), FIELD(batch),
-                FIELD(tokens), FIELD(heads), FIELD(dim), FIELD(window), FIELD(numbers), FIELD(reach), FIELD(scale),
-                FIELD(dropout), FIELD(seed), FIELD(bf16));
+                FIELD(tokens), FIELD(heads), FIELD(dim), FIELD(groups), FIELD(window), FIELD(numbers), FIELD(reach),
+                FIELD(scale), FIELD(dropout), FIELD(seed), FIELD(bf16));
 
 struct Gradients {
   Problem problem;               // as on the way forward, without outputs and rows: all tokens have context
   const void* context_grad;      // [tokens, heads, dim]
   const float* importance_grad;  // [tokens], or null
-  void *query_grad, *key_grad, *value_grad;  // [tokens, heads, dim]
+  void *query_grad, *key_grad, *value_grad;  // [tokens, heads, dim]: by the heads of queries
   float* log_weight_grad;        // [heads, tokens]; written where there is a log weight
   float* table_grad;             // [batch, heads, numbers]; added to where there is a table
 };
@@ -138,7 +139,7 @@ THRESHER_RECORD(StageWork, FIELD(stage), FIELD(hidden), FIELD(survivors), FIELD(
 // Layers one after the other: attention, the choice of survivors, and the stage.
 struct LayersWork {
   Problem entry;               // layer 0's attention: queries, keys, values, and the tokens that enter; nothing else
-  const Stage* const* stages;  // [layers]; all but the last give queries, keys and values, [3, heads, dim] a row
+  const Stage* const* stages;  // [layers]; all but the last give queries, keys and values side by side
   const int64_t* windows;      // [layers]; -1 for none
   const float* scales;         // [layers]
   const float* thresholds;     // [layers]: tokens with a lower score go; 0 or less where all stay

@@ -146,9 +146,11 @@ bool run(const LayersWork& w, int32_t threads, Team team) {
     if (thresher_stage(&stage, left * products_of(*w.stages[layer]) > ALONE ? threads : 1, team)) return false;
     hidden = target, stride = w.width;
     p.tokens = left, p.starts = w.starts + layer * (p.batch + 1);
-    const auto part = [&](int64_t i) { return room.heads + i * room.inner * size; };
-    p.query = part(0), p.key = part(1), p.value = part(2);
-    for (int64_t* apart : {p.query_stride, p.key_stride, p.value_stride}) apart[0] = 3 * room.inner, apart[1] = p.dim;
+    const int64_t grouped = room.inner / p.groups;  // numbers of a token's keys, and of its values
+    p.query = room.heads, p.key = room.heads + room.inner * size;
+    p.value = room.heads + (room.inner + grouped) * size;
+    for (int64_t* apart : {p.query_stride, p.key_stride, p.value_stride})
+      apart[0] = room.inner + 2 * grouped, apart[1] = p.dim;
   }
   for (int64_t i = 0; w.carried && i < p.tokens; ++i) Rows{w, room, hidden, stride}.carry(i);
   return true;
