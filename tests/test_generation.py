@@ -263,7 +263,9 @@ def test_settings_that_change_no_answer_are_left_out(tmp_path):
 # What is refused -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "head"), [(name, head) for name in WRITERS for head in BY_DECODER[name]])
+@pytest.mark.parametrize(
+    ("name", "head"), [(name, head) for name in WRITERS for head in sorted(BY_DECODER[name])]
+)
 def test_answers_of_the_decoder_are_refused_by_name(name, head):
     autos = {"sequence": AutoModelForSequenceClassification, "spans": AutoModelForQuestionAnswering}
     auto, config = autos.get(head, AutoModel), ARCHITECTURES[name](head="generation").config
