@@ -10,11 +10,13 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from thresher.errors import UserError
 from thresher.heads.base import Head, Inputs, padded
+from thresher.heads.pooling import layout_of
 from thresher.packed import PackedBatch
 
 
 class EmbeddingHead(Head):
-    """Reads every token. The logits of a packed batch are the mean over each text."""
+    """Reads every token. The logits of a packed batch are a vector for each text: the mean over its tokens,
+    or what the sentence-transformers folder says that the model came from."""
 
     suffix = "Model"
     auto = AutoModel
@@ -32,8 +34,14 @@ class EmbeddingHead(Head):
         return output
 
     def pooled(self, states: Tensor, packed: PackedBatch) -> Tensor:
-        """A vector for each text, ``[texts, dim]``, of states ``[tokens, dim]``."""
-        return packed.mean(states)
+        """A vector for each text, ``[texts, outputs]``, of states ``[tokens, dim]``."""
+        layout = layout_of(self.family.model)
+        return packed.mean(states) if layout is None else layout(states, packed)
+
+    @property
+    def protects_last(self) -> bool:  # type: ignore[override]
+        layout = layout_of(self.family.model)
+        return layout is not None and "lasttoken" in layout.modes
 
     def restored(self, output: Any, inputs: Inputs) -> Any:
         return BaseModelOutputWithPooling(
