@@ -163,8 +163,11 @@ def _instead(folder: Path) -> str:
         newest = max(checkpoints, key=lambda name: (len(name), name))
         return f": it is the output folder of a training run. Give a checkpoint, such as '{folder / newest}'."
     if inner:
-        kind = " (a sentence-transformers folder)" if "modules.json" in names else ""
-        return f"{kind}. Its model lies deeper: give '{folder / inner[0]}'."
+        kind, whole = "", ""
+        if "modules.json" in names:
+            kind = " (a sentence-transformers folder)"
+            whole = f" Or have its pooling too: SentenceTransformer('{folder}').save_pretrained(other)."
+        return f"{kind}. Its model lies deeper: give '{folder / inner[0]}'.{whole}"
     if foreign := foreign_weights(str(folder)):
         return f": {foreign}"
     if any(name.startswith(("tokenizer", "vocab.")) for name in names):

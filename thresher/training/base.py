@@ -12,6 +12,7 @@ from thresher.errors import UserError
 from thresher.families import family_of
 from thresher.folders.locate import locate
 from thresher.folders.read import one_save
+from thresher.folders.sentence import attach
 from thresher.folders.trained import trained_weights
 from thresher.folders.weights import build, head_named, look, weight_files
 from thresher.heads import EmbeddingHead, Head, head_of
@@ -79,7 +80,9 @@ def load_dense(
         delattr(config, BLOCK)
     config.update(settings)
     stored = look(weight_files(where, pickled=True))
-    return build(path, config, stored, new_head, head, dtype=torch.float32)
+    model, missing = build(path, config, stored, new_head, head, dtype=torch.float32)
+    attach(model, where)
+    return model, missing
 
 
 def pruning_of(model: Any, tokenizer: Any, pruning: PruningConfig) -> PruningConfig:

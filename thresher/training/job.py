@@ -25,7 +25,7 @@ More = ParamSpec("More")
 Result = TypeVar("Result")
 
 OF_A_MODEL = re.compile(
-    r"(report|evaluation|bench)\.json|(bench|training|kept)\.png"
+    r"(report|evaluation|bench|modules)\.json|(bench|training|kept)\.png"
     r"|pytorch_model[-.].*|adapter_(config\.json|model\..*)"
     r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt"
     r"|(spiece|tokenizer|sentencepiece(\.bpe)?)\.model|chat_template\..*"
