@@ -17,7 +17,17 @@ FLOORS = (
     # 0: ground
     {"errors", "version", "config", "packed", "plan", "batches", "native", "files", "data"},
     # 1: the model
-    {"attention", "carried", "conventions", "distributed", "engines", "families", "folders", "generating"}
+    {
+        "attention",
+        "auto",
+        "carried",
+        "conventions",
+        "distributed",
+        "engines",
+        "families",
+        "folders",
+        "generating",
+    }
     | {"heads", "loop", "model", "modes", "pruners", "store", "trace"},
     # 2: work
     {"inference", "inputs", "objectives", "reports", "show", "tasks", "training"},

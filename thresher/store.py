@@ -23,6 +23,7 @@ from thresher.folders.generation import GENERATION, generation_config
 from thresher.folders.locate import locate
 from thresher.folders.model_config import make_config
 from thresher.folders.read import config_file, file_of, one_save, refuse_adapter
+from thresher.folders.sentence import MODULES, attach, embeds, write_layout
 from thresher.folders.weights import (
     Stored,
     build,
@@ -33,12 +34,22 @@ from thresher.folders.weights import (
     look,
     weight_files,
 )
+from thresher.heads import EmbeddingHead, Head, head_for
+from thresher.heads.pooling import layout_of
 from thresher.pruners import Pruner, make_pruner
 
 BLOCK = "token_pruning"
 FILE = f"{BLOCK}.safetensors"  # the pruner's tensors; stock transformers does not look for it
 WEIGHTS = re.compile(rf"model[-\d]*(-of-\d+)?\.safetensors(\.index\.json)?|{re.escape(FILE)}")
 """Files that hold a model's weights, none of which may outlive the model."""
+CODE = "modeling_thresher.py"
+CODE_TEXT = '''"""By this file Auto classes and sentence-transformers open the folder pruned, if they are told
+trust_remote_code=True. Thresher wrote the file, and never runs it itself."""
+
+from thresher.auto import PrunedModel
+
+__all__ = ["PrunedModel"]
+'''
 
 
 def save(
@@ -54,18 +65,31 @@ def save(
     `options` are those of transformers' ``save_pretrained``.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in pruner_state.items()}
-    path = Path(path).expanduser()
-    with replacing_folder(path, keep=lambda name: not WEIGHTS.fullmatch(name)) as folder:
+    path, head = Path(path).expanduser(), head_for(type(model).__name__)
+
+    def keep(name: str) -> bool:
+        return not WEIGHTS.fullmatch(name) and (name != MODULES or head is EmbeddingHead)
+
+    with replacing_folder(path, keep=keep) as folder:
         model.save_pretrained(folder, **options)
         config = copy.deepcopy(model.config)  # the model may be in use, and saved elsewhere at the same time
         config.architectures = [class_saved(model)]
+        config.auto_map = {auto.__name__: f"{Path(CODE).stem}.PrunedModel" for auto in _autos(head)}
         setattr(config, BLOCK, block)
         config.save_pretrained(folder)
+        (folder / CODE).write_text(CODE_TEXT)
+        if (layout := layout_of(model)) is not None:
+            write_layout(layout, folder)
         save_file(tensors, folder / FILE, metadata={"format": "pt"})
         with suppress(FileNotFoundError):
             match_access(folder / "config.json", path / "config.json")
         for file in folder.glob("*.safetensors"):  # safetensors lets nobody else read them, umask or not
             match_access(file, folder / "config.json")
+
+
+def _autos(head: type[Head]) -> tuple[Any, ...]:
+    """The Auto classes that open a model with this head."""
+    return (*head.instead, head.auto)
 
 
 @one_save
@@ -108,6 +132,7 @@ def load(path: str | Path, **hub: Any) -> tuple[PreTrainedModel, dict[str, Tenso
     model, missing = build(path, config, stored, generation_config=settings)
     if missing:
         raise UserError(f"{path} is incomplete: '{missing[0]}' is missing. Copy or prune it again.")
+    attach(model, where, **hub)
     return model, tensors, block
 
 
@@ -157,7 +182,10 @@ def load_config(path: str | Path, **hub: Any) -> Any:
         return config
     refuse_adapter(where, **hub)
     file, content = config_file(where, **hub)
-    return make_config(content, file)
+    config = make_config(content, file)
+    if not hasattr(config, BLOCK) and embeds(where, **hub):  # its architecture may be what it was trained as
+        config.architectures = [class_of(config, EmbeddingHead).__name__]
+    return config
 
 
 def _stored(where: str, version: int, **hub: Any) -> tuple[dict[str, Stored], dict[str, Stored]]:
