@@ -58,6 +58,10 @@ COMPUTED = [
     (["eurobert"], {"classifier_pooling": "bos"}),
     (["gemma3_text"], {"layer_types": ["sliding_attention"] * 4, "sliding_window": 1, "head_dim": 8}),
     (["roberta-prelayernorm", "xlm-roberta-xl"], {"hidden_act": "relu", "type_vocab_size": 3}),
+    (["bart", "marian"], {"scale_embedding": False, "activation_function": "relu"}),
+    (["bart", "marian"], {"tie_word_embeddings": False, "encoder_attention_heads": 1}),
+    (["marian"], {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 130}),
+    (["t5"], {"head": "generation", "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
 ]
 
 
@@ -83,6 +87,7 @@ REFUSED = [
     (["gemma3_text"], {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
     (["t5", "mt5", "umt5"], {"head": "sequence"}, "answers by its decoder"),
     (["t5", "mt5", "umt5"], {"head": "spans"}, "answers by its decoder"),
+    (["bart"], {"head": "sequence"}, "BartForSequenceClassification answers by its decoder"),
 ]
 
 
