@@ -14,7 +14,7 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import AutoModel, BertForSequenceClassification, pipeline
 
-import thresher
+import thresher.auto
 from thresher import PrunedModel, PruningConfig, UserError, prune
 from thresher.folders.weights import head_named
 from thresher.heads import HEADS, EmbeddingHead
@@ -30,7 +30,7 @@ from .tiny import ARCHITECTURES
 pytestmark = pytest.mark.usefixtures("no_grad")
 TEXTS = [text for text, _ in toy.rows(9)]
 PAIRS = [(text, other) for text, (other, _) in zip(TEXTS, toy.rows(9, seed=1), strict=True)]
-HEAD_NAMES = ("sequence", "tokens", "spans", "choice", "embedding")  # of tests/tiny.py, in the order of HEADS
+HEAD_NAMES = ("sequence", "tokens", "spans", "choice", "generation", "embedding")  # in the order of HEADS
 CLOSE = {"atol": 2e-6, "rtol": 0}
 
 
@@ -409,19 +409,26 @@ def test_an_embedder_may_become_a_classifier(tmp_path):
 
 @pytest.mark.parametrize(("head", "name"), list(zip(HEADS, HEAD_NAMES, strict=True)), ids=HEAD_NAMES)
 def test_auto_classes_open_every_head_dense_or_pruned(head, name, tmp_path):
-    pruned = pruned_of(ARCHITECTURES["bert"](head=name, dtype=torch.float32))
+    architecture = "bart" if name == "generation" else "bert"
+    pruned = pruned_of(ARCHITECTURES[architecture](head=name, dtype=torch.float32))
     saved(pruned, tmp_path)
     for auto in (head.auto, *(auto for auto in head.instead if type(pruned.config) in auto._model_mapping)):
         found = auto.from_pretrained(tmp_path, trust_remote_code=True)
-        assert isinstance(found, PrunedModel)
+        assert type(found) is thresher.auto.PrunedModel
         assert type(found.model) is type(pruned.model)
         for refused in ({}, {"trust_remote_code": False}):
             assert type(auto.from_pretrained(tmp_path, **refused)) is type(pruned.model)
     inputs = tokens(TEXTS)
     if name == "choice":
         inputs = {key: x.view(3, 3, -1) for key, x in inputs.items()}
-    for key, values in pruned(**inputs).items():
-        close(found(**inputs)[key], values, atol=0)
+    if name == "generation":
+        assert torch.equal(found.generate(**inputs, max_length=9), pruned.generate(**inputs, max_length=9))
+        inputs["decoder_input_ids"] = inputs["input_ids"]
+    output = pruned(**inputs)
+    assert output.trace.flops.sum() < output.trace.dense_flops.sum()
+    for key, values in output.items():
+        if torch.is_tensor(values):
+            close(found(**inputs)[key], values, atol=0)
     found.save_pretrained(tmp_path / "again")
     assert isinstance(head.auto.from_pretrained(tmp_path / "again", trust_remote_code=True), PrunedModel)
 

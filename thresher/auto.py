@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 
@@ -45,6 +45,8 @@ class PrunedModel(model.PrunedModel):
         UserError
             For another option, or another number of labels than the model has.
         """
+        if cls is not PrunedModel:  # transformers mixes its own generate into classes that have one
+            return cast("Self", PrunedModel.from_pretrained(path, config=config, dtype=dtype, **options))
         dtype = options.pop("torch_dtype", None) if dtype is None else dtype
         ready = {name: options.pop(name) for name in ("precision", "engine") if name in options}
         known = {name: x for name, x in options.items() if name not in HARMLESS and x is not None}
