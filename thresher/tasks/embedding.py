@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from thresher.errors import UserError
 from thresher.heads import EmbeddingHead
+from thresher.tasks import labels as raw
 from thresher.tasks import metrics
 from thresher.tasks.base import Task, answers_of
-from thresher.tasks.regression import score
 
 STEEP = 10.0  # what a cosine's distance counts, so that it weighs as other tasks' distances do
 TINY = 1e-12
@@ -46,7 +46,15 @@ class Embedding(Task):
         return {}
 
     def _encode(self, labels: list[Any], places: Sequence[str], source: str) -> list[Any]:
-        return [score(label, where) for label, where in zip(labels, places, strict=True)]
+        found = [raw.number(label) for label in labels]
+        if None in found:
+            wrong = found.index(None)
+            raise UserError(
+                f"{places[wrong]}: label {labels[wrong]!r:.100} is no score of a pair. The model has no "
+                "head, so it is pruned as an embedder. To have it answer with classes, fine-tune it first: "
+                "`thresher finetune`, or thresher.training.finetune."
+            )
+        return found
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         raise UserError("Embedders learn from the base model's vectors alone.")
