@@ -15,12 +15,15 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import AutoModel, BertForSequenceClassification, pipeline
 
 import thresher.auto
-from thresher import PrunedModel, PruningConfig, UserError, prune
+from thresher import PrunedModel, PruningConfig, UserError, prune, training
 from thresher.folders.weights import head_named
 from thresher.heads import HEADS, EmbeddingHead
 from thresher.heads.pooling import MODES, layout_of
+from thresher.inference.load import make_ready, open_model
+from thresher.inference.predict import predict
 from thresher.inputs.text import load_tokenizer
 from thresher.store import CODE, load_config
+from thresher.training import Data, Job, TrainingSettings
 from thresher.training.base import load_base, load_dense
 
 from . import toy
@@ -188,11 +191,36 @@ def test_folders_of_old_versions(tmp_path):
     pruned = pruned_of(load_dense(str(folder))[0])
     layout = layout_of(pruned.model)
     assert (layout.modes, layout.max_length) == (("max", "mean"), 12)
+    assert pruned.family.length_limit() == 12
+    assert pruned.family.length_limit(20) == 20
     ours = saved(pruned, tmp_path / "ours")
     assert not list(Path(ours).rglob("*.bin"))
     short = [" ".join(text.split()[:10]) for text in TEXTS]
     close(SentenceTransformer(ours, trust_remote_code=True).encode(TEXTS), vectors(pruned, short))
     close(SentenceTransformer(ours).encode(TEXTS), SentenceTransformer(str(folder)).encode(TEXTS))
+
+
+@torch.enable_grad()
+def test_prune_keeps_all_that_makes_the_vectors(tmp_path):
+    """The recipe, and what `predict` answers with the folder that it wrote."""
+    theirs = embedder(tmp_path, Dense(32, 16), Normalize())
+    edit(tmp_path / "theirs" / "tokenizer_config.json", model_max_length=16)
+    texts = Data(str(toy.write_tsv(tmp_path / "train.tsv", 60)), ["text"])
+    settings = TrainingSettings(budget=0.7, soft_epochs=1.0, hard_epochs=1.0, precision="fp32", evaluations=1)
+    report = training.prune(
+        Job(str(tmp_path / "theirs"), texts, tmp_path / "ours", settings), PruningConfig()
+    )
+    assert report.flops_ratio < 0.8
+    model, encode, task = open_model(tmp_path / "ours")
+    assert (task.kind, encode.max_length) == ("embedding", 16)
+    columns = encode.encode(TEXTS)
+    expected = SentenceTransformer(str(tmp_path / "ours"), trust_remote_code=True).encode(TEXTS)
+    found = predict(make_ready(model, encode, columns), encode, columns).logits
+    close(found, expected, atol=1e-5)
+    base = SentenceTransformer(str(tmp_path / "theirs")).encode(TEXTS)
+    assert (expected * base).sum(1).mean() > 0.8
+    assert numpy.abs(expected - base).max() > 0.01
+    assert theirs[2].linear.weight.shape == layout_of(model.model).after[0].weight.shape
 
 
 def test_how_many_numbers_count(tmp_path):

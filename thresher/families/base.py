@@ -14,6 +14,7 @@ from thresher.errors import UserError
 from thresher.families.linear import GeluLinear, is_gelu, is_plain
 from thresher.families.shape import LayerShape
 from thresher.families.stage import StageModules
+from thresher.heads.pooling import layout_of
 from thresher.packed import PackedBatch
 
 JOINED = "joined"  # name of what `Family.fuse` makes of several linear layers of a module
@@ -301,7 +302,8 @@ class Family(ABC):
         return values.unflatten(-1, (-1, self._shapes[0].head_dim))
 
     def length_limit(self, asked: int | None = None) -> int:
-        """Where texts are cut: at `asked` tokens, or at the most that the model allows.
+        """Where texts are cut: at `asked` tokens, or where sentence-transformers cuts them, or at the most
+        that the model allows.
 
         Raises
         ------
@@ -310,7 +312,11 @@ class Family(ABC):
         """
         if asked is not None and asked > self.max_length:
             raise UserError(f"`max_length` is {asked}, but this model allows {self.max_length} tokens.")
-        return self.max_length if asked is None else asked
+        if asked is not None:
+            return asked
+        layout = layout_of(self.model)
+        own = None if layout is None else layout.max_length
+        return self.max_length if own is None else min(own, self.max_length)
 
     def check_length(self, longest: int) -> None:
         """Refuse sequences longer than the position table."""

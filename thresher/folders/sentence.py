@@ -216,7 +216,16 @@ def _transformer(folder: _Folder, place: str) -> int | None:
     words = folder.find("tokenizer.json")
     if settings.get("do_lower_case") and not (words and _lowers(read_json(words))):
         raise folder.refused(name, "has texts in lower case, and the tokenizer does not see to that")
-    return folder.count(name, settings, "max_seq_length")
+    limit = folder.count(name, settings, "max_seq_length")
+    return _limit_of_tokenizer(folder) if limit is None else limit
+
+
+def _limit_of_tokenizer(folder: _Folder) -> int | None:
+    """Where the tokenizer's settings have texts cut, which is where newer versions write it."""
+    file = folder.find("tokenizer_config.json")
+    settings = {} if file is None else read_json(file)
+    limit = settings.get("model_max_length") if isinstance(settings, dict) else None
+    return limit if type(limit) is int and limit > 0 else None
 
 
 def _lowers(settings: Any) -> bool:
