@@ -16,6 +16,7 @@ from transformers import AutoModel, BertForSequenceClassification, pipeline
 
 import thresher.auto
 from thresher import PrunedModel, PruningConfig, UserError, prune, training
+from thresher.folders.sentence import attach
 from thresher.folders.weights import head_named
 from thresher.heads import HEADS, EmbeddingHead
 from thresher.heads.pooling import MODES, layout_of
@@ -189,6 +190,8 @@ def test_folders_of_old_versions(tmp_path):
     (folder / "3_Normalize" / "config.json").unlink()
     (folder / "3_Normalize").rmdir()
     pruned = pruned_of(load_dense(str(folder))[0])
+    with pytest.raises(UserError, match=r"2_Dense/model\.safetensors' is missing"):
+        attach(pruned.model, str(folder))  # as for what is pruned already, which has no weights in pickles
     layout = layout_of(pruned.model)
     assert (layout.modes, layout.max_length) == (("max", "mean"), 12)
     assert pruned.family.length_limit() == 12

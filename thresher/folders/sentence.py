@@ -14,7 +14,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from thresher.errors import UserError
 from thresher.families import family_for
 from thresher.folders.read import file_of, read_json, refuse_link
-from thresher.folders.weights import fetch, look
+from thresher.folders.weights import check_bytes, fetch, look
 from thresher.heads import EmbeddingHead, Head, SequenceHead, head_for
 from thresher.heads.pooling import ACTIVATIONS, ATTRIBUTE, MODES, Dense, Layout, Normalize
 
@@ -48,7 +48,7 @@ def embeds(where: str, **hub: Any) -> bool:
     return any(kind == "Pooling" for kind, _, _ in _modules(where, hub))
 
 
-def attach(model: PreTrainedModel, where: str, **hub: Any) -> None:
+def attach(model: PreTrainedModel, where: str, pickled: bool = False, **hub: Any) -> None:
     """Have a model keep the layout of the sentence-transformers folder that it came from, where it did.
 
     Parameters
@@ -58,6 +58,8 @@ def attach(model: PreTrainedModel, where: str, **hub: Any) -> None:
         and `thresher.store.save` writes its files.
     where : str
         What `thresher.folders.locate.locate` answered.
+    pickled : bool
+        Take weights in PyTorch's older format too, which are read without running what they ask for.
     **hub
         Options of `thresher.folders.locate.ASKING`.
 
@@ -67,11 +69,12 @@ def attach(model: PreTrainedModel, where: str, **hub: Any) -> None:
         As of `read_layout`.
     """
     dim = family_for(model.config).sizes(model.config)[1]
-    if (layout := read_layout(where, head_for(type(model).__name__), dim, **hub)) is not None:
+    head = head_for(type(model).__name__)
+    if (layout := read_layout(where, head, dim, pickled, **hub)) is not None:
         setattr(model, ATTRIBUTE, layout)
 
 
-def read_layout(where: str, head: type[Head], dim: int, **hub: Any) -> Layout | None:
+def read_layout(where: str, head: type[Head], dim: int, pickled: bool = False, **hub: Any) -> Layout | None:
     """The layout of a sentence-transformers folder: how a model without a head makes vectors, and the files
     of that or of a cross-encoder. None where a model with this head has no such thing there.
 
@@ -82,8 +85,8 @@ def read_layout(where: str, head: type[Head], dim: int, **hub: Any) -> Layout | 
     head : type of Head
     dim : int
         Width of the model's states.
-    **hub
-        Options of `thresher.folders.locate.ASKING`.
+    pickled, **hub
+        As of `attach`.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def read_layout(where: str, head: type[Head], dim: int, **hub: Any) -> Layout | 
     modules = _modules(where, hub)
     if not modules or head not in (EmbeddingHead, SequenceHead):
         return None
-    folder = _Folder(where, hub)
+    folder = _Folder(where, hub, (SAFE_WEIGHTS_NAME, WEIGHTS_NAME)[: 1 + pickled])
     of_all = folder.json(OF_ALL)
     if head is SequenceHead and of_all.get("model_type") != "CrossEncoder":
         return None
@@ -127,6 +130,7 @@ class _Folder:
 
     where: str
     hub: dict[str, Any]
+    weights: tuple[str, ...]  # names of files of weights
     kept: dict[str, bytes] = field(default_factory=dict)
 
     def find(self, name: str) -> str | None:
@@ -265,7 +269,7 @@ def _dense(folder: _Folder, place: str, settings: dict[str, Any], width: int) ->
     if not package.startswith("torch.nn") or called not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         raise folder.refused(name, f"has activation_function {activation!r:.100}, not of torch.nn {known}")
-    places = [folder.find(f"{place}/{file}") for file in (SAFE_WEIGHTS_NAME, WEIGHTS_NAME)]
+    places = [folder.find(f"{place}/{file}") for file in folder.weights]
     files = [file for file in places if file is not None]
     if not files:
         raise UserError(f"'{folder.where}' is incomplete: '{place}/{SAFE_WEIGHTS_NAME}' is missing.")
@@ -279,7 +283,8 @@ def _dense(folder: _Folder, place: str, settings: dict[str, Any], width: int) ->
     for key, shape in wanted.items():
         if key not in stored or stored[key].shape != shape or not stored[key].itemsize:
             raise folder.refused(name, f"asks for numbers '{key}' {list(shape)}, which are not beside it")
-    tensors = fetch({key: stored[key] for key in wanted})
+    check_bytes(chosen := {key: stored[key] for key in wanted})
+    tensors = fetch(chosen)
     if bad := [key for key, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise UserError(f"'{folder.where}' is damaged: '{bad[0]}' in '{place}' holds NaN or infinity.")
     folder.kept[f"{place}/{SAFE_WEIGHTS_NAME}"] = save(tensors, {"format": "pt"})

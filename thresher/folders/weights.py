@@ -306,12 +306,18 @@ def _fitting(
             f"'{path}' is incomplete: '{next(iter(absent))}' is missing, and most of the weights that its "
             f"config counts. {AGAIN}"
         )
-    _check_bytes(chosen)
+    check_bytes(chosen)
     return chosen
 
 
-def _check_bytes(chosen: Mapping[str, Stored]) -> None:
-    """Refuse tensors that are larger than their file: one number stands for many, or many share a place."""
+def check_bytes(chosen: Mapping[str, Stored]) -> None:
+    """Refuse tensors that are larger than their file: one number stands for many, or many share a place.
+
+    Raises
+    ------
+    UserError
+        With the file's name.
+    """
     for file in {tensor.file for tensor in chosen.values()}:
         inside = (tensor for tensor in chosen.values() if tensor.file == file)
         taken = sum(_numbers([tensor.shape]) * tensor.itemsize for tensor in inside)

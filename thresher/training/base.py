@@ -81,7 +81,7 @@ def load_dense(
     config.update(settings)
     stored = look(weight_files(where, pickled=True))
     model, missing = build(path, config, stored, new_head, head, dtype=torch.float32)
-    attach(model, where)
+    attach(model, where, pickled=True)
     return model, missing
 
 
