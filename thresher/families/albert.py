@@ -24,10 +24,6 @@ class Albert(Family):
         super().__init__(model)
 
     @property
-    def max_length(self) -> int:
-        return self.config.max_position_embeddings
-
-    @property
     def segments(self) -> int:
         return self.encoder.embeddings.token_type_embeddings.num_embeddings
 
@@ -39,9 +35,7 @@ class Albert(Family):
 
     def _shape(self, index: int) -> LayerShape:
         config = self.config
-        dim, heads = config.hidden_size, config.num_attention_heads
-        head_dim = self._head_dim(dim, heads)
-        return LayerShape(dim, heads, heads, head_dim, config.intermediate_size, 2, head_dim**-0.5)
+        return self._even(config.hidden_size, config.num_attention_heads, config.intermediate_size)
 
     def attention_dropout(self, index: int) -> float:
         return self.layer(index).attention.attention_dropout.p

@@ -52,17 +52,12 @@ class Bart(Family):
             )
 
     @property
-    def max_length(self) -> int:
-        return self.config.max_position_embeddings
-
-    @property
     def stack(self) -> Any:
         return self.encoder.layers
 
     def _shape(self, index: int) -> LayerShape:
-        dim, heads = self.config.d_model, self.config.encoder_attention_heads
-        head_dim = self._head_dim(dim, heads)
-        return LayerShape(dim, heads, heads, head_dim, self.config.encoder_ffn_dim, 2, head_dim**-0.5)
+        config = self.config
+        return self._even(config.d_model, config.encoder_attention_heads, config.encoder_ffn_dim)
 
     def attention_dropout(self, index: int) -> float:
         return self.layer(index).self_attn.dropout

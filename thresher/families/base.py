@@ -74,9 +74,9 @@ class Family(ABC):
     # What an architecture answers -----------------------------------------------------------
 
     @property
-    @abstractmethod
     def max_length(self) -> int:
         """Most tokens a sequence can have."""
+        return self.config.max_position_embeddings
 
     @property
     @abstractmethod
@@ -254,11 +254,12 @@ class Family(ABC):
             setattr(owner, activation, nn.Identity())
 
     @staticmethod
-    def _head_dim(dim: int, heads: int) -> int:
-        """Width of a head, where the heads share the width of the hidden states."""
+    def _even(dim: int, heads: int, ffn: int, ffn_matrices: int = 2, window: int | None = None) -> LayerShape:
+        """The sizes of a layer whose heads share the width of the hidden states."""
         if dim % heads:
             raise UserError(f"hidden_size is {dim}, which {heads} attention heads do not divide.")
-        return dim // heads
+        head_dim = dim // heads
+        return LayerShape(dim, heads, heads, head_dim, ffn, ffn_matrices, head_dim**-0.5, window)
 
     @staticmethod
     def sizes(config: Any) -> tuple[int, int]:

@@ -53,10 +53,6 @@ class DebertaV2(Family):
             )
 
     @property
-    def max_length(self) -> int:
-        return self.config.max_position_embeddings
-
-    @property
     def segments(self) -> int | None:
         table = self.encoder.embeddings.token_type_embeddings
         return None if table is None else table.num_embeddings

@@ -21,17 +21,11 @@ class DistilBert(Family):
     inputs = ("input_ids",)
 
     @property
-    def max_length(self) -> int:
-        return self.config.max_position_embeddings
-
-    @property
     def stack(self) -> Any:
         return self.encoder.transformer.layer
 
     def _shape(self, index: int) -> LayerShape:
-        dim, heads = self.config.dim, self.config.n_heads
-        head_dim = self._head_dim(dim, heads)
-        return LayerShape(dim, heads, heads, head_dim, self.config.hidden_dim, 2, head_dim**-0.5)
+        return self._even(self.config.dim, self.config.n_heads, self.config.hidden_dim)
 
     def attention_dropout(self, index: int) -> float:
         return self.layer(index).attention.dropout.p

@@ -35,10 +35,6 @@ class EuroBert(Family):
             raise UserError(f"classifier_pooling is {given!r:.100}; choose one of: {', '.join(POOLING)}.")
 
     @property
-    def max_length(self) -> int:
-        return self.config.max_position_embeddings
-
-    @property
     def stack(self) -> Any:
         return self.encoder.layers
 

@@ -36,10 +36,6 @@ class Gemma3Text(Family):
         check_rotary(self.encoder.rotary_emb, self.shape(0).head_dim)
 
     @property
-    def max_length(self) -> int:
-        return self.config.max_position_embeddings
-
-    @property
     def stack(self) -> Any:
         return self.encoder.layers
 

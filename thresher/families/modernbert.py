@@ -24,20 +24,15 @@ class ModernBert(Family):
         check_rotary(self.encoder.rotary_emb, self.shape(0).head_dim)
 
     @property
-    def max_length(self) -> int:
-        return self.config.max_position_embeddings
-
-    @property
     def stack(self) -> Any:
         return self.encoder.layers
 
     def _shape(self, index: int) -> LayerShape:
         config = self.config
-        dim, heads = config.hidden_size, config.num_attention_heads
-        head_dim = self._head_dim(dim, heads)
         sliding = self.layer(index).attention_type == "sliding_attention"
         window = config.sliding_window if sliding else None
-        return LayerShape(dim, heads, heads, head_dim, config.intermediate_size, 3, head_dim**-0.5, window)
+        dim, heads = config.hidden_size, config.num_attention_heads
+        return self._even(dim, heads, config.intermediate_size, 3, window)
 
     def attention_dropout(self, index: int) -> float:
         return self.layer(index).attn.attention_dropout

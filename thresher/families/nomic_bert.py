@@ -28,10 +28,6 @@ class NomicBert(Family):
         check_rotary(self.encoder.rotary_emb, self.shape(0).head_dim)
 
     @property
-    def max_length(self) -> int:
-        return self.config.max_position_embeddings
-
-    @property
     def segments(self) -> int | None:
         table = self.encoder.embeddings.token_type_embeddings
         return None if table is None else table.num_embeddings
