@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -161,11 +161,9 @@ def by_row(
     logits: torch.Tensor, batch: dict[str, torch.Tensor], places: list[list[int]] | None
 ) -> np.ndarray:
     """Logits ``[tokens, names]`` of a batch's tokens, as of `Predictions`: those at `places` of each row."""
-    array, ends = logits.float().cpu().numpy(), batch["attention_mask"].sum(1).cumsum(0)[:-1].tolist()
-    parts = np.empty(len(ends) + 1, dtype=object)
-    for row, part in enumerate(np.split(array, ends)):
-        # One by one, or parts of equal lengths would become one array.
-        parts[row] = part if places is None else part[np.asarray(places[row], dtype=int)]
+    parts = ragged(logits.float().cpu().numpy(), batch["attention_mask"].sum(1).tolist())
+    for row, answering in enumerate(places or ()):
+        parts[row] = parts[row][np.asarray(answering, dtype=int)]
     return parts
 
 
@@ -174,14 +172,26 @@ def has_parts(rows: Any) -> bool:
     return "row" in (rows if isinstance(rows, dict) else getattr(rows, "column_names", ()))
 
 
+def first_rows(rows: Any) -> np.ndarray:
+    """int64 [texts]: the first row of each text, of rows that may be parts."""
+    return np.flatnonzero(np.diff(rows["row"][:], prepend=-1))
+
+
+def ragged(array: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """An array ``[answers, names]`` as an object array of so many answers each."""
+    parts = np.empty(len(counts), dtype=object)
+    for row, part in enumerate(np.split(array, np.cumsum(counts)[:-1])):
+        parts[row] = part  # one by one, or parts of equal lengths would become one array
+    return parts
+
+
 def whole_texts(values: Any, rows: Any) -> Any:
     """What was answered for rows, an object array or a list ``[rows]``, joined for each text, of which a row
     may be a part. Where no row is, all stays as it is."""
     if not has_parts(rows):
         return values
-    of_text = np.asarray(rows["row"][:])
-    starts = np.flatnonzero(np.diff(of_text, prepend=-1))
-    ends = [*starts[1:], len(of_text)]
+    starts = first_rows(rows)
+    ends = [*starts[1:], len(values)]
     if isinstance(values, list):
         return [[x for row in values[a:b] for x in row] for a, b in zip(starts, ends, strict=True)]
     joined = np.empty(len(starts), dtype=object)

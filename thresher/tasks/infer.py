@@ -82,7 +82,7 @@ def task_of(config: Any) -> Task:
     UserError
         Regression with several outputs, or a model that answers with a text.
     """
-    if head_named(config).decodes:
+    if (head := head_named(config)).decodes:
         raise UserError(
             "the model answers with a text: prune it and train it in Python, by thresher.prune, and call "
             "PrunedModel.generate"
@@ -90,7 +90,7 @@ def task_of(config: Any) -> Task:
     count, problem = config.num_labels, getattr(config, "problem_type", None)
     by_id = {int(key): str(name) for key, name in config.id2label.items()}
     names = tuple(by_id.get(i, f"LABEL_{i}") for i in range(count))
-    if (head := head_named(config)) is TokenHead:
+    if head is TokenHead:
         return TokenLabels(names)
     if head is EmbeddingHead:
         return Embedding(())

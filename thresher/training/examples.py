@@ -18,7 +18,16 @@ from torch import Tensor
 
 from thresher.errors import writing
 from thresher.files.atomic import partial_of, settle
-from thresher.inference.predict import ANSWERS, KEYS, Predictions, has_parts, predict, whole_texts
+from thresher.inference.predict import (
+    ANSWERS,
+    KEYS,
+    Predictions,
+    first_rows,
+    has_parts,
+    predict,
+    ragged,
+    whole_texts,
+)
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.tasks import Task
@@ -76,9 +85,8 @@ class Examples:
         if labels is None or not has_parts(rows):
             return cls(rows, labels)
         if ANSWERS not in rows.column_names:
-            firsts = np.diff(rows["row"][:], prepend=-1) != 0
-            each = iter(labels)
-            return cls(rows, [[next(each)] if first else [] for first in firsts])
+            of_first = dict(zip(first_rows(rows).tolist(), labels, strict=True))
+            return cls(rows, [[of_first[row]] if row in of_first else [] for row in range(len(rows))])
         whole = iter([label for text in labels for label in text])
         return cls(rows, [[next(whole) for _ in places] for places in rows[ANSWERS][:]])
 
@@ -138,7 +146,7 @@ class Examples:
         """`weights` of whole texts: of their first rows."""
         if self.weights is None or not has_parts(self.rows):
             return self.weights
-        return self.weights[np.flatnonzero(np.diff(self.rows["row"][:], prepend=-1))]
+        return self.weights[first_rows(self.rows)]
 
     def base_quality(self, task: Task) -> dict[str, float]:
         """Quality of the base model's outputs, which all agree where there are no labels."""
@@ -274,12 +282,4 @@ def _read(file: Path, rows: datasets.Dataset) -> np.ndarray | None:
         return None
     if not isinstance(found, np.ndarray) or found.ndim != 2 or len(found) != total:
         return None
-    return found if counts is None else split(found, counts)
-
-
-def split(found: np.ndarray, counts: list[int]) -> np.ndarray:
-    """An array ``[answers, names]`` as an object array of so many answers each."""
-    parts = np.empty(len(counts), dtype=object)
-    for row, part in enumerate(np.split(found, np.cumsum(counts)[:-1])):
-        parts[row] = part
-    return parts
+    return found if counts is None else ragged(found, counts)
