@@ -241,7 +241,12 @@ def beside_base(
     rows = encoder.encode_examples(texts)
     dense = PrunedModel(load_base(str(start))[0], PruningConfig("none"))
     outputs = base_outputs(dense, encoder, rows, start / "outputs" / "base-eval.npy")
-    return model, encoder, labels, Examples(rows, labels.encode_all(texts, file), outputs)
+    return (
+        model,
+        encoder,
+        labels,
+        replace(Examples.of(labels, rows, labels.encode_all(texts, file)), base=outputs),
+    )
 
 
 def done(report: dict[str, Any] | None, name: str, settings: TrainingSettings) -> bool:

@@ -12,7 +12,7 @@ from tests import toy
 from tests.cli.calling import call
 from thresher import UserError
 from thresher.data import load_examples
-from thresher.inference.predict import whole_texts
+from thresher.inputs.rows import whole_texts
 from thresher.inputs.text import TextEncoder
 from thresher.inputs.words import windows
 from thresher.tasks.entities import entities

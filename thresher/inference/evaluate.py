@@ -19,9 +19,10 @@ from thresher.inference.load import (
     text_columns,
     warn_if_other_number,
 )
-from thresher.inference.predict import Predictions, kept_of, predict, warn_if_bare, whole_texts
+from thresher.inference.predict import Predictions, kept_of, predict, warn_if_bare
 from thresher.inference.progress import Stages, silent
 from thresher.inference.speed import calls, speeds
+from thresher.inputs.rows import whole_texts
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.reports import Evaluation, EvaluationData, Quality, Ran, versions

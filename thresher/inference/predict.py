@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,12 @@ import torch
 
 from thresher.errors import UserError
 from thresher.folders.read import first_bad_weight
+from thresher.inputs.rows import ANSWERS, KEYS, ragged
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.reports import Kept
 
 log = logging.getLogger(__name__)
-KEYS = ("input_ids", "token_type_ids")
-ANSWERS = "answers"  # column of places of the tokens that answer, where not all do
 
 
 @dataclass(frozen=True)
@@ -165,39 +164,6 @@ def by_row(
     for row, answering in enumerate(places or ()):
         parts[row] = parts[row][np.asarray(answering, dtype=int)]
     return parts
-
-
-def has_parts(rows: Any) -> bool:
-    """Whether rows, a data set or a dict of lists, may be parts of texts."""
-    return "row" in (rows if isinstance(rows, dict) else getattr(rows, "column_names", ()))
-
-
-def first_rows(rows: Any) -> np.ndarray:
-    """int64 [texts]: the first row of each text, of rows that may be parts."""
-    return np.flatnonzero(np.diff(rows["row"][:], prepend=-1))
-
-
-def ragged(array: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """An array ``[answers, names]`` as an object array of so many answers each."""
-    parts = np.empty(len(counts), dtype=object)
-    for row, part in enumerate(np.split(array, np.cumsum(counts)[:-1])):
-        parts[row] = part  # one by one, or parts of equal lengths would become one array
-    return parts
-
-
-def whole_texts(values: Any, rows: Any) -> Any:
-    """What was answered for rows, an object array or a list ``[rows]``, joined for each text, of which a row
-    may be a part. Where no row is, all stays as it is."""
-    if not has_parts(rows):
-        return values
-    starts = first_rows(rows)
-    ends = [*starts[1:], len(values)]
-    if isinstance(values, list):
-        return [[x for row in values[a:b] for x in row] for a, b in zip(starts, ends, strict=True)]
-    joined = np.empty(len(starts), dtype=object)
-    for i, (a, b) in enumerate(zip(starts, ends, strict=True)):
-        joined[i] = np.concatenate(list(values[a:b])) if values.dtype == object else values[a:b]
-    return joined
 
 
 @contextmanager

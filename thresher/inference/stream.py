@@ -23,8 +23,9 @@ from thresher.files.lock import sole_writer
 from thresher.folders.fingerprint import fingerprint
 from thresher.inference.journal import Answers, Journal, Unkept, journal_of
 from thresher.inference.load import make_ready, open_model, text_columns, warn_if_other_number
-from thresher.inference.predict import NotFinite, check_finite, predict, warn_if_bare, whole_texts
+from thresher.inference.predict import NotFinite, check_finite, predict, warn_if_bare
 from thresher.inference.progress import Stages, silent
+from thresher.inputs.rows import whole_texts
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.tasks import Task

@@ -22,11 +22,11 @@ from thresher.folders.tokenizer import in_words, open_tokenizer
 from thresher.folders.tokenizer_steps import check_steps
 from thresher.heads import head_of
 from thresher.inputs.excerpt import Excerpts
+from thresher.inputs.rows import BESIDE
 from thresher.inputs.words import WordEncoder
 
 log = logging.getLogger(__name__)
 
-BESIDE = ("answers", "row")  # columns of encoded rows that the model does not read
 LOOK = 50  # texts, for the mean length
 UNHEARD = "\u2603 \U000e0100\u0f3a"  # characters that few vocabularies have
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from thresher.errors import UserError
 from thresher.heads import Head, SequenceHead
+from thresher.inputs.rows import ANSWERS, has_parts
 from thresher.tasks import labels as raw
 
 
@@ -139,6 +140,22 @@ class Task(ABC):
         """
         places = [f"{source}:{line}" for line in examples["line"][:]]
         return self._encode([raw.plain(label) for label in examples["label"][:]], places, source)
+
+    def row_labels(self, rows: Any, labels: list[Any]) -> list[Any]:
+        """What encoded rows are taught, by the encoded labels of their texts: where a text has several rows,
+        each gets the labels of the tokens that answer in it.
+
+        Parameters
+        ----------
+        rows : datasets.Dataset
+            As of `TextEncoder.encode_examples`.
+        labels : list
+            One for each text.
+        """
+        if not has_parts(rows):
+            return labels
+        whole = iter([label for text in labels for label in text])
+        return [[next(whole) for _ in places] for places in rows[ANSWERS][:]]
 
     def check_texts(self, examples: Any, source: str) -> None:
         """Refuse texts in words where a text has one answer, and texts as strings where each word has.

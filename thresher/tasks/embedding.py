@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from thresher.errors import UserError
 from thresher.heads import EmbeddingHead
+from thresher.inputs.rows import first_rows, has_parts
 from thresher.tasks import labels as raw
 from thresher.tasks import metrics
 from thresher.tasks.base import Task, answers_of
@@ -55,6 +56,13 @@ class Embedding(Task):
                 "`thresher finetune`, or thresher.training.finetune."
             )
         return found
+
+    def row_labels(self, rows: Any, labels: list[Any]) -> list[Any]:
+        """The label of a pair stands beside its first text; nothing is learned from it."""
+        if not has_parts(rows):
+            return labels
+        of_first = dict(zip(first_rows(rows).tolist(), labels, strict=True))
+        return [[of_first[row]] if row in of_first else [] for row in range(len(rows))]
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         raise UserError("Embedders learn from the base model's vectors alone.")

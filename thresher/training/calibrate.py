@@ -18,8 +18,9 @@ from thresher.config import PruningConfig
 from thresher.data import load_examples, resolve_columns
 from thresher.errors import UserError
 from thresher.families import family_for, family_of
-from thresher.inference.predict import ANSWERS, KEYS, kept_of, warn_if_bare
+from thresher.inference.predict import kept_of, warn_if_bare
 from thresher.inference.progress import Stages, silent
+from thresher.inputs.rows import ANSWERS, KEYS
 from thresher.inputs.text import TextEncoder, load_tokenizer
 from thresher.model import PrunedModel
 from thresher.reports import Calibration, CalibrationData, versions

@@ -18,16 +18,8 @@ from torch import Tensor
 
 from thresher.errors import writing
 from thresher.files.atomic import partial_of, settle
-from thresher.inference.predict import (
-    ANSWERS,
-    KEYS,
-    Predictions,
-    first_rows,
-    has_parts,
-    predict,
-    ragged,
-    whole_texts,
-)
+from thresher.inference.predict import Predictions, predict
+from thresher.inputs.rows import ANSWERS, KEYS, first_rows, has_parts, ragged, rows_of, whole_texts
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.tasks import Task
@@ -66,7 +58,9 @@ class Examples:
     rows : datasets.Dataset
         Token ids.
     labels : list or array, or None
-        Encoded labels of each row.
+        What each row is taught.
+    truths : list or array, or None
+        What the answers to each text are held against; None where these are the labels.
     base : float32 array [n, labels], or object array [n], or None
         Base's outputs, as of `Predictions`.
     weights : float64 array [n], or None
@@ -77,27 +71,30 @@ class Examples:
     labels: Any = None
     base: np.ndarray | None = None
     weights: np.ndarray | None = None
+    truths: Any = None
 
     @classmethod
-    def of(cls, rows: datasets.Dataset, labels: list[Any] | None) -> Examples:
-        """Of encoded rows, and the labels of their texts: where a text has several rows, each has the labels
-        of the words that it answers for, or the first one that of the text."""
-        if labels is None or not has_parts(rows):
-            return cls(rows, labels)
-        if ANSWERS not in rows.column_names:
-            of_first = dict(zip(first_rows(rows).tolist(), labels, strict=True))
-            return cls(rows, [[of_first[row]] if row in of_first else [] for row in range(len(rows))])
-        whole = iter([label for text in labels for label in text])
-        return cls(rows, [[next(whole) for _ in places] for places in rows[ANSWERS][:]])
+    def of(cls, task: Task, rows: datasets.Dataset, labels: list[Any] | None) -> Examples:
+        """Of encoded rows, and the encoded labels of their texts."""
+        if labels is None:
+            return cls(rows)
+        return cls(rows, task.row_labels(rows, labels), truths=labels)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def select(self, index: Any) -> Examples:
-        """Some of the examples."""
-        labels = None if self.labels is None else [self.labels[i] for i in index]
+    def select(self, texts: Any) -> Examples:
+        """Some of the texts, with all of their rows."""
+        index = rows_of(self.rows, texts)
         base, weights = (None if part is None else part[index] for part in (self.base, self.weights))
-        return Examples(self.rows.select(index), labels, base, weights)
+        labels = None if self.labels is None else [self.labels[i] for i in index]
+        truths = None if self.truths is None else [self.truths[i] for i in texts]
+        return Examples(self.rows.select(index), labels, base, weights, truths)
+
+    @property
+    def texts(self) -> int:
+        """How many texts the rows are of."""
+        return len(first_rows(self.rows)) if has_parts(self.rows) else len(self)
 
     def digest(self) -> str:
         """Equal where token ids and labels are."""
@@ -132,15 +129,15 @@ class Examples:
         return table
 
     def quality(self, task: Task, logits: np.ndarray) -> dict[str, float]:
-        """Quality of logits ``[n, labels]`` against the labels, or without labels against the base model."""
+        """Quality of logits ``[n, labels]`` against the truths, or without labels against the base model."""
         if self.labels is not None:
-            return task.quality(*self._whole(logits, self.labels))
+            return task.quality(whole_texts(logits, self.rows), self._truths)
         assert self.base is not None
         return {"agreement": task.agreement(logits, self.base)}
 
-    def _whole(self, *parts: Any) -> list[Any]:
-        """What there is of rows, as that of the texts that the rows are of."""
-        return [whole_texts(part, self.rows) for part in parts]
+    @property
+    def _truths(self) -> Any:
+        return self.labels if self.truths is None else self.truths
 
     def _text_weights(self) -> np.ndarray | None:
         """`weights` of whole texts: of their first rows."""
@@ -156,8 +153,7 @@ class Examples:
     def main_quality(self, task: Task, logits: np.ndarray) -> float:
         """The main figure of `quality` alone; texts count by `weights`."""
         if self.labels is not None:
-            logits, labels = self._whole(logits, self.labels)
-            return task.main_quality(logits, labels, self._text_weights())
+            return task.main_quality(whole_texts(logits, self.rows), self._truths, self._text_weights())
         assert self.base is not None
         return task.agreement(logits, self.base, self.weights)
 
@@ -172,14 +168,14 @@ class Examples:
 
     def grain(self, task: Task) -> float:
         """Points that one text may cost, about."""
-        return 100 / len(self) if self.labels is None else task.grain(self.labels)
+        return 100 / len(self) if self.labels is None else task.grain(self._truths)
 
     def estimate_drop(self, task: Task, logits: np.ndarray) -> Drop:
         """What `logits` lose, and how sure that is."""
         assert self.base is not None
-        found, base = self._whole(logits, self.base)
+        found, base = (whole_texts(part, self.rows) for part in (logits, self.base))
         weights = self._text_weights()
-        labels = None if self.labels is None else as_array(self._whole(self.labels)[0])
+        labels = None if self.labels is None else as_array(self._truths)
         random, n = np.random.default_rng(0), len(found)
 
         def drop(index: np.ndarray) -> float:

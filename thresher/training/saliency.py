@@ -14,7 +14,7 @@ import datasets
 import torch
 from torch import Tensor
 
-from thresher.inference.predict import KEYS
+from thresher.inputs.rows import KEYS
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.plan import Plan

@@ -63,12 +63,12 @@ class Session:
 
     def _examples(self, examples: Any) -> Examples:
         labels = examples["label"][:] if "label" in examples.column_names else None
-        return Examples.of(self.encoder.encode_examples(examples), labels)
+        return Examples.of(self.task, self.encoder.encode_examples(examples), labels)
 
     @property
     def chosen_on(self) -> Examples:
         """Held-out texts that choose the checkpoint: of many, some."""
-        return self.held_out.select(range(min(HELD_OUT, len(self.held_out))))
+        return self.held_out.select(range(min(HELD_OUT, self.held_out.texts)))
 
     def begin(self, how: dict[str, Any]) -> dict[str, Any] | None:
         """Note what is run, and on what; the report, if it has been run to its end before and is resumed."""

@@ -13,7 +13,8 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from thresher.errors import TrainingDiverged, UserError
 from thresher.files.atomic import replacing
-from thresher.inference.predict import ANSWERS, NotFinite
+from thresher.inference.predict import NotFinite
+from thresher.inputs.rows import ANSWERS
 from thresher.objectives import Batch, Objective
 from thresher.training.budget import BudgetController
 from thresher.training.checkpoints import STATE, check_complete, keep_only, new_checkpoint, undamaged
