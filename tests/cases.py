@@ -199,10 +199,15 @@ def clear_case(
             rule = RULES[pruner]() if pruner in RULES else replay(pruned(**inputs).trace, inputs)
             rule.mask = inputs["attention_mask"]
             ends = {"prefix": prefix, "suffix": suffix, "dropped": dropped}
-            reference = masked_reference(pruned.model, inputs, rule, **ends)
+            reference = masked_reference(pruned.model, inputs, rule, **ends, maps=maps_of(pruned))
         if getattr(rule, "margin", inf) > margin:
             return inputs, reference, seed
     raise AssertionError("every one of 30 batches has a score within rounding of its threshold")
+
+
+def maps_of(pruned: PrunedModel) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The matrices and vectors of a translator, for the reference."""
+    return None if pruned.translator is None else (pruned.translator.weight, pruned.translator.bias)
 
 
 def positions(alive: torch.Tensor, inputs: dict[str, torch.Tensor], row: int) -> list[int]:

@@ -4,7 +4,8 @@ Nothing is removed or packed here, and nothing is of thresher. The plain transfo
 for every column of a padded batch. Its attention is seen from outside: the probabilities of a dropped token
 as a key are taken out, and the others scaled up to 1, which is what hiding the token behind -inf does. A
 dropped token casts no vote, and where every token is answered for, it answers from the state with which it
-entered the layer that dropped it. It is differentiable: use ``torch.no_grad()`` where that is not wanted.
+entered the layer that dropped it, or from a linear map of that state. It is differentiable: use
+``torch.no_grad()`` where that is not wanted.
 
 Shapes: b batch, n columns, h heads, d width.
 """
@@ -51,8 +52,8 @@ class Reference:
 class _Masks:
     """What one forward knows of its tokens, between the model's layers. All rows are padded on the right."""
 
-    def __init__(self, model, real: Tensor, decide: Callable, gate_form: str | None, answers: str):
-        self.model, self.real, self.decide = model, real, decide
+    def __init__(self, model, real: Tensor, decide: Callable, gate_form: str | None, answers: str, maps: Any):
+        self.model, self.real, self.decide, self.maps = model, real, decide, maps
         self.paper, self.answers = gate_form == "paper", answers
         self.alive, self.weight = real, real.double()
         self.mask = real.double()  # what the head reads
@@ -114,12 +115,22 @@ class _Masks:
             self._count((self.alive if self.attended else self.alive_in).sum(1), products)
             self.found.dense_flops = self.found.dense_flops + 2 * products * self.real.sum(1)
 
+    def _mapped(self, gone: Tensor) -> Tensor:
+        """The state at the layer's entry, or its map, which costs a square matrix for each that goes."""
+        state = self.entered
+        if self.maps is not None and self.answers == "carry":
+            weight, bias = (x[len(self.found.alive) - 1].double() for x in self.maps)
+            state = state + torch.einsum("bnd,ed->bne", state, weight) + bias
+            self.found.flops = self.found.flops + 2 * weight.numel() * gone.sum(1)
+        return state
+
     def leave(self, module, args, output):
         """The layer's output, where the last gives what the head shall read of each token."""
         hidden, *rest = output if isinstance(output, tuple) else (output,)
         hidden = hidden * (self.gate[..., None] if torch.is_tensor(self.gate) else 1.0)
         share = self.alive * self.weight
-        self.carried = self.carried + (self.alive_in * self.weight_in - share)[..., None] * self.entered
+        gone = self.alive_in * self.weight_in - share
+        self.carried = self.carried + gone[..., None] * self._mapped(gone)
         if len(self.found.alive) == self.model.config.num_hidden_layers:
             if self.answers == "carry":
                 hidden = self.carried + share[..., None] * hidden
@@ -193,6 +204,7 @@ def masked_reference(
     prefix: int = 1,
     suffix: int = 0,
     dropped: str = "carry",
+    maps: tuple[Tensor, Tensor] | None = None,
 ) -> Reference:
     """Run ``model`` on a padded batch, pruning by masks. With neither rule: dense.
 
@@ -219,6 +231,8 @@ def masked_reference(
         So many real tokens at the start and at the end of each sequence are always kept, with gate 1.
     dropped
         What a dropped token answers from, where the head answers for every token: "carry" or "mean".
+    maps
+        Matrices [layers, d, d] and vectors [layers, d]: of what is carried, so much is added to it.
     """
     if keep_rule is not None and gate_rule is not None:
         raise ValueError("keep_rule is hard mode and gate_rule is soft mode: give one of them")
@@ -252,7 +266,7 @@ def masked_reference(
     answers = dropped if every and not (gate_rule and gate_form == "paper") else "as they are"
     if not every and not (gate_rule and gate_form == "paper"):
         answers = "survivors"
-    masks = _Masks(model, right, decide, gate_form if gate_rule else None, answers)
+    masks = _Masks(model, right, decide, gate_form if gate_rule else None, answers, maps)
     given = {key: x if key.startswith("decoder") else x.gather(1, there) for key, x in inputs.items()}
     given["attention_mask"] = masks.mask
     with _watched(model, masks):

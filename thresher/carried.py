@@ -3,14 +3,71 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from thresher.config import PruningConfig
 from thresher.packed import PackedBatch
 from thresher.trace import Step
 
 
+class Translator(nn.Module):
+    """Translates the state with which a token enters a layer into the state with which the token would leave
+    the last layer: one linear map for each layer, ``h + W h + b``.
+
+    These are the translators of the tuned lens (Belrose et al., arXiv 2303.08112). Training starts them by
+    least squares on the base model, and teaches them on. At 0, where they begin, a state stays as it is.
+
+    Parameters
+    ----------
+    layers, dim : int
+        Layers of the model, and width of its hidden states.
+
+    Attributes
+    ----------
+    weight : float32 parameter [layers, dim, dim]
+    bias : float32 parameter [layers, dim]
+
+    Examples
+    --------
+    >>> states = torch.randn(5, 8)
+    >>> torch.equal(Translator(3, 8)(0, states), states)
+    True
+    """
+
+    def __init__(self, layers: int, dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(layers, dim, dim, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(layers, dim, dtype=torch.float32))
+
+    def forward(self, layer: int, states: Tensor) -> Tensor:
+        """States ``[tokens, dim]`` at the entry of a layer, translated."""
+        weight, bias = self.weight[layer].to(states.dtype), self.bias[layer].to(states.dtype)
+        return states + F.linear(states, weight, bias)
+
+    def of_depths(self, states: Tensor, depths: Tensor) -> Tensor:
+        """States ``[tokens, dim]`` of all tokens after a whole pass, those of dropped tokens translated.
+
+        Parameters
+        ----------
+        states : tensor [tokens, dim]
+            Of a dropped token that with which it entered the layer that dropped it.
+        depths : int64 tensor [tokens]
+            How many layers' drops each token survives.
+        """
+        for layer in range(len(self.weight)):
+            if len(gone := (depths == layer).nonzero().squeeze(1)):
+                states = states.index_copy(0, gone, self(layer, states[gone]))
+        return states
+
+
+def make_translator(config: PruningConfig, layers: int, dim: int) -> Translator | None:
+    """The translator that `config` asks for, of a model of `layers` layers and states of width `dim`."""
+    return Translator(layers, dim) if config.dropped == "translate" else None
+
+
 class Carried:
-    """Keeps the state with which each dropped token entered the layer that dropped it.
+    """Keeps the state with which each dropped token entered the layer that dropped it, or its translation.
 
     In the soft stage, with exact gates, a token that is partly dropped in several layers gets the mean of
     these states, by how much of it each layer drops, so that gates learn from every token.
@@ -19,19 +76,22 @@ class Carried:
     ----------
     packed : PackedBatch
         All tokens, before the first layer.
+    translator : Translator, optional
+        What translates the states.
     """
 
-    def __init__(self, packed: PackedBatch):
-        self.packed = packed
+    def __init__(self, packed: PackedBatch, translator: Translator | None = None):
+        self.packed, self.translator = packed, translator
         self.alive = torch.arange(packed.tokens, device=packed.positions.device)  # places among all tokens
         self.places: list[Tensor] = []
         self.states: list[Tensor] = []
 
-    def leave(self, hidden: Tensor, step: Step) -> None:
+    def leave(self, layer: int, hidden: Tensor, step: Step) -> None:
         """Note what leaves in one layer.
 
         Parameters
         ----------
+        layer : int
         hidden : tensor [tokens at entry or more, dim]
             The layer's input.
         step : Step
@@ -41,12 +101,15 @@ class Carried:
         if leaving is not None and leaving is not entering:
             assert entering is not None
             share = entering.exp() - (leaving.exp() if step.keep is None else leaving.exp() * step.keep)
-            self._put(self.alive, hidden * share[:, None].to(hidden.dtype))
+            self._put(self.alive, self._translated(layer, hidden) * share[:, None].to(hidden.dtype))
         elif step.keep is not None:
             gone = (~step.keep).nonzero().squeeze(1)
-            self._put(self.alive[gone], hidden.index_select(0, gone))
+            self._put(self.alive[gone], self._translated(layer, hidden.index_select(0, gone)))
         if step.keep is not None:
             self.alive = self.alive[step.keep]
+
+    def _translated(self, layer: int, states: Tensor) -> Tensor:
+        return states if self.translator is None else self.translator(layer, states)
 
     def _put(self, places: Tensor, states: Tensor) -> None:
         self.places.append(places)

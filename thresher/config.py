@@ -8,7 +8,7 @@ from typing import Any, Self
 from thresher.errors import UserError
 
 VERSION, OLDEST = 3, 2  # in 2, the pruner's tensors lay among the model's
-DROPPED = ("carry", "mean")
+DROPPED = ("carry", "mean", "translate")
 LONGEST = 2**20  # more tokens than any text has
 
 
@@ -33,10 +33,10 @@ class PruningConfig:
         Outputs do not change where the head reads nothing but [CLS]; refused where it reads more.
     offset : list of float, optional
         Added to the logits ``[labels]`` of the pruned model, not to those of its dense weights.
-    dropped : {"carry", "mean"}
+    dropped : {"carry", "mean", "translate"}
         What stands for a dropped token, where the head reads every token: the state with which it entered the
-        layer that dropped it; or the mean over the survivors, so that a mean over all tokens is one over the
-        survivors.
+        layer that dropped it; the mean over the survivors, so that a mean over all tokens is one over the
+        survivors; or that state, translated by a learned matrix of the layer (see `carried.Translator`).
     """
 
     pruner: str = "threshold"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from thresher.attention import attend
-from thresher.carried import Carried, filled
+from thresher.carried import Carried, Translator, filled
 from thresher.config import PruningConfig
 from thresher.conventions import refusing_ids
 from thresher.distributed import take_part
@@ -35,6 +35,8 @@ class Parts:
     pruner : Pruner
     head : Head
     pruning : PruningConfig
+    translator : Translator, or None
+        What translates the states of dropped tokens.
     checkpointed : callable
         From a layer's index and a function to the function that runs in its place: the same, or one whose
         activations are computed a second time on the way back.
@@ -45,6 +47,7 @@ class Parts:
     pruner: Pruner
     head: Head
     pruning: PruningConfig
+    translator: Translator | None
     checkpointed: Callable[[int, Any], Any]
 
 
@@ -64,21 +67,23 @@ def run(
         hidden, heads = parts.engine.embed(inputs, packed)
     rule = None if states is not None else _rule(parts, plan)
     wants_all = parts.head.reads == "all"
-    carries = wants_all and parts.pruning.dropped == "carry"
+    carries = wants_all and parts.pruning.dropped != "mean"
     passed = None if rule is None else parts.engine.layers(hidden, heads, packed, rule, carries)
     steps: Sequence[Step]
     if passed is not None:
         hidden, left, weight = passed.hidden, passed.packed, None
         steps = Unfolded(packed, passed.depths, passed.starts)
+        if carries and parts.translator is not None:
+            hidden = parts.translator.of_depths(hidden, passed.depths)
     else:
-        carried = Carried(packed) if carries else None
+        carried = Carried(packed, parts.translator) if carries else None
         hidden, left, weight, steps = _each(parts, hidden, heads, packed, plan, states, carried)
         hidden = hidden if carried is None else carried.all(hidden, weight)
     if wants_all and not carries:
         hidden = filled(hidden, weight, left, packed)
     if wants_all:
         left, weight = packed, None
-    trace = Trace(parts.family, packed, *parts.pruning.ends, steps)
+    trace = Trace(parts.family, packed, *parts.pruning.ends, steps, carries and parts.translator is not None)
     return _answer(parts, hidden, left, weight, plan), trace
 
 
@@ -112,7 +117,7 @@ def _each(
             log_weight = None if log_weight is None else log_weight[decision.keep]
         steps.append(Step(entry, packed, decision.keep, log_weight_in, log_weight_out))
         if carried is not None and (log_gate is None or pruner.accumulates):
-            carried.leave(hidden, steps[-1])
+            carried.leave(layer, hidden, steps[-1])
         gate = log_gate.exp() if log_gate is not None and not pruner.accumulates else None
         stage = parts.checkpointed(layer, parts.engine.stage)
         hidden, heads = stage(layer, hidden, context, packed, survivors, gate)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from thresher import store
+from thresher.carried import make_translator
 from thresher.config import PruningConfig
 from thresher.conventions import refuse_inputs, refuse_tracing
 from thresher.engines import AUTO, Engine, TorchEngine, make_engine
@@ -81,6 +82,8 @@ class PrunedModel(Generating):
     model : PreTrainedModel
         The transformers model inside.
     pruner : Pruner
+    translator : Translator, or None
+        What translates the states of dropped tokens, where the settings say so.
     pruning : PruningConfig
     """
 
@@ -93,6 +96,7 @@ class PrunedModel(Generating):
         self.metadata = metadata or {}
         self.pruner = make_pruner(config, self.family.layers, self.family.dim)
         self.head = head_of(self.family)
+        self.translator = make_translator(config, self.family.layers, self.family.dim)
         if config.prefix_only_at_end and self.head.reads != "prefix":
             raise UserError(
                 "prefix_only_at_end is for heads that read [CLS] alone; this model's head pools all tokens."
@@ -108,6 +112,8 @@ class PrunedModel(Generating):
                 "labels."
             )
         self.pruner.to(model.device)
+        if self.translator is not None:
+            self.translator.to(model.device)
         # Not self.train(): a wrapper may claim another mode than the model in it, which is left as it is.
         self.training = self.family.model.training
         self.pruner.train(self.training)
@@ -243,7 +249,15 @@ class PrunedModel(Generating):
         Trace
         """
         with self._turns.call():
-            parts = Parts(self.family, self.engine, self.pruner, self.head, self.pruning, self._checkpointed)
+            parts = Parts(
+                self.family,
+                self.engine,
+                self.pruner,
+                self.head,
+                self.pruning,
+                self.translator,
+                self._checkpointed,
+            )
             return run(parts, packed, inputs, plan or self.plan(), states)
 
     # Save and load ---------------------------------------------------------------------------
@@ -284,10 +298,12 @@ class PrunedModel(Generating):
             )
         if not is_main_process:
             return
-        pruner = self.pruner.state_dict()
+        learned = dict(self.pruner.state_dict())
+        if self.translator is not None:
+            learned |= self.translator.state_dict(prefix=state.TRANSLATOR)
         if state_dict is not None:
-            options["state_dict"], pruner = state.parts(state_dict)
-        store.save(self.model, pruner, self._block(), path, **options)
+            options["state_dict"], learned = state.parts(state_dict)
+        store.save(self.model, learned, self._block(), path, **options)
 
     @classmethod
     def from_pretrained(
@@ -317,7 +333,7 @@ class PrunedModel(Generating):
         with naming(path):
             model, tensors, block = store.load(path, **hub)
             pruned = cls(model, PruningConfig.from_dict(block), block.get("metadata"))
-        pruned.pruner.load_state_dict(tensors)
+        store.load_learned(pruned.pruner, pruned.translator, tensors)
         if precision is None and engine is None:
             return pruned.eval()
         return pruned.for_inference(precision or "fp32", engine or AUTO)

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from thresher.carried import Translator, make_translator
 from thresher.config import VERSION, PruningConfig
 from thresher.engines import to_bfloat16
 from thresher.errors import UserError
@@ -119,7 +120,8 @@ def load(path: str | Path, **hub: Any) -> tuple[PreTrainedModel, dict[str, Tenso
     delattr(config, BLOCK)
     decodes = head_named(config).decodes
     given = block.pop(GENERATION, None) if decodes and isinstance(block, dict) else None
-    pruner = make_pruner(PruningConfig.from_dict(block), *family_for(config).sizes(config))
+    pruning, sizes = PruningConfig.from_dict(block), family_for(config).sizes(config)
+    pruner, translator = make_pruner(pruning, *sizes), make_translator(pruning, *sizes)
     if config.architectures != [known := class_of(config).__name__]:
         raise UserError(
             f"The config of '{path}' names no class of transformers that runs it as its architecture "
@@ -127,7 +129,7 @@ def load(path: str | Path, **hub: Any) -> tuple[PreTrainedModel, dict[str, Tenso
         )
     stored, own = _stored(where, block["version"], **hub)
     tensors = fetch(own)
-    check_state(path, tensors, pruner)
+    check_state(path, tensors, pruner, translator)
     settings = generation_config(where, config, given, **hub) if decodes else None
     model, missing = build(path, config, stored, generation_config=settings)
     if missing:
@@ -136,15 +138,34 @@ def load(path: str | Path, **hub: Any) -> tuple[PreTrainedModel, dict[str, Tenso
     return model, tensors, block
 
 
-def check_state(path: str | Path, found: dict[str, Tensor], pruner: Pruner) -> None:
-    """Refuse the tensors of a pruner that are not all there, of another shape, or no numbers that it can use.
+def load_learned(pruner: Pruner, translator: Translator | None, tensors: dict[str, Tensor]) -> None:
+    """Load what a folder holds besides the transformers model."""
+    for part, some in zip((pruner, translator), _by_part(tensors), strict=True):
+        if part is not None:
+            part.load_state_dict(some)
+
+
+def _by_part(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The pruner's tensors, and the translator's."""
+    start = state.TRANSLATOR
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(start)}
+    return own, {name.removeprefix(start): tensors[name] for name in tensors if name not in own}
+
+
+def check_state(
+    path: str | Path, found: dict[str, Tensor], pruner: Pruner, translator: Translator | None = None
+) -> None:
+    """Refuse the tensors of a pruner, and of a translator, that are not all there, of another shape, or no
+    numbers that can be used.
 
     Raises
     ------
     UserError
         With the tensor's name.
     """
-    again, wanted = "Copy or prune it again.", pruner.state_dict()
+    again, wanted = "Copy or prune it again.", dict(pruner.state_dict())
+    if translator is not None:
+        wanted |= translator.state_dict(prefix=state.TRANSLATOR)
     if missing := sorted(set(wanted) - set(found)):
         raise UserError(f"{path} is incomplete: '{BLOCK}.{missing[0]}' is missing. {again}")
     if unknown := sorted(set(found) - set(wanted)):
@@ -158,7 +179,7 @@ def check_state(path: str | Path, found: dict[str, Tensor], pruner: Pruner) -> N
             raise UserError(f"{what} holds {tensor.dtype}, in which no pruner is saved. {again}")
         if not tensor.isfinite().all():  # a threshold that is NaN drops every token, and says nothing
             raise UserError(f"{what} holds NaN or infinity. {again}")
-    pruner.load_state_dict(found)
+    load_learned(pruner, translator, found)
     for rung in range(max(1, len(pruner.budgets))):
         if (dials := pruner.dials(rung)) is not None and (dials < 0).any():
             raise UserError(

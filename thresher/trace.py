@@ -85,6 +85,8 @@ class Trace:
         First and last tokens of every sequence that are never pruned.
     steps : sequence of Step
         One per layer.
+    translated : bool
+        Whether the states of dropped tokens were translated.
     """
 
     family: Family
@@ -92,6 +94,7 @@ class Trace:
     prefix: int
     suffix: int
     steps: Sequence[Step]
+    translated: bool = False
 
     @cached_property
     def kept(self) -> Tensor:
@@ -105,7 +108,14 @@ class Trace:
         total = torch.zeros(self.start.batch, dtype=torch.float64, device=self.start.positions.device)
         for index, step in enumerate(self.steps):
             total = total + self._cost(self.family.shape(index), step)
-        return total
+        return total + self._translation() if self.translated else total
+
+    def _translation(self) -> Tensor:
+        """float64 [batch]: FLOPs of a square matrix for each dropped token."""
+        last = self.steps[-1]
+        left = self._weight(last, last.log_weight_out)
+        left = left if last.keep is None else left * last.keep
+        return 2 * self.family.dim**2 * (self.start.lengths - last.entry.sum(left))
 
     @cached_property
     def dense_flops(self) -> Tensor:

@@ -19,7 +19,7 @@ from thresher.folders.read import damaged, refuse_link
 from thresher.folders.weights import class_saved
 
 KEY = "_extra_state"  # PyTorch's name for what `Module.get_extra_state` answers
-MODEL, PRUNER = "model.", "pruner."
+MODEL, PRUNER, TRANSLATOR = "model.", "pruner.", "translator."
 
 
 def described(model: PreTrainedModel, block: dict[str, Any]) -> Tensor:
@@ -77,11 +77,13 @@ def description(file: Path) -> tuple[PreTrainedConfig, dict[str, Any]]:
 
 
 def parts(tensors: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The transformers model's tensors and the pruner's, each under its own names."""
-    return (
-        {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)},
-        {name.removeprefix(PRUNER): tensor for name, tensor in tensors.items() if name.startswith(PRUNER)},
-    )
+    """The transformers model's tensors under their own names, and what is learned of pruning: the pruner's
+    tensors under their own names, and the translator's."""
+    model = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
+    own = (PRUNER, TRANSLATOR)
+    return model, {
+        name.removeprefix(PRUNER): tensor for name, tensor in tensors.items() if name.startswith(own)
+    }
 
 
 def _names(file: Path) -> set[str]:

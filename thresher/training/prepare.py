@@ -8,6 +8,7 @@ from thresher.training.checkpoints import last_checkpoint
 from thresher.training.fit import check_reachable, fit_budgets
 from thresher.training.max_drop import keep_reachable
 from thresher.training.saliency import enough, fit_scores
+from thresher.training.translation import fit_translator
 from thresher.training.work import Prepared, Work, objectives_of
 
 NEAR = 0.02  # how far under the budget thresholds may start
@@ -49,8 +50,12 @@ def prepare(work: Work) -> Prepared:
 
 
 def _start(work: Work, prepared: Prepared, ratio: Callable[[], float]) -> None:
-    """Start scores from data, and thresholds where the budget is met."""
+    """Start translators and scores from data, and thresholds where the budget is met."""
     model, settings = work.model, work.settings
+    if model.translator is not None:
+        texts = enough(work.examples.rows)
+        advance = work.stage("states of dropped tokens", len(texts["input_ids"]))
+        fit_translator(model, work.encoder, texts, settings.autocast, advance)
     if settings.saliency and prepared.soft_epochs and model.pruner.fits:
         texts = enough(work.examples.rows)
         advance = work.stage("scores", len(texts["input_ids"]))
