@@ -33,10 +33,11 @@ class PruningConfig:
         Outputs do not change where the head reads nothing but [CLS]; refused where it reads more.
     offset : list of float, optional
         Added to the logits ``[labels]`` of the pruned model, not to those of its dense weights.
-    dropped : {"carry", "mean", "translate"}
+    dropped : {"carry", "mean", "translate"}, optional
         What stands for a dropped token, where the head reads every token: the state with which it entered the
         layer that dropped it; the mean over the survivors, so that a mean over all tokens is one over the
         survivors; or that state, translated by a learned matrix of the layer (see `carried.Translator`).
+        None: `thresher.training` translates, and a model that is built without it carries.
     """
 
     pruner: str = "threshold"
@@ -45,7 +46,7 @@ class PruningConfig:
     suffix: int | None = None
     prefix_only_at_end: bool = False
     offset: list[float] | None = None
-    dropped: str = "carry"
+    dropped: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.pruner, str):
@@ -66,7 +67,7 @@ class PruningConfig:
             if not _is_number(number):
                 raise UserError(f"offset holds {number!r:.100}; what is added to logits must be finite.")
 
-        if self.dropped not in DROPPED:
+        if self.dropped not in (None, *DROPPED):
             raise UserError(f"dropped is {self.dropped!r:.100}; choose one of: {', '.join(DROPPED)}.")
 
     @property
@@ -77,7 +78,7 @@ class PruningConfig:
     def to_dict(self) -> dict[str, Any]:
         """JSON form, with the version of its layout."""
         form = {"version": VERSION, **asdict(self)}
-        if self.dropped == DROPPED[0]:  # so that versions that do not know it read the folder
+        if self.dropped in (None, DROPPED[0]):  # so that versions that do not know it read the folder
             del form["dropped"]
         return form
 

@@ -50,6 +50,12 @@ class Parts:
     translator: Translator | None
     checkpointed: Callable[[int, Any], Any]
 
+    @classmethod
+    def of(cls, model: Any) -> Parts:
+        """Those of a `PrunedModel`."""
+        names = ("family", "engine", "pruner", "head", "pruning", "translator", "_checkpointed")
+        return cls(*(getattr(model, name) for name in names))
+
 
 def run(
     parts: Parts,

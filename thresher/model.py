@@ -249,18 +249,20 @@ class PrunedModel(Generating):
         Trace
         """
         with self._turns.call():
-            parts = Parts(
-                self.family,
-                self.engine,
-                self.pruner,
-                self.head,
-                self.pruning,
-                self.translator,
-                self._checkpointed,
-            )
-            return run(parts, packed, inputs, plan or self.plan(), states)
+            return run(Parts.of(self), packed, inputs, plan or self.plan(), states)
 
     # Save and load ---------------------------------------------------------------------------
+
+    def learned(self) -> dict[str, Tensor]:
+        """What is learned of pruning: the pruner's tensors, and those of a translator, by name."""
+        found = dict(self.pruner.state_dict())
+        if self.translator is not None:
+            found |= self.translator.state_dict(prefix=state.TRANSLATOR)
+        return found
+
+    def load_learned(self, tensors: dict[str, Tensor]) -> None:
+        """Take what another model has learned of pruning, as of `learned`."""
+        store.load_learned(self.pruner, self.translator, tensors)
 
     def save_pretrained(
         self,
@@ -298,9 +300,7 @@ class PrunedModel(Generating):
             )
         if not is_main_process:
             return
-        learned = dict(self.pruner.state_dict())
-        if self.translator is not None:
-            learned |= self.translator.state_dict(prefix=state.TRANSLATOR)
+        learned = self.learned()
         if state_dict is not None:
             options["state_dict"], learned = state.parts(state_dict)
         store.save(self.model, learned, self._block(), path, **options)
@@ -333,7 +333,7 @@ class PrunedModel(Generating):
         with naming(path):
             model, tensors, block = store.load(path, **hub)
             pruned = cls(model, PruningConfig.from_dict(block), block.get("metadata"))
-        store.load_learned(pruned.pruner, pruned.translator, tensors)
+        pruned.load_learned(tensors)
         if precision is None and engine is None:
             return pruned.eval()
         return pruned.for_inference(precision or "fp32", engine or AUTO)

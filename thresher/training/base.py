@@ -86,13 +86,15 @@ def load_dense(
 
 
 def pruning_of(model: Any, tokenizer: Any, pruning: PruningConfig) -> PruningConfig:
-    """What holds whatever the method: tokens that a [CLS] head will never read go after the last attention,
-    and a last token that says nothing ([SEP]) stays until then, unless the suffix is given."""
-    free = pruning.prefix_only_at_end or (head_of(family_of(model)).reads == "prefix" and _drops(pruning))
-    suffix = pruning.suffix
-    if suffix is None:
-        suffix = int(special_ends(tokenizer)[1] > 0)
-    return replace(pruning, prefix_only_at_end=free, suffix=suffix)
+    """What holds whatever the method, unless the settings say otherwise: tokens that a [CLS] head will never
+    read go after the last attention, a last token that says nothing ([SEP]) stays until then, and what a head
+    reads of dropped tokens is translated."""
+    reads, drops = head_of(family_of(model)).reads, _drops(pruning)
+    if pruning.suffix is None:
+        pruning = replace(pruning, suffix=int(special_ends(tokenizer)[1] > 0))
+    if pruning.dropped is None and reads == "all" and drops:
+        pruning = replace(pruning, dropped="translate")
+    return replace(pruning, prefix_only_at_end=pruning.prefix_only_at_end or (reads == "prefix" and drops))
 
 
 def _drops(pruning: PruningConfig) -> bool:

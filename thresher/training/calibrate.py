@@ -34,6 +34,7 @@ from thresher.training.path import between
 from thresher.training.probe import Doubtful, Point, Probe, set_dials
 from thresher.training.saliency import fit_scores
 from thresher.training.settings import TrainingSettings
+from thresher.training.translation import fit_translator
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ class _Subject:
     def runner(self, precision: str) -> PrunedModel:
         """A copy that runs: converted to run, a model cannot be saved."""
         copy = PrunedModel(deepcopy(self.pruned.model), replace(self.pruned.pruning))
-        copy.pruner.load_state_dict(self.pruned.pruner.state_dict())
+        copy.load_learned(self.pruned.learned())
         return copy.to(device()).for_inference(precision)
 
 
@@ -172,6 +173,9 @@ def _probes(subject: _Subject, parts: list[Rows], max_change: float, stage: Stag
     """Texts to search and to choose on, with what the base model answers, after the scores are fitted."""
     search, choose, _ = parts
     autocast = TrainingSettings().autocast
+    if subject.pruned.translator is not None:
+        advance = stage("states of dropped tokens", len(search["input_ids"]))
+        fit_translator(subject.pruned, subject.encoder, search, autocast, advance)
     if subject.pruned.pruner.fits:
         advance = stage("scores", len(search["input_ids"]))
         fit_scores(subject.pruned, subject.encoder, search, subject.seed, autocast, advance)
