@@ -27,6 +27,7 @@ FLOORS = (
         "families",
         "folders",
         "generating",
+        "saving",
     }
     | {"heads", "loop", "model", "modes", "pruners", "store", "trace"},
     # 2: work

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from thresher import store
 from thresher.carried import make_translator
 from thresher.config import PruningConfig
 from thresher.conventions import refuse_inputs, refuse_tracing
-from thresher.engines import AUTO, Engine, TorchEngine, make_engine
+from thresher.engines import Engine, TorchEngine, make_engine
 from thresher.errors import UserError
 from thresher.families import family_of
-from thresher.folders import trained as state
-from thresher.folders.locate import ASKING
-from thresher.folders.read import naming
-from thresher.generating import Generating
 from thresher.heads import HEADS, head_of
 from thresher.loop import Parts, run
 from thresher.packed import PackedBatch
 from thresher.plan import Plan
-from thresher.pruners import all_options, make_pruner
+from thresher.pruners import make_pruner
+from thresher.saving import Saving
 from thresher.trace import Trace
 
 
@@ -60,7 +55,7 @@ def prune(model: PreTrainedModel, config: PruningConfig | None = None) -> Pruned
     return PrunedModel(model, config or PruningConfig())
 
 
-class PrunedModel(Generating):
+class PrunedModel(Saving):
     """Has the calling convention of the transformers model that it holds.
 
     Threads may call one model at once: what hangs on its mode, its budget or a `dense` block is read when a
@@ -250,107 +245,6 @@ class PrunedModel(Generating):
         """
         with self._turns.call():
             return run(Parts.of(self), packed, inputs, plan or self.plan(), states)
-
-    # Save and load ---------------------------------------------------------------------------
-
-    def learned(self) -> dict[str, Tensor]:
-        """What is learned of pruning: the pruner's tensors, and those of a translator, by name."""
-        found = dict(self.pruner.state_dict())
-        if self.translator is not None:
-            found |= self.translator.state_dict(prefix=state.TRANSLATOR)
-        return found
-
-    def load_learned(self, tensors: dict[str, Tensor]) -> None:
-        """Take what another model has learned of pruning, as of `learned`."""
-        store.load_learned(self.pruner, self.translator, tensors)
-
-    def save_pretrained(
-        self,
-        path: str | Path,
-        is_main_process: bool = True,
-        state_dict: dict[str, Tensor] | None = None,
-        **options: Any,
-    ) -> None:
-        """Write a folder that `from_pretrained` opens pruned, and stock transformers opens dense.
-
-        Parameters
-        ----------
-        path : str or Path
-            Created if need be. The tokenizer is saved beside by ``tokenizer.save_pretrained(path)``.
-        is_main_process : bool
-            False writes nothing: for all but one of several processes that train.
-        state_dict : dict, optional
-            In place of ``self.state_dict()``, where another process holds the weights.
-        **options
-            ``max_shard_size`` or ``save_function`` of transformers' ``save_pretrained``.
-
-        Raises
-        ------
-        UserError
-            If `for_inference` has converted the weights, or for another option.
-        """
-        if (obstacle := self._obstacle()) is not None:
-            raise UserError(obstacle)
-        if options.pop("safe_serialization", True) is False:
-            raise UserError("A pruned model is saved as safetensors alone; leave out safe_serialization.")
-        if unknown := sorted(set(options) - {"max_shard_size", "save_function"}):
-            raise UserError(
-                f"PrunedModel.save_pretrained takes no '{unknown[0]}'. To upload what it wrote, "
-                "call model.push_to_hub(name)."
-            )
-        if not is_main_process:
-            return
-        learned = self.learned()
-        if state_dict is not None:
-            options["state_dict"], learned = state.parts(state_dict)
-        store.save(self.model, learned, self._block(), path, **options)
-
-    @classmethod
-    def from_pretrained(
-        cls, path: str | Path, precision: str | None = None, engine: str | None = None, **hub: Any
-    ) -> Self:
-        """Open a folder, or a hub repository, that `save_pretrained` wrote, or Trainer of such a model.
-
-        Parameters
-        ----------
-        path : str or Path
-        precision, engine : str, optional
-            As of `for_inference`. With neither, the model can be trained and saved.
-        **hub
-            How the hub is asked: ``revision``, ``token``, ``cache_dir``, ``subfolder``, ``local_files_only``
-            or ``force_download``, as of transformers.
-
-        Raises
-        ------
-        UserError
-            If there is no such folder, it holds no pruned model, or another version wrote it.
-        """
-        if unknown := sorted(set(hub) - set(ASKING)):
-            raise UserError(
-                f"PrunedModel.from_pretrained takes no '{unknown[0]}': choose a precision "
-                "(fp32, bf16, int8), or open the model and move it: model.to(device or dtype)."
-            )
-        with naming(path):
-            model, tensors, block = store.load(path, **hub)
-            pruned = cls(model, PruningConfig.from_dict(block), block.get("metadata"))
-        pruned.load_learned(tensors)
-        if precision is None and engine is None:
-            return pruned.eval()
-        return pruned.for_inference(precision or "fp32", engine or AUTO)
-
-    def _block(self) -> dict[str, Any]:
-        """What the folder says of the pruning, as JSON values."""
-        pruning = replace(self.pruning, options=all_options(self.pruning))
-        return pruning.to_dict() | {"metadata": self.metadata}
-
-    def _obstacle(self) -> str | None:
-        """Why the model cannot be saved, if it cannot."""
-        if self.precision is not None:
-            return "This model was made ready for inference; load it again without a precision to save it."
-        adapted = any(hasattr(module, "base_layer") for module in self.model.modules())
-        if adapted or hasattr(self.model, "get_base_model"):
-            return "An adapter cannot be saved pruned: merge it first (merge_and_unload() of the PeftModel)."
-        return None
 
 
 class _PipelineEntry(PreTrainedConfig):
