@@ -135,6 +135,8 @@ class PrunedModel(Saving):
         if self.precision is not None:
             raise UserError(f"This model was made ready in {self.precision} already; load it again.")
         self.engine = make_engine(engine, self.family, precision)
+        if self.translator is not None:
+            self.translator.to(self.dtype)  # that of the states
         self.precision = precision
         return self.eval().requires_grad_(False)
 

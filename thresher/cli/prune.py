@@ -80,6 +80,14 @@ def prune(
             "normalization and learned; topk and random have dense_layers and slope."
         ),
     ] = None,
+    dropped: Annotated[
+        str | None,
+        typer.Option(
+            help="What stands for a dropped token where each token counts (tags, spans, embeddings): carry, "
+            "the state in which it was dropped; translate, that state times a learned matrix; mean, the mean "
+            "over the survivors. Default: translate."
+        ),
+    ] = None,
     *,
     settings: Annotated[TrainingSettings, (*OWN, *COMMON)],
     max_length: MaxLength = None,
@@ -108,6 +116,6 @@ def prune(
         )
         data = Data(train, text, eval_, label, held_out, pairs(label_map))
         job = Job(model, data, out, settings, max_length, force, resume)
-        report = run(job, PruningConfig(pruner, options(option)), stage)
+        report = run(job, PruningConfig(pruner, options(option), dropped=dropped), stage)
     show(training_table(report))
     wrote(out)
