@@ -80,7 +80,8 @@ def main(argv: list[str] | None = None) -> None:
         for method in given.methods:
             name = f"length-shift-{given.task}-{method}-{given.budget:g}-seed{seed}"
             # As many steps as of all texts.
-            settings = TrainingSettings(budget=given.budget, seed=seed, **training(method, 2 * task.epochs))
+            longer = replace(task, epochs=2 * task.epochs)
+            settings = TrainingSettings(budget=given.budget, seed=seed, **training(method, longer))
             if done(get(given.results, name), name, settings):
                 continue
             job = Job(str(start), short, work / name, settings, task.max_length)

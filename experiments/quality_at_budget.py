@@ -18,7 +18,7 @@ from typing import Any
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from results import get, put
-from tasks import TASKS, arguments, base, data, done, parts, portable, script
+from tasks import TASKS, Task, arguments, base, data, done, parts, portable, script
 from thresher.config import PruningConfig
 from thresher.pruners import PRUNERS
 from thresher.show.progress import stages
@@ -55,9 +55,10 @@ def shallower(base: Path, budget: float, out: Path) -> float:
     return count / whole
 
 
-def training(method: str, epochs: float) -> dict[str, Any]:
+def training(method: str, task: Task) -> dict[str, Any]:
     """What a method is trained with, of `TrainingSettings`."""
-    found: dict[str, Any] = {"soft_epochs": epochs, "hard_epochs": epochs}
+    found: dict[str, Any] = {"soft_epochs": task.epochs, "hard_epochs": task.hard_epochs or task.epochs}
+    found |= {"learning_rate": task.rate, "metric": task.metric}
     if method == "last-layer":  # changes no output, so there is nothing to train
         found |= {"soft_epochs": 0.0, "hard_epochs": 0.0}
     if method != "ours":  # what nobody else does
@@ -109,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
         for method in given.methods:
             name = "-".join([given.task, method, wanted, *sorted(given.set), f"seed{seed}"])
             out, model, deep = work / name, start, 1.0
-            trained = training(method, task.epochs) | {"seed": seed} | changed
+            trained = training(method, task) | {"seed": seed} | changed
             settings = TrainingSettings(budget=budget, max_drop=given.max_drop, **trained)
             if done(get(given.results, name), name, settings):
                 continue
@@ -123,7 +124,8 @@ def main(argv: list[str] | None = None) -> None:
             report = replace(report, flops_ratio=report.flops_ratio * deep)
             what = {"task": given.task, "method": method, "seed": seed, "budget": budget}
             what |= {"max_drop": given.max_drop, "changed": changed}
-            seconds = json.loads((start / "report.json").read_text())["seconds"]
+            made = start / "report.json"
+            seconds = json.loads(made.read_text())["seconds"] if made.exists() else 0.0
             put(given.results, name, portable(report) | {"experiment": what, "base_seconds": seconds})
             print(name, report.quality, round(report.flops_ratio, 4), flush=True)
 

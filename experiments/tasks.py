@@ -13,6 +13,7 @@ on the hub as named:
     ag_news_10k/train.tsv, test.tsv (text, label)                   fancyzhx/ag_news; 10,000 rows of train
     imdb/train.jsonl.gz, test.jsonl.gz (text, label)                stanfordnlp/imdb
     movie_reviews/all.jsonl.gz (text, label, fold)                  nltk/nltk_data, movie_reviews, ten folds
+    ner_bc5cdr/train.jsonl.gz, dev.jsonl.gz, test.jsonl.gz (tokens, tags)  BC5CDR, entities as BIO
 """
 
 from __future__ import annotations
@@ -72,6 +73,12 @@ class Task:
     test_folds: tuple[int, ...] | None = None
     phrases: bool = False  # of sentences, which are in the same file
     second: str | None = None  # another file with labels, larger than that of `test`
+    held_out: str | None = None  # the file that chooses a checkpoint, where it is no part of `train`
+    hard_epochs: float | None = None  # of the hard stage, where it is longer than the soft one
+    base_rate: float = 5e-5
+    rate: float = 5e-5
+    metric: str | None = None
+    bare: bool = False  # the encoder is the base itself: an embedder
 
 
 PAIR = ["sentence1", "sentence2"]
@@ -88,6 +95,19 @@ TASKS = {
     "qqp": Task("qqp/train_9k.tsv", "qqp/heldout_1k.tsv", ["question1", "question2"], 128, 3.0, 1.5),
     "mnli": Task("mnli/train_10k.tsv", "mnli/dev_matched.tsv", ["premise", "hypothesis"], 128, 3.0, 1.5),
     "movie_reviews": Task(*MOVIES, 512, 4.0, 2.0, train_folds=tuple(range(8)), test_folds=(8, 9)),
+    "bc5cdr": Task(
+        "ner_bc5cdr/train.jsonl.gz",
+        "ner_bc5cdr/test.jsonl.gz",
+        ["tokens"],
+        512,
+        8.0,
+        1.0,
+        "tags",
+        held_out="ner_bc5cdr/dev.jsonl.gz",
+        hard_epochs=3.0,
+        base_rate=3e-4,
+        rate=1e-4,
+    ),
 }
 MAIN = list(TASKS)[:5]  # of which reductions are averaged
 
@@ -131,7 +151,8 @@ def data(name: str, work: Path) -> Data:
             ("test", task.test, task.test_rows, task.test_folds),
         )
     )
-    return Data(train, task.text, test, task.label)
+    held_out = None if task.held_out is None else str(folder / task.held_out)
+    return Data(train, task.text, test, task.label, held_out)
 
 
 def parts(name: str, work: Path) -> tuple[str | None, str]:
@@ -207,17 +228,20 @@ def base(name: str, seed: int, work: Path, encoder: str | None = None, part: str
     """The folder of a model fine-tuned for a task, or on a file with a part of its texts; made if it is not
     there."""
     task, files = TASKS[name], data(name, work)
+    if task.bare:
+        return Path(encoder or encoder_folder())
     folder = work / f"{name}-{task.max_length}-base-{seed}"
     if part is not None:
         files, folder = replace(files, train=part), work / f"{Path(part).stem}-base-{seed}"
     settings = TrainingSettings(
         soft_epochs=0.0,
         hard_epochs=task.base_epochs,
-        learning_rate=5e-5,
+        learning_rate=task.base_rate,
         distill=0.0,
         distill_hidden=0.0,
         saliency=False,
         seed=seed,
+        metric=task.metric,
         evaluations=3,
         dropout=False,  # which halves the time on CPUs
     )
