@@ -104,7 +104,7 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> Pruning:
     task = task_of(config).measured_by(job.settings.metric).reading(job.data.label_map)
     stage("reading texts")
     job = _with_columns(job)
-    texts = load_texts(job, blank_labels=task.blank_is_none)
+    texts = load_texts(job, task.blank_is_none, task.teaches)
     task.check_texts(texts.train, job.data.train)
     stage("loading the model")
     model, _ = load_base(job.model)

@@ -58,7 +58,7 @@ class Texts:
         )
 
 
-def load_texts(job: Job, blank_labels: bool) -> Texts:
+def load_texts(job: Job, blank_labels: bool, taught: bool = True) -> Texts:
     """Read the files of a job, before anything slow begins.
 
     Parameters
@@ -66,6 +66,8 @@ def load_texts(job: Job, blank_labels: bool) -> Texts:
     job : Job
     blank_labels : bool
         Whether a text without a label is one of none of the classes.
+    taught : bool
+        Whether labels are learned from. Else train needs none, where other files are measured on.
 
     Raises
     ------
@@ -78,12 +80,13 @@ def load_texts(job: Job, blank_labels: bool) -> Texts:
     if data.eval is not None and same_file(data.eval, data.train):
         log.warning("Quality is reported on texts that are learned from: name others in `eval`.")
 
-    def load(source: str | None, split: str) -> Any:
+    def load(source: str | None, split: str, label: str | None = data.label) -> Any:
         if source is None:
             return None
-        return load_examples(source, data.text, data.label, split, blank_labels=blank_labels)
+        return load_examples(source, data.text, label, split, blank_labels=blank_labels)
 
-    texts = Texts(load(data.train, "train"), load(data.held_out, "validation"), load(data.eval, "test"))
+    apart = not taught and data.held_out is not None
+    texts = Texts(load(data.train, "train", None if apart else data.label), load(data.held_out, "validation"), load(data.eval, "test"))
     _check_count(job, texts)
     return texts
 
