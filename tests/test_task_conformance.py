@@ -11,13 +11,27 @@ from thresher import UserError
 from thresher.tasks import TASKS, infer, task_of
 
 NAMES = {"regression": ("score",), "token-labels": ("O", "B-a", "I-a"), "embedding": ()}  # or three classes
-ANSWERS = {"token-labels": [3, 1, 2, 4, 0, 2], "embedding": [2] * 6}  # of six texts
+NAMES |= {"ranking": ("relevance",), "retrieval": ()}
+ANSWERS = {
+    "token-labels": [3, 1, 2, 4, 0, 2],
+    "embedding": [2] * 6,
+    "ranking": [3, 1, 2, 4, 5, 2],
+}  # of six texts
 LABELS = {
     "single-label": [0, 2, 1, 1, 0, 2],
     "multi-label": [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]] * 2,
     "regression": [0.5, -1.25, 3.0, 0.0, 2.0, 1.0],
     "token-labels": [[1, 2, 0], [0], [1, 1], [0, 2, 0, 1], [], [0, 0]],
     "embedding": [0.5, -1.25, 3.0, 0.0, 2.0, 1.0],
+    "ranking": [
+        [0, 1.0, 0],
+        [2.0],
+        [0, 0],
+        [0, 1.0, 2.0, 0],
+        [1.0, 0, 0, 0, 0],
+        [0, 0, 1.0],
+    ],  # one is missed
+    "retrieval": [[], [], [], [], [(0, 1.0), (2, 0.0)], [(1, 1.0), (3, 2.0)]],  # four documents, two queries
 }
 every_task = pytest.mark.parametrize("kind", TASKS)
 every_taught = pytest.mark.parametrize("kind", [kind for kind in TASKS if TASKS[kind].teaches])
@@ -46,6 +60,11 @@ def batch(task, *parts):
     """Of texts, as a batch has it: one answer after the other."""
     if task.kind not in ANSWERS:
         return parts
+    if task.kind == "ranking":
+        counts = ANSWERS["ranking"]
+        parts = [
+            x if isinstance(x, np.ndarray) else [y[:n] for y, n in zip(x, counts, strict=True)] for x in parts
+        ]
     return [np.concatenate(x) if isinstance(x, np.ndarray) else [y for row in x for y in row] for x in parts]
 
 
@@ -56,6 +75,8 @@ def in_float64(kind, logits, labels):
     if kind in ("single-label", "token-labels"):
         sums = np.log(np.exp(logits).sum(1))
         return (sums - logits[np.arange(len(labels)), labels]).mean()
+    if kind == "ranking":
+        logits, labels = logits[:, 0], np.clip(labels, 0, 1)
     return (np.log1p(np.exp(logits)) - np.array(labels) * logits).mean()
 
 
@@ -116,7 +137,7 @@ def test_decisions_and_their_margins(kind):
 @every_task
 def test_answers_are_of_its_names(kind):
     task, logits, *_ = made(kind)
-    for row in logits:
+    for row in np.concatenate(logits) if kind == "ranking" else logits:
         assert set(task.answer(row)) <= set(task.names or ["norm"])
         columns = task.columns(row)
         assert columns.keys() <= {"prediction", "score"}
@@ -128,15 +149,17 @@ def test_answers_are_of_its_names(kind):
 def test_a_config_tells_the_task_again(kind):
     task, *_ = made(kind)
     settings = task.config_kwargs() | {"architectures": [f"Some{task.head.suffix}"]}
-    assert task_of(PreTrainedConfig(**settings)) == task
+    if kind != "retrieval":  # which the data tell
+        assert task_of(PreTrainedConfig(**settings)) == task
 
 
 @every_taught
 def test_labels_tell_the_task(kind):
     raw = {"single-label": ["a", "c", "b"], "multi-label": [["a", "c"], [], ["b"]], "regression": [0.5, 1, 2]}
     raw["token-labels"] = [["B-a", "I-a", "O"], [], ["O"]]
+    raw["ranking"] = [[1, "0", False], [2]]
     by_word = TASKS[kind].by_word
-    assert infer(raw[kind], by_word=by_word) == made(kind)[0]
+    assert infer(raw[kind], kind if kind == "ranking" else None, by_word=by_word) == made(kind)[0]
     with pytest.raises(UserError, match=r"lists of words|texts as strings"):
         infer(raw[kind], kind, by_word=not by_word)
     assert (
@@ -146,6 +169,7 @@ def test_labels_tell_the_task(kind):
             "multi-label": [1.0, 0.0, 1.0],
             "regression": 0.5,
             "token-labels": [1, 2, 0],
+            "ranking": [1.0, 0.0, 0.0],
         }[kind]
     )
 

@@ -18,8 +18,8 @@ def calibrate(
         str,
         typer.Option(help="Texts like those that the model will meet, but none that the model learned from."),
     ],
-    text: Text,
     out: Out,
+    text: Text = None,
     max_change: Annotated[
         str, typer.Option(help="Most decisions that may change; for scores, 1 less Pearson's r.")
     ] = "1%",
@@ -35,6 +35,6 @@ def calibrate(
         from thresher.training import Data, Job
         from thresher.training.calibrate import calibrate as run
 
-        report = run(Job(model, Data(data, text), out, settings, max_length, force), allowed, stage)
+        report = run(Job(model, Data(data, text or []), out, settings, max_length, force), allowed, stage)
     show(calibration_table(report))
     wrote(out)

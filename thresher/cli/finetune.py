@@ -19,16 +19,17 @@ EPOCHS = 3.0  # more than the settings' own, which are for a model that has lear
 def finetune(
     model: Model,
     train: Train,
-    text: Text,
-    label: Annotated[str, typer.Option(help="Label column.")],
     out: Out,
+    text: Text = None,
+    label: Annotated[str | None, typer.Option(help="Label column.")] = None,
     eval_: Eval = None,
     held_out: HeldOut = None,
     task: Annotated[
         str | None,
         typer.Option(
-            help="single-label, multi-label or regression. Default: multi-label for lists of labels, "
-            "regression for numbers that are not all whole, else single-label."
+            help="single-label, multi-label, regression or ranking. Default: ranking for a folder in BEIR's "
+            "layout, multi-label for lists of labels, regression for numbers that are not all whole, else "
+            "single-label."
         ),
     ] = None,
     label_map: LabelMap = None,
@@ -39,14 +40,14 @@ def finetune(
     force: Force = False,
     resume: Resume = False,
 ) -> None:
-    """Train a classifier or scorer from an encoder: the base model for prune."""
+    """Train a classifier, scorer or reranker from an encoder: the base model for prune."""
     with working() as stage:
         from thresher.show.tables import training_table
         from thresher.training import Data, Job
         from thresher.training.recipes import finetune as run
 
         settings = replace(settings, soft_epochs=0.0, hard_epochs=epochs)
-        data = Data(train, text, eval_, label, held_out, pairs(label_map))
+        data = Data(train, text or [], eval_, label, held_out, pairs(label_map))
         report = run(Job(model, data, out, settings, max_length, force, resume), task, stage)
     show(training_table(report))
     wrote(out)

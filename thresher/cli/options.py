@@ -17,7 +17,8 @@ Model = Annotated[
 Train = Annotated[
     str,
     typer.Option(
-        help="Training texts: .tsv, .csv, .jsonl (also .gz), .parquet, or a hub data set, NAME:SPLIT."
+        help="Training texts: .tsv, .csv, .jsonl (also .gz), .parquet, a hub data set, NAME:SPLIT, or, for "
+        "rerankers and embedders, a folder in BEIR's layout, FOLDER:SPLIT."
     ),
 ]
 Eval = Annotated[
@@ -37,10 +38,10 @@ HeldOut = Annotated[
     ),
 ]
 Text = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
-        help="Column with the text. For pairs of texts, give the option twice, or write both columns with a "
-        "comma between them."
+        help="Column with the text. For pairs of texts (query and passage, to rank), give the option twice, "
+        "or write both columns with a comma between them. A folder in BEIR's layout needs none."
     ),
 ]
 LabelMap = Annotated[
@@ -65,7 +66,14 @@ Resume = Annotated[
 Folder = Annotated[
     str, typer.Argument(help="Folder of a pruned model, or the model's name on the Hugging Face hub.")
 ]
-Measured = Annotated[str, typer.Option("--eval", help="Texts to measure on.")]
+Measured = Annotated[
+    str,
+    typer.Option(
+        "--eval",
+        help="Texts to measure on: a file, a hub data set, or for rerankers and embedders a folder in BEIR's "
+        "layout, FOLDER:SPLIT.",
+    ),
+]
 KnownText = Annotated[
     list[str] | None,
     typer.Option(

@@ -42,8 +42,8 @@ OWN = (
 def prune(
     model: Model,
     train: Train,
-    text: Text,
     out: Out,
+    text: Text = None,
     eval_: Eval = None,
     held_out: HeldOut = None,
     label: Annotated[
@@ -114,7 +114,7 @@ def prune(
             max_drop=None if max_drop is None else points(max_drop),
             regularizer=regularizer or 0.0,
         )
-        data = Data(train, text, eval_, label, held_out, pairs(label_map))
+        data = Data(train, text or [], eval_, label, held_out, pairs(label_map))
         job = Job(model, data, out, settings, max_length, force, resume)
         report = run(job, PruningConfig(pruner, options(option), dropped=dropped), stage)
     show(training_table(report))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from thresher.data.beir import is_collection
 from thresher.data.hub import open_source
 from thresher.data.names import resolve
 
@@ -29,6 +30,9 @@ def columns_of(source: str, split: str = "train") -> list[str]:
 
 
 def resolve_columns(source: str, names: Sequence[str], split: str = "train") -> list[str]:
-    """Find the columns of a source that names given by a user mean: `columns_of`, and then `resolve`."""
+    """Find the columns of a source that names given by a user mean: `columns_of`, and then `resolve`. Those
+    of a folder of documents and queries (`is_collection`) are not asked for, and stay as they are."""
+    if is_collection(source):
+        return list(names)
     table = open_source(str(source), split, names)
     return resolve(names, table.columns, table.where)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 from thresher.data.formats import ARROW_ERRORS
 from thresher.data.hub import open_source
 from thresher.data.names import one_or_two, resolve
+from thresher.data.table import text_of
 from thresher.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,23 +85,6 @@ def load_examples(
             "the labels before it; write all in one type"
         )
     return datasets.Dataset.from_dict(columns)
-
-
-def text_of(value: Any, where: str) -> str:
-    """Give a value of a text column as a text: a string, or a number as it is written.
-
-    `where` is the row and its column, for the error message.
-
-    Raises
-    ------
-    UserError
-        Null or NaN, or anything else that is neither.
-    """
-    if value is None or value != value:  # NaN is how pandas writes a null
-        raise UserError(f"{where} has no text; remove the row or write an empty text")
-    if not isinstance(value, (str, numbers.Number)):
-        raise UserError(f"{where} is a {type(value).__name__}, not a text; name a column of texts")
-    return str(value)
 
 
 def texts_of(in_words: bool, texts: int, where: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from thresher.data.beir import is_collection
 from thresher.data.formats import SUFFIX
 from thresher.data.read import open_table
 from thresher.data.table import Table
@@ -15,6 +16,10 @@ from thresher.errors import UserError, one_line
 
 def open_source(source: str, split: str, names: Sequence[str] = ()) -> Table:
     """Open a file, or a data set of the hub where no file can be meant; `names` are as of `open_table`."""
+    if is_collection(source):
+        raise UserError(
+            f"{source}: is a folder of documents and queries, which rerankers and embedders take; give a file"
+        )
     name, *parts = source.split(":")
     hub_like = re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name) and len(parts) <= 2 and all(parts)
     if Path(source).exists() or SUFFIX.search(source) or not hub_like:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import numbers
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,23 @@ class Table:
                 where = f"{self.source}:{line}"
                 found = tuple(values[resolve_one(column, values, where)] for column in wanted)
             yield Row(line, values, found)
+
+
+def text_of(value: Any, where: str) -> str:
+    """Give a value of a text column as a text: a string, or a number as it is written.
+
+    `where` is the row and its column, for the error message.
+
+    Raises
+    ------
+    UserError
+        Null or NaN, or anything else that is neither.
+    """
+    if value is None or value != value:  # NaN is how pandas writes a null
+        raise UserError(f"{where} has no text; remove the row or write an empty text")
+    if not isinstance(value, (str, numbers.Number)):
+        raise UserError(f"{where} is a {type(value).__name__}, not a text; name a column of texts")
+    return str(value)
 
 
 class NoRows(UserError):

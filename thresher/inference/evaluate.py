@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from thresher.data import load_examples, resolve_columns
+from thresher.data import is_collection, resolve_columns
 from thresher.engines import AUTO, check_engine, chosen
 from thresher.inference.load import (
     CALIBRATION,
@@ -68,7 +68,7 @@ def evaluate(
     start = time.time()
     engine = check_engine(engine, precision)
     stage("loading the model")
-    model, encoder, task = open_model(folder, max_length, budget)
+    model, encoder, task = open_model(folder, max_length, budget, source)
     model.for_inference()
     texts = _read(model, encoder, task, source, text, label, label_map, stage)
     rows, other = texts.rows, (precision, engine) != ("fp32", chosen(AUTO))
@@ -128,9 +128,10 @@ class _Texts:
 
     def quality(self, found: Predictions, dense: Predictions) -> Quality:
         """Against the labels, or without labels against the dense model."""
+        said, base = (whole_texts(some.logits, self.rows) for some in (found, dense))
         if self.labels is None:
-            return {"agreement": self.task.agreement(found.logits, dense.logits)}
-        return self.task.quality(whole_texts(found.logits, self.rows), self.labels)
+            return {"agreement": self.task.agreement(said, base)}
+        return self.task.quality(said, self.labels)
 
 
 def _read(
@@ -145,11 +146,14 @@ def _read(
 ) -> _Texts:
     """Read a file, and find what is wrong with it before the long part."""
     stage("reading texts")
-    columns = resolve_columns(source, text_columns(model, text), "test")
-    warn_if_other_number(model, columns)
-    examples = load_examples(source, columns, label, split="test", blank_labels=task.blank_is_none)
+    columns = []
+    if not is_collection(source):
+        columns = resolve_columns(source, text_columns(model, text), "test")
+        warn_if_other_number(model, columns)
+    examples = task.load(source, columns, label, "test")
     task.check_texts(examples, source)
-    labels = None if label is None else task.reading(label_map).encode_all(examples, source)
+    labelled = "label" in examples.column_names
+    labels = task.reading(label_map).encode_all(examples, source) if labelled else None
     stage("tokenizing")
     rows = encoder.encode_examples(examples)
     return _Texts(task, columns, examples, rows, labels, encoder.truncated)

@@ -12,7 +12,7 @@ from thresher.folders.read import naming, one_save
 from thresher.inference.predict import predict
 from thresher.inputs.text import TextEncoder, load_tokenizer
 from thresher.model import PrunedModel
-from thresher.tasks import Task, task_of
+from thresher.tasks import Task, task_on
 
 log = logging.getLogger(__name__)
 CALIBRATION = 256  # texts
@@ -20,17 +20,20 @@ CALIBRATION = 256  # texts
 
 @one_save
 def open_model(
-    folder: str | Path, max_length: int | None = None, budget: float | None = None
+    folder: str | Path,
+    max_length: int | None = None,
+    budget: float | None = None,
+    source: str | None = None,
 ) -> tuple[PrunedModel, TextEncoder, Task]:
     """A saved pruned model, at a budget that it holds, with its tokenizer, which cuts texts as in training or
-    as given, and its task."""
+    as given, and its task on the data of `source`."""
     model = PrunedModel.from_pretrained(folder)
     if budget is not None:
         model.set_budget(budget)
     with naming(folder):
         asked = model.metadata.get("max_length") if max_length is None else max_length
         limit = model.family.length_limit(asked)
-        task = task_of(model.config).measured_by(model.metadata.get("metric"))
+        task = task_on(model.config, source, remembered=model.metadata.get("metric"))
         return model, TextEncoder(load_tokenizer(folder, model.family), limit, task.apart), task
 
 

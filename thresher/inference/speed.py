@@ -13,11 +13,13 @@ import torch
 from torch import nn
 
 from thresher.batches import spread
+from thresher.data.candidates import pairs_of
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.reports import Rates, Speed
 
 REPEATS = 5  # rounds that count
+CANDIDATES = 100  # passages of a query, whose time is told
 ENGINES = ("transformers", "packed", "thresher")  # in the order of each round
 
 
@@ -58,7 +60,8 @@ def speeds(
 
     Measured on at most `texts` of the examples, spread evenly over them. All get the same batches of texts
     sorted by length. `dense` is what transformers runs, padded and with its own attention; bf16 is compared
-    with bf16, and int8, which transformers lacks, with fp32.
+    with bf16, and int8, which transformers lacks, with fp32. Where examples are queries with their passages,
+    texts are the pairs, and the batches those of one query.
 
     Parameters
     ----------
@@ -75,7 +78,9 @@ def speeds(
     -------
     Speed
     """
-    some = examples.select(spread(len(examples), texts))
+    ranks = "passages" in examples.column_names
+    parts = _queries(examples, texts) if ranks else [examples.select(spread(len(examples), texts))]
+    count = sum(map(len, parts))
 
     def run(engine: Callable[..., Any], batches: list[Any]) -> None:
         for _, rows in batches:
@@ -89,9 +94,8 @@ def speeds(
 
     def batches() -> list[Any]:
         # Room for any length: batches of a fixed number of texts, as people run them.
-        return list(
-            encoder.batches(encoder.encode_columns(some), tokens=batch * encoder.max_length, rows=batch)
-        )
+        room = {"tokens": batch * encoder.max_length, "rows": batch}
+        return [rows for some in parts for rows in encoder.batches(encoder.encode_columns(some), **room)]
 
     model.eval()
     ready = batches()
@@ -101,13 +105,13 @@ def speeds(
     start = time.perf_counter()
     batches()
     tokenizing = time.perf_counter() - start
-    rates = {name: _rates(times, len(some), tokenizing) for name, times in seconds.items()}
+    rates = {name: _rates(times, count, tokenizing, ranks) for name, times in seconds.items()}
     return Speed(
         transformers=rates["transformers"],
         packed=rates["packed"],
         thresher=rates["thresher"],
         **_ratios(seconds),
-        texts=len(some),
+        texts=count,
         batch=batch,
         repeats=repeats,
         threads=torch.get_num_threads(),
@@ -117,12 +121,21 @@ def speeds(
     )
 
 
-def _rates(times: list[float], texts: int, tokenizing: float) -> Rates:
+def _queries(examples: datasets.Dataset, pairs: int) -> list[datasets.Dataset]:
+    """About so many pairs of whole queries, spread evenly over them: those of each query."""
+    each = len(examples[0]["passages"])
+    some = examples.select(spread(len(examples), max(1, pairs // max(1, each))))
+    return [pairs_of(some.select([row])) for row in range(len(some))]
+
+
+def _rates(times: list[float], texts: int, tokenizing: float, ranks: bool) -> Rates:
+    with_tokenizing = texts / (median(times) + tokenizing)
     return Rates(
         texts_per_second=texts / median(times),
         slowest=texts / max(times),
         fastest=texts / min(times),
-        with_tokenizing=texts / (median(times) + tokenizing),
+        with_tokenizing=with_tokenizing,
+        query_ms=1000 * CANDIDATES / with_tokenizing if ranks else None,
     )
 
 

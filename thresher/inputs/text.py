@@ -22,12 +22,13 @@ from thresher.folders.tokenizer import in_words, open_tokenizer
 from thresher.folders.tokenizer_steps import check_steps
 from thresher.heads import head_of
 from thresher.inputs.excerpt import Excerpts
-from thresher.inputs.rows import BESIDE
+from thresher.inputs.rows import BESIDE, ROW
 from thresher.inputs.words import WordEncoder
 
 log = logging.getLogger(__name__)
 
 LOOK = 50  # texts, for the mean length
+QUERIES = 20  # with their passages, that are tokenised together
 UNHEARD = "\u2603 \U000e0100\u0f3a"  # characters that few vocabularies have
 
 
@@ -244,11 +245,23 @@ class TextEncoder:
         return shares if last else None
 
     def encode_columns(self, examples: datasets.Dataset) -> dict[str, list[list[int]]]:
-        """As `encode`, of the columns ``text`` (and ``text_pair``), or as `encode_words`, of ``words``."""
+        """As `encode`, of the columns ``text`` (and ``text_pair``), or as `encode_words`, of ``words``, or as
+        `encode_candidates`, of ``passages``."""
         if "words" in examples.column_names:
             return self.encode_words(examples["words"][:])
+        if "passages" in examples.column_names:
+            return self.encode_candidates(examples["text"][:], examples["passages"][:])
         pairs = examples["text_pair"][:] if "text_pair" in examples.column_names else None
         return self.encode(examples["text"][:], pairs)
+
+    def encode_candidates(
+        self, queries: Sequence[str], passages: Sequence[Sequence[str]]
+    ) -> dict[str, list[Any]]:
+        """As `encode`, of each query with each of its passages, a row each; ``row`` is the place of the
+        query."""
+        row = [place for place, some in enumerate(passages) for _ in some]
+        pairs = [passage for some in passages for passage in some]
+        return self.encode([queries[place] for place in row], pairs) | {ROW: row}
 
     def encode_words(self, texts: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
         """As of `WordEncoder`: a long text has several windows, each a row."""
@@ -264,19 +277,25 @@ class TextEncoder:
         return WordEncoder(self.tokenizer, self.max_length)
 
     def encode_examples(self, examples: datasets.Dataset) -> datasets.Dataset:
-        """Columns ``text`` (and ``text_pair``), or ``words``, become token ids; other columns stay out."""
+        """Columns ``text`` (and ``text_pair`` or ``passages``), or ``words``, become token ids; other columns
+        stay out."""
         if "words" in examples.column_names:
             before, seen = self.truncated, self.seen
             encoded = datasets.Dataset.from_dict(self.encode_words(examples["words"][:]))
             self.warn(self.truncated - before, self.seen - seen, "words")
             return encoded
 
-        def encode(batch: dict[str, list]) -> dict[str, list]:
-            return self.encode(batch["text"], batch.get("text_pair"))
+        def encode(batch: dict[str, list], places: list[int]) -> dict[str, list]:
+            if "passages" in batch:
+                columns = self.encode_candidates(batch["text"], batch["passages"])
+            else:
+                columns = self.encode(batch["text"], batch.get("text_pair"))
+            return columns | ({ROW: [places[row] for row in columns[ROW]]} if ROW in columns else {})
 
         before, seen = self.truncated, self.seen
-        columns = examples.column_names
-        encoded = examples.map(encode, batched=True, remove_columns=columns, load_from_cache_file=False)
+        how: dict[str, Any] = {"remove_columns": examples.column_names, "load_from_cache_file": False}
+        how["batch_size"] = QUERIES if "passages" in examples.column_names else 1000
+        encoded = examples.map(encode, batched=True, with_indices=True, **how)
         self.warn(self.truncated - before, self.seen - seen)
         return encoded
 

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Texts per second of one engine: median, slowest and fastest round, and with the time for tokenizing."""
+    """Texts per second of one engine: median, slowest and fastest round, and with the time for tokenizing.
+    Where passages are ranked, a text is a pair, and `query_ms` are the milliseconds that a query with 100
+    passages takes, with tokenizing."""
 
     texts_per_second: float
     slowest: float
     fastest: float
     with_tokenizing: float
+    query_ms: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

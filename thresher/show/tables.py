@@ -127,7 +127,10 @@ def _conditions(speed: Speed | None) -> list[str]:
     low, high = speed.ratio_spread
     where = count(speed.threads, "thread") if speed.device == "cpu" else speed.device
     packing, pruning = (number(ratio, ".2f", " x") for ratio in (speed.packed_ratio, speed.pruning_ratio))
+    engines = {"dense": speed.transformers, "dense, packed": speed.packed, "pruned": speed.thresher}
+    took = [f"{number(rates.query_ms, '.0f')} ms {name}" for name, rates in engines.items() if rates.query_ms]
     return [
+        *([f"A query with 100 passages takes {'; '.join(took)}, with tokenizing."] if took else []),
         f"Speed: {count(speed.texts, 'text')}, batches of {speed.batch} sorted by length, "
         f"{_precisions(speed)}, {where};",
         f"median of {count(speed.repeats, 'paired run')} ({number(low)} to {number(high, '.2f', ' x')}). "

@@ -2,6 +2,6 @@
 
 from thresher.tasks.base import Task, answers_of
 from thresher.tasks.entities import marked
-from thresher.tasks.infer import TASKS, blank_is_none, infer, task_of
+from thresher.tasks.infer import TASKS, infer, kind_on, task_of, task_on
 
-__all__ = ["TASKS", "Task", "answers_of", "blank_is_none", "infer", "marked", "task_of"]
+__all__ = ["TASKS", "Task", "answers_of", "infer", "kind_on", "marked", "task_of", "task_on"]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thresher.data import load_examples
 from thresher.errors import UserError
 from thresher.heads import Head, SequenceHead
 from thresher.inputs.rows import ANSWERS, has_parts
@@ -83,6 +84,22 @@ class Task(ABC):
             )
 
     # Labels ----------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, source: str, text: Sequence[str], label: str | None, split: str, seed: int = 0) -> Any:
+        """Read the texts of a source, as `thresher.data.load_examples` does.
+
+        Parameters
+        ----------
+        source, text, label
+            As of `load_examples`.
+        split : {"train", "validation", "test"}
+            What the texts are for, to learn from, to choose on, or to measure on, and the split of a source
+            that names none.
+        seed : int
+            Of what is drawn, where something is.
+        """
+        return load_examples(source, text, label, split, blank_labels=cls.blank_is_none)
 
     def measured_by(self, metric: str | None) -> Self:
         """The same task with another main figure; None: with the default."""
@@ -222,6 +239,11 @@ class Task(ABC):
         self, logits: np.ndarray, labels: Sequence[Any], weights: np.ndarray | None = None
     ) -> float:
         """The main figure of `quality` alone; texts may count by `weights` ``[n]``."""
+
+    def values(self, logits: np.ndarray, labels: Sequence[Any]) -> np.ndarray | None:
+        """The main figure of each text ``[texts]``, where that of all is the mean of these; NaN for a text
+        that does not count. None for other figures."""
+        return None
 
     def grain(self, labels: Sequence[Any]) -> float:
         """Points of the main figure that one text may cost, about."""

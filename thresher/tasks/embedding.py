@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import datasets
 import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from thresher.data import is_collection
+from thresher.data.beir import open_collection
 from thresher.errors import UserError
 from thresher.heads import EmbeddingHead
 from thresher.inputs.rows import first_rows, has_parts
@@ -34,6 +37,16 @@ class Embedding(Task):
     decides = False
     apart = True
     teaches = False
+
+    @classmethod
+    def load(cls, source: str, text: Sequence[str], label: str | None, split: str, seed: int = 0) -> Any:
+        """As of `Task.load`; of a folder in BEIR's layout the judged documents and the queries of a split."""
+        if not is_collection(source):
+            return super().load(source, text, label, split, seed)
+        collection = open_collection(source, split)
+        judged = dict.fromkeys(key for grades in collection.judged.values() for key in grades)
+        texts = [*(collection.documents[key] for key in judged), *collection.queries.values()]
+        return datasets.Dataset.from_dict({"text": texts, "line": [0] * len(texts)})
 
     @classmethod
     def inferred(
@@ -68,6 +81,11 @@ class Embedding(Task):
         raise UserError("Embedders learn from the base model's vectors alone.")
 
     def distance(self, logits: Tensor, base: Tensor) -> Tensor:
+        if logits.shape[-1] != base.shape[-1]:
+            raise UserError(
+                f"The model's vectors have {logits.shape[-1]} numbers, and those of `teacher` have "
+                f"{base.shape[-1]}: name a teacher with vectors as wide."
+            )
         return STEEP * (1 - F.cosine_similarity(logits, base).mean())
 
     def divergence(self, logits: np.ndarray, base: np.ndarray) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from thresher.data import is_collection
 from thresher.errors import UserError
 from thresher.folders.weights import head_named
 from thresher.heads import EmbeddingHead, TokenHead
@@ -12,12 +13,15 @@ from thresher.tasks import labels as raw
 from thresher.tasks.base import Task, read_aliases
 from thresher.tasks.embedding import Embedding
 from thresher.tasks.multi_label import MultiLabel
-from thresher.tasks.regression import Regression
+from thresher.tasks.ranking import Ranking
+from thresher.tasks.regression import RELEVANCE, Regression
+from thresher.tasks.retrieval import Retrieval
 from thresher.tasks.single_label import SingleLabel
 from thresher.tasks.token_labels import TokenLabels
 
 TASKS: dict[str, type[Task]] = {
-    task.kind: task for task in (SingleLabel, MultiLabel, Regression, TokenLabels, Embedding)
+    task.kind: task
+    for task in (SingleLabel, MultiLabel, Regression, TokenLabels, Embedding, Ranking, Retrieval)
 }
 
 
@@ -75,7 +79,7 @@ def infer(
 
 def task_of(config: Any) -> Task:
     """Read the task from a transformers config. One output is regression, unless its problem type says that
-    it is a yes or no.
+    it is a yes or no, or its name that it ranks.
 
     Raises
     ------
@@ -97,15 +101,54 @@ def task_of(config: Any) -> Task:
     if problem == MultiLabel.problem:
         return MultiLabel(names)
     if count == 1:
-        return Regression(("score",) if names == ("LABEL_0",) else names)
+        kind = Ranking if names == (RELEVANCE,) else Regression
+        return kind(("score",) if names == ("LABEL_0",) else names)
     if problem == Regression.problem:
         raise UserError(f"the model predicts {count} scores; only regression with one is supported")
     return SingleLabel(names)
 
 
-def blank_is_none(kind: str | None) -> bool:
-    """Whether a text without a label is one of none of the classes, in a task of this kind."""
-    return kind in TASKS and TASKS[kind].blank_is_none
+def task_on(
+    config: Any,
+    measured: str | None = None,
+    learned: Iterable[str | None] = (),
+    metric: str | None = None,
+    remembered: str | None = None,
+) -> Task:
+    """The task of a model on some data: a score ranks, and vectors search, where the data are a folder in
+    BEIR's layout. A score ranks as well where the metric is one of rankings.
+
+    Parameters
+    ----------
+    config : transformers config
+    measured : str, optional
+        What quality is measured on.
+    learned : iterable of str or None
+        Other data.
+    metric : str, optional
+        The main figure that is asked for.
+    remembered : str, optional
+        The main figure when the model was pruned, where that is one of the task's.
+
+    Raises
+    ------
+    UserError
+        As `task_of`, or if there is no such metric.
+    """
+    task, asked = task_of(config), metric or remembered
+    collections = is_collection(measured), any(map(is_collection, learned))
+    if isinstance(task, Regression):
+        ranks = any(collections) or asked in Ranking.metrics
+        ranks |= isinstance(task, Ranking) and asked not in Regression.metrics
+        task = (Ranking if ranks else Regression)(task.names)
+    elif isinstance(task, Embedding) and collections[0]:
+        task = Retrieval(task.names)
+    return task.measured_by(metric or (remembered if remembered in task.metrics else None))
+
+
+def kind_on(kind: str | None, source: str, metric: str | None) -> str | None:
+    """The kind of task to fine-tune for, where none is given and the data or the metric tell."""
+    return Ranking.kind if kind is None and (is_collection(source) or metric in Ranking.metrics) else kind
 
 
 def _guess(labels: list[Any]) -> str:

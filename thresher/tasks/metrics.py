@@ -72,3 +72,59 @@ def rarest(counts: np.ndarray, texts: int) -> int:
 
 def _weight(labels: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     return np.ones(len(labels)) if weights is None else weights
+
+
+def places(scores: np.ndarray, at: np.ndarray, gains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where relevant documents stand in a ranking, and the gain of each; of equal scores the less relevant
+    document stands first, so that a model gains nothing by giving all the same.
+
+    Parameters
+    ----------
+    scores : array [documents]
+    at : int array [relevant]
+        Which documents are relevant.
+    gains : array [relevant]
+        Above 0.
+
+    Returns
+    -------
+    int array [relevant], array [relevant]
+        Places from 0 on, in rising order, and gains.
+    """
+    order = np.lexsort((gains, -scores[at]))
+    relevant = scores[at][order]
+    before = (scores >= relevant[:, None]).sum(1) - (relevant >= relevant[:, None]).sum(1)
+    return before + np.arange(len(order)), gains[order]
+
+
+def ndcg(places: np.ndarray, gains: np.ndarray, all_gains: np.ndarray, most: int = 10) -> float:
+    """Discounted gain of the first places over that of the best ranking, as trec_eval has it: gains are the
+    grades themselves. `all_gains` are those of all relevant documents, found or not."""
+    ideal = np.sort(all_gains)[::-1][:most]
+    best = float((ideal / np.log2(np.arange(len(ideal)) + 2)).sum())
+    first = places < most
+    return float((gains[first] / np.log2(places[first] + 2)).sum()) / best
+
+
+def reciprocal_rank(places: np.ndarray, gains: np.ndarray, all_gains: np.ndarray, most: int = 10) -> float:
+    """1 over the rank of the first relevant document; 0 where there is none among the first places."""
+    return float(1 / (places[0] + 1)) if len(places) and places[0] < most else 0.0
+
+
+def recall(places: np.ndarray, gains: np.ndarray, all_gains: np.ndarray, most: int = 100) -> float:
+    """Share of the relevant documents among the first places."""
+    return float((places < most).sum() / len(all_gains))
+
+
+def mean(values: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Mean of those that are numbers, by weight; 0.0 where none is."""
+    there = ~np.isnan(values)
+    weight = _weight(values, weights)[there]
+    return float(values[there] @ weight / weight.sum()) if weight.sum() else 0.0
+
+
+def overlap(scores: np.ndarray, base: np.ndarray, most: int = 10) -> float:
+    """How far two rankings of the same documents agree at their tops: the mean, over the first places, of the
+    share of documents up to there that are the same. Of equal scores the first document stands first."""
+    first, other = (np.argsort(-some, kind="stable")[:most] for some in (scores, base))
+    return float(np.mean([len(np.intersect1d(first[:k], other[:k])) / k for k in range(1, len(first) + 1)]))

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from thresher.config import PruningConfig
-from thresher.data import load_examples, resolve_columns
+from thresher.data import is_collection, resolve_columns
+from thresher.data.candidates import pairs_of
 from thresher.errors import UserError
 from thresher.families import family_for, family_of
 from thresher.inference.predict import kept_of, warn_if_bare
@@ -26,7 +27,7 @@ from thresher.model import PrunedModel
 from thresher.reports import Calibration, CalibrationData, versions
 from thresher.show.figures import kept_figure, save
 from thresher.store import load_config
-from thresher.tasks import Task, task_of
+from thresher.tasks import Task, task_on
 from thresher.training.base import device, load_base, pruning_of
 from thresher.training.greedy import LEVELS, steps
 from thresher.training.job import Job, alone, check_folder, finished, forget
@@ -151,16 +152,20 @@ Rows = dict[str, list]  # encoded texts
 def _open(job: Job, max_change: float, stage: Stages, pruning: PruningConfig) -> tuple[_Subject, list[Rows]]:
     """The model, and encoded texts to search, to choose and to check on."""
     family_for(config := load_config(job.model))
-    task = task_of(config)
+    source = job.data.train
+    task = task_on(config, learned=[source])
     stage("reading texts")
-    text = resolve_columns(job.data.train, job.data.text)
-    examples = load_examples(job.data.train, text)
+    if not (job.data.text or is_collection(source)):
+        raise UserError(f"{source}: name the column of texts in `text`.")
+    text = resolve_columns(source, job.data.text)
+    examples = pairs_of(task.load(source, text, None, "train", job.settings.seed))
     enough = _enough(job, task, max_change, len(examples))
     stage("loading the model")
     dense, _ = load_base(job.model)
     tokenizer = load_tokenizer(job.model, family_of(dense))
     pruning = pruning_of(dense, tokenizer, pruning)
-    pruned = PrunedModel(dense, pruning, {"base": job.model, "text": text}).to(device())
+    metadata = {"base": job.model, "metric": task.metric} | ({"text": text} if text else {})
+    pruned = PrunedModel(dense, pruning, metadata).to(device())
     if not pruned.pruner.ladder:
         raise UserError(f"Pruner '{pruning.pruner}' has no threshold for each layer to calibrate.")
     encoder = TextEncoder(tokenizer, pruned.family.length_limit(job.max_length), task.apart)

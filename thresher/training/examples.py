@@ -133,7 +133,7 @@ class Examples:
         if self.labels is not None:
             return task.quality(whole_texts(logits, self.rows), self._truths)
         assert self.base is not None
-        return {"agreement": task.agreement(logits, self.base)}
+        return {"agreement": task.agreement(*(whole_texts(x, self.rows) for x in (logits, self.base)))}
 
     @property
     def _truths(self) -> Any:
@@ -155,7 +155,8 @@ class Examples:
         if self.labels is not None:
             return task.main_quality(whole_texts(logits, self.rows), self._truths, self._text_weights())
         assert self.base is not None
-        return task.agreement(logits, self.base, self.weights)
+        found, base = (whole_texts(x, self.rows) for x in (logits, self.base))
+        return task.agreement(found, base, self._text_weights())
 
     def base_level(self, task: Task) -> float:
         """The main figure of the base model's outputs, as of `main_quality`."""
@@ -170,6 +171,11 @@ class Examples:
         """Points that one text may cost, about."""
         return 100 / len(self) if self.labels is None else task.grain(self._truths)
 
+    def _lost(self, task: Task, found: np.ndarray, base: np.ndarray) -> np.ndarray | None:
+        """Points that each text loses, as of `Task.values`."""
+        level, reached = (task.values(some, self._truths) for some in (base, found))
+        return None if level is None or reached is None else level - reached
+
     def estimate_drop(self, task: Task, logits: np.ndarray) -> Drop:
         """What `logits` lose, and how sure that is."""
         assert self.base is not None
@@ -177,9 +183,15 @@ class Examples:
         weights = self._text_weights()
         labels = None if self.labels is None else as_array(self._truths)
         random, n = np.random.default_rng(0), len(found)
+        lost = None if labels is None else self._lost(task, found, base)
+        if lost is not None and (there := ~np.isnan(lost)).any():  # so that a draw is a mean
+            lost, n = lost[there], int(there.sum())
+            weights = None if weights is None else weights[there]
 
         def drop(index: np.ndarray) -> float:
             some = None if weights is None else weights[index]
+            if lost is not None:
+                return float(np.average(lost[index], weights=some))
             if labels is None:
                 return 100.0 - task.agreement(found[index], base[index], some)
             level, reached = (task.main_quality(x[index], labels[index], some) for x in (base, found))

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from thresher.data.beir import is_collection
 from thresher.data.formats import same_file
 from thresher.errors import UserError
 from thresher.files.atomic import GOING, PARTIAL, check_utf8, discard
@@ -50,11 +51,12 @@ class Data:
     train : str
         File, or hub data set.
     text : list of str
-        One or two text columns.
+        One or two text columns; none where all data are folders in BEIR's layout.
     eval : str, optional
         What quality is reported on; a budget is meant for texts as long as these. None: the held-out texts.
     label : str, optional
-        Label column. None: the pruned model learns to reproduce the base model's outputs.
+        Label column; a folder in BEIR's layout needs none. None: the pruned model learns to reproduce the
+        base model's outputs.
     held_out : str, optional
         What checkpoint and thresholds are chosen on. None: a part of train, which is then not learned from.
         The base model should not have been fine-tuned on these texts, or it looks better there than it is.
@@ -99,6 +101,12 @@ class Job:
     force: bool = False
     resume: bool = False
     teacher: str | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels, or judgements."""
+        data = self.data
+        return data.label is not None or any(map(is_collection, (data.train, data.held_out, data.eval)))
 
     @property
     def checkpoints(self) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import set_seed
 
 from thresher.config import PruningConfig
-from thresher.data import resolve_columns
+from thresher.data import is_collection, resolve_columns
 from thresher.errors import UserError
 from thresher.families import family_for, family_of
 from thresher.inference.predict import Predictions, kept_of, warn_if_bare
@@ -21,7 +21,7 @@ from thresher.pruners import PRUNERS, unpruned
 from thresher.reports import Choice, Finetuning, Pruning, Rung
 from thresher.show.figures import kept_figure, save, training_figure
 from thresher.store import load_config
-from thresher.tasks import blank_is_none, infer, task_of
+from thresher.tasks import TASKS, Task, infer, kind_on, task_on
 from thresher.training.base import load_base, load_dense, pruning_of
 from thresher.training.checkpoints import last_checkpoint
 from thresher.training.job import Job, alone, check_folder, forget
@@ -39,7 +39,8 @@ def finetune(job: Job, kind: str | None = None, stage: Stages = silent) -> Finet
     job : Job
         With labels. Its settings of pruning do not count: of the epochs ``hard_epochs`` alone.
     kind : str, optional
-        "single-label", "multi-label" or "regression". None: what the labels look like.
+        "single-label", "multi-label", "regression" or "ranking". None: what the labels look like; ranking
+        of a folder in BEIR's layout, or by a metric of rankings.
     stage : Stages
         Shows what is done.
 
@@ -50,14 +51,15 @@ def finetune(job: Job, kind: str | None = None, stage: Stages = silent) -> Finet
     """
     start = time.time()
     job = replace(job, settings=_of_labels_alone(job.settings))
-    if job.data.label is None:
+    if job.data.label is None and not is_collection(job.data.train):
         raise UserError("finetune needs labels: name the column of labels in `label`.")
+    kind = kind_on(kind, job.data.train, job.settings.metric)
     family_for(config := load_config(job.model))
     check_folder(job)
     set_seed(job.settings.seed)
     stage("reading texts")
     job = _with_columns(job)
-    texts = load_texts(job, blank_labels=blank_is_none(kind))
+    texts = load_texts(job, TASKS.get(kind or "", Task))
     labels, places = texts.train["label"][:], [f"{job.data.train}:{line}" for line in texts.train["line"][:]]
     by_word = "words" in texts.train.column_names
     task = infer(labels, kind, job.data.label or "score", places, job.data.label_map, by_word)
@@ -95,22 +97,25 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> Pruning:
         The report, also written to ``report.json``, with two figures beside it.
     """
     start = time.time()
-    if job.settings.metric and job.data.label is None:
+    if job.settings.metric and not job.labelled:
         raise UserError("A metric needs labels: name the column of labels in `label`.")
     check_folder(job)
     pruning = _with_budgets(pruning, job.settings.budgets)
     set_seed(job.settings.seed)
     family_for(config := load_config(job.model))
-    task = task_of(config).measured_by(job.settings.metric).reading(job.data.label_map)
+    data = job.data
+    task = task_on(config, data.eval, (data.train, data.held_out), job.settings.metric)
+    task = task.reading(data.label_map)
     stage("reading texts")
     job = _with_columns(job)
-    texts = load_texts(job, task.blank_is_none, task.teaches)
+    texts = load_texts(job, task)
     task.check_texts(texts.train, job.data.train)
     stage("loading the model")
     model, _ = load_base(job.model)
     tokenizer = load_tokenizer(job.model, family_of(model))
     pruning = pruning_of(model, tokenizer, pruning)
-    pruned = PrunedModel(model, pruning, {"base": job.model, "text": job.data.text})
+    columns = {"text": job.data.text} if job.data.text else {}
+    pruned = PrunedModel(model, pruning, {"base": job.model} | columns)
     session = Session(job, pruned, task, texts, tokenizer, stage)
     pruned.metadata["max_length"] = session.encoder.max_length
     if (ended := session.begin(pruning.to_dict())) is not None:

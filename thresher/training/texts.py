@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from thresher.data import load_examples
+from thresher.data.beir import is_collection, same_texts
 from thresher.data.formats import same_file
 from thresher.errors import UserError
 from thresher.tasks import Task
@@ -58,37 +58,48 @@ class Texts:
         )
 
 
-def load_texts(job: Job, blank_labels: bool, taught: bool = True) -> Texts:
+def load_texts(job: Job, task: Task | type[Task]) -> Texts:
     """Read the files of a job, before anything slow begins.
 
     Parameters
     ----------
     job : Job
-    blank_labels : bool
-        Whether a text without a label is one of none of the classes.
-    taught : bool
-        Whether labels are learned from. Else train needs none, where other files are measured on.
+    task : Task, or type of Task
+        Which reads them.
 
     Raises
     ------
     UserError
-        What `load_examples` raises; too few rows to tell what the job asks for.
+        What `Task.load` raises; too few rows to tell what the job asks for.
     """
     data = job.data
-    if data.held_out is not None and same_file(data.held_out, data.train):
+    if data.held_out is not None and _same(data.held_out, "validation", data.train):
         raise UserError("`held_out` is the file of `train`: name texts that are not learned from.")
-    if data.eval is not None and same_file(data.eval, data.train):
+    if data.eval is not None and _same(data.eval, "test", data.train):
         log.warning("Quality is reported on texts that are learned from: name others in `eval`.")
 
     def load(source: str | None, split: str, label: str | None = data.label) -> Any:
         if source is None:
             return None
-        return load_examples(source, data.text, label, split, blank_labels=blank_labels)
+        if not (data.text or is_collection(source)):
+            raise UserError(f"{source}: name the column of texts in `text`.")
+        return task.load(source, data.text, label, split, job.settings.seed)
 
-    apart = not taught and data.held_out is not None
-    texts = Texts(load(data.train, "train", None if apart else data.label), load(data.held_out, "validation"), load(data.eval, "test"))
+    measured_elsewhere = not task.teaches and data.held_out is not None  # so that train needs no labels
+    texts = Texts(
+        load(data.train, "train", None if measured_elsewhere else data.label),
+        load(data.held_out, "validation"),
+        load(data.eval, "test"),
+    )
     _check_count(job, texts)
     return texts
+
+
+def _same(one: str, split: str, train: str) -> bool:
+    """Whether other texts, of which `split` is the default, are those of train."""
+    if is_collection(one) and is_collection(train):
+        return same_texts(one, split, train, "train")
+    return same_file(one, train)
 
 
 def _check_count(job: Job, texts: Texts) -> None:
