@@ -14,6 +14,7 @@ on the hub as named:
     imdb/train.jsonl.gz, test.jsonl.gz (text, label)                stanfordnlp/imdb
     movie_reviews/all.jsonl.gz (text, label, fold)                  nltk/nltk_data, movie_reviews, ten folds
     ner_bc5cdr/train.jsonl.gz, dev.jsonl.gz, test.jsonl.gz (tokens, tags)  BC5CDR, entities as BIO
+    medquad/corpus.jsonl.gz, queries.jsonl.gz, qrels/*.tsv          MedQuAD in BEIR's layout
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from thresher.config import PruningConfig
 from thresher.data import RowWriter, load_examples
 from thresher.demo.run import encoder_folder
 from thresher.errors import UserError
+from thresher.files.atomic import replacing
 from thresher.inference.load import open_model
 from thresher.model import PrunedModel
 from thresher.reports import Calibration, Training
@@ -79,6 +82,7 @@ class Task:
     rate: float = 5e-5
     metric: str | None = None
     bare: bool = False  # the encoder is the base itself: an embedder
+    queries: dict[str, int] | None = None  # of each split, where `train` is a folder in BEIR's layout
 
 
 PAIR = ["sentence1", "sentence2"]
@@ -107,6 +111,17 @@ TASKS = {
         hard_epochs=3.0,
         base_rate=3e-4,
         rate=1e-4,
+    ),
+    "medquad": Task(
+        "medquad",
+        "medquad",
+        [],
+        192,
+        2.0,
+        0.5,
+        hard_epochs=1.5,
+        base_rate=1e-4,
+        queries={"train": 1500, "dev": 150, "test": 500},
     ),
 }
 MAIN = list(TASKS)[:5]  # of which reductions are averaged
@@ -144,6 +159,9 @@ def data(name: str, work: Path) -> Data:
     """The files of a task; samples of larger files are written to `work`."""
     task, folder = TASKS[name], data_folder()
     work.mkdir(parents=True, exist_ok=True)
+    if task.queries is not None:
+        some = few_queries(folder / task.train, work / name, task.queries)
+        return Data(f"{some}:train", task.text, None, None, f"{some}:dev")
     train, test = (
         sample(task, folder / file, work / f"{name}-{part}.jsonl", rows, folds)
         for part, file, rows, folds in (
@@ -212,6 +230,23 @@ def sample(
             chosen = np.flatnonzero(np.isin(np.array(examples["text_pair"][:], dtype=int), folds))
         write(file, examples.select(chosen[:rows]), task)
     return str(file)
+
+
+def few_queries(source: Path, folder: Path, counts: dict[str, int]) -> Path:
+    """A folder in BEIR's layout with all documents, and of each split so many queries, drawn with a fixed
+    seed."""
+    (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    for file in source.glob("*.jsonl*"):
+        with suppress(FileExistsError):
+            (folder / file.name).symlink_to(file.resolve())
+    for split, count in counts.items():
+        header, *lines = (source / "qrels" / f"{split}.tsv").read_text().splitlines()
+        queries = sorted({line.split("\t")[0] for line in lines})
+        chosen = set(np.random.default_rng(0).permutation(queries)[:count])
+        kept = [line for line in lines if line.split("\t")[0] in chosen]
+        with replacing(folder / "qrels" / f"{split}.tsv") as partial:
+            partial.write_text("\n".join([header, *kept]) + "\n")
+    return folder
 
 
 def write(file: Path, examples: Dataset, task: Task) -> None:
