@@ -11,7 +11,7 @@ from filelock import FileLock
 from thresher.files.atomic import replacing
 
 RESULTS = Path(__file__).parent / "results"
-QUESTIONS = ("calibration", "length-shift", "operations", "second_file", "what_is_pruned")
+QUESTIONS = ("calibration", "length-shift", "operations", "search", "second_file", "what_is_pruned")
 QUALITY = "quality_at_budget"  # the question of the other runs, whose names begin with a task
 
 Report = dict[str, Any]
