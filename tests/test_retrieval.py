@@ -7,7 +7,7 @@ import pytest
 
 from tests import toy
 from tests.cli.calling import call
-from tests.test_ranking import by_hand, collection
+from tests.test_ranking import by_hand
 from thresher import UserError
 from thresher.data.beir import open_collection
 from thresher.inference.load import open_model
@@ -20,7 +20,7 @@ from thresher.training.examples import Examples
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("retrieval")
-    beir = collection(folder / "beir", documents=150)
+    beir = toy.collection(folder / "beir", documents=150)
     toy.save_encoder(folder / "encoder", layers=2)
     code, said = call(
         *("prune", folder / "encoder", "--train", f"{beir}:train", "--eval", f"{beir}:dev", "--budget", 0.7),
@@ -102,7 +102,7 @@ def test_a_query_does_not_find_itself(tmp_path):
 
 
 def test_texts_to_learn_from_are_those_judged_and_the_queries(tmp_path):
-    folder = collection(tmp_path / "beir", documents=150)
+    folder = toy.collection(tmp_path / "beir", documents=150)
     data = open_collection(f"{folder}:train", "train")
     judged = {key for grades in data.judged.values() for key in grades}
     for task in (Embedding, Retrieval):
