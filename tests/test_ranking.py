@@ -28,34 +28,6 @@ from thresher.training.examples import Examples
 TASK = Ranking(("relevance",))
 
 
-def collection(folder, seed=0, queries=(48, 10, 10), documents=90):
-    """Fillers find a document, and one that is bright answers."""
-    draw = random.Random(seed)
-    corpus = [
-        draw.choices(toy.FILLER[2:], k=draw.randint(3, 9)) + draw.choices(["bright", "bad", "dull"], k=1)
-        for _ in range(documents)
-    ]
-    (folder / "qrels").mkdir(parents=True)
-    rows = [
-        {"_id": f"d{i}", "title": words[0], "text": " ".join(words[1:])} for i, words in enumerate(corpus)
-    ]
-    with gzip.open(folder / "corpus.jsonl.gz", "wt") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    asked = []
-    for split, count in zip(("train", "dev", "test"), queries, strict=True):
-        lines = ["query-id\tcorpus-id\tscore"]
-        last = len(asked) + count
-        while len(asked) < last:
-            words = draw.sample(toy.FILLER[2:], k=3)
-            right = [i for i, text in enumerate(corpus) if "bright" in text and len({*words} & {*text}) > 1]
-            if right:
-                asked.append({"_id": f"q{len(asked)}", "text": " ".join(words)})
-                lines += [f"{asked[-1]['_id']}\td{i}\t{1 + i % 2}" for i in right[:2]]
-        (folder / "qrels" / f"{split}.tsv").write_text("\n".join(lines) + "\n")
-    toy.write_jsonl(folder / "queries.jsonl", asked)
-    return folder
-
-
 # Figures ---------------------------------------------------------------------------------------------------
 
 
@@ -122,7 +94,7 @@ def test_agreement_looks_at_the_top():
 
 
 def test_a_folder_is_read_with_its_titles(tmp_path):
-    folder = collection(tmp_path / "beir")
+    folder = toy.collection(tmp_path / "beir")
     assert is_collection(str(folder))
     assert is_collection(f"{folder}:dev")
     assert not any(map(is_collection, [str(tmp_path), "imdb:train", str(folder / "queries.jsonl"), None]))
@@ -194,7 +166,7 @@ def test_broken_folders_are_told_by_line(tmp_path, kind):
 
 
 def test_candidates_are_the_best_of_bm25(tmp_path, caplog):
-    found = open_collection(f"{collection(tmp_path / 'beir')}:test", "test")
+    found = open_collection(f"{toy.collection(tmp_path / 'beir')}:test", "test")
     ranked, best = (
         to_rank(found, 5),
         Bm25(list(found.documents.values())).best(list(found.queries.values()), 5),
@@ -222,7 +194,7 @@ def test_queries_without_a_hit_are_not_left_out():
 
 
 def test_training_has_what_is_relevant_and_a_few_others(tmp_path):
-    found = open_collection(str(collection(tmp_path / "beir")), "train")
+    found = open_collection(str(toy.collection(tmp_path / "beir")), "train")
     one, again, other = (to_learn(found, seed) for seed in (0, 0, 1))
     assert one["passages"][:] == again["passages"][:] != other["passages"][:]
     for key, passages, label in zip(found.queries, one["passages"], one["label"], strict=True):
@@ -282,7 +254,7 @@ def test_parts_of_the_data_keep_queries_whole():
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranking")
-    beir = collection(folder / "beir")
+    beir = toy.collection(folder / "beir")
     toy.save_encoder(folder / "encoder", layers=2)
     code, said = call(
         *("finetune", folder / "encoder", "--train", f"{beir}:train", "--eval", f"{beir}:dev"),

@@ -58,6 +58,7 @@ def home(tmp_path, monkeypatch) -> Path:
     toy.save_encoder(tmp_path / "all-MiniLM-L6-v2")
     for name, count in (("train", 60), ("dev", 20)):
         toy.write_tags(tmp_path / f"{name}.conll", toy.tagged(count, seed=count))
+    toy.collection(tmp_path / "medquad")
     texts = [text for text, _ in toy.rows(120, seed=4)]
     pairs = [f"{a}\t{b}\t{i % 6}" for i, (a, b) in enumerate(pairwise(texts))]
     (tmp_path / "pairs.tsv").write_text("one\tother\tscore\n" + "\n".join(pairs) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from pathlib import Path
@@ -123,3 +124,33 @@ def write_tags(path: Path, rows: list[dict[str, list[str]]]) -> Path:
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def collection(
+    folder: Path, seed: int = 0, queries: tuple[int, ...] = (48, 10, 10), documents: int = 90
+) -> Path:
+    """A folder in BEIR's layout: fillers find a document, and one that is bright answers."""
+    draw = random.Random(seed)
+    corpus = [
+        draw.choices(FILLER[2:], k=draw.randint(3, 9)) + draw.choices(["bright", "bad", "dull"], k=1)
+        for _ in range(documents)
+    ]
+    (folder / "qrels").mkdir(parents=True)
+    rows = [
+        {"_id": f"d{i}", "title": words[0], "text": " ".join(words[1:])} for i, words in enumerate(corpus)
+    ]
+    with gzip.open(folder / "corpus.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    asked = []
+    for split, count in zip(("train", "dev", "test"), queries, strict=True):
+        lines = ["query-id\tcorpus-id\tscore"]
+        last = len(asked) + count
+        while len(asked) < last:
+            words = draw.sample(FILLER[2:], k=3)
+            right = [i for i, text in enumerate(corpus) if "bright" in text and len({*words} & {*text}) > 1]
+            if right:
+                asked.append({"_id": f"q{len(asked)}", "text": " ".join(words)})
+                lines += [f"{asked[-1]['_id']}\td{i}\t{1 + i % 2}" for i in right[:2]]
+        (folder / "qrels" / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    write_jsonl(folder / "queries.jsonl", asked)
+    return folder
