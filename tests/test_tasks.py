@@ -466,7 +466,12 @@ def by_hand(metric: str, logits: np.ndarray, labels: np.ndarray) -> float:
 
 @pytest.mark.parametrize(
     ("kind", "metric"),
-    [(kind, name) for kind, task in TASKS.items() for name in task.metrics if not task.by_word | task.apart],
+    [
+        (kind, name)
+        for kind, task in TASKS.items()
+        for name in task.metrics
+        if not task.by_word | task.apart | task.within
+    ],
 )
 def test_the_main_figure_alone(kind, metric) -> None:
     draw = np.random.default_rng(0)

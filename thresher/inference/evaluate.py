@@ -99,7 +99,7 @@ def evaluate(
             eval=source,
             text=texts.columns,
             label=label,
-            texts=len(rows),
+            texts=len(texts.examples),
             max_length=encoder.max_length,
             trained_length=model.family.length_limit(model.metadata.get("max_length")),
             truncated=texts.truncated,
@@ -128,9 +128,10 @@ class _Texts:
 
     def quality(self, found: Predictions, dense: Predictions) -> Quality:
         """Against the labels, or without labels against the dense model."""
+        said, base = (whole_texts(some.logits, self.rows) for some in (found, dense))
         if self.labels is None:
-            return {"agreement": self.task.agreement(found.logits, dense.logits)}
-        return self.task.quality(whole_texts(found.logits, self.rows), self.labels)
+            return {"agreement": self.task.agreement(said, base)}
+        return self.task.quality(said, self.labels)
 
 
 def _read(
@@ -151,7 +152,7 @@ def _read(
     task.check_texts(examples, source)
     labels = None if label is None else task.reading(label_map).encode_all(examples, source)
     stage("tokenizing")
-    rows = encoder.encode_examples(examples)
+    rows = encoder.encode_examples(examples, source)
     return _Texts(task, columns, examples, rows, labels, encoder.truncated)
 
 

@@ -21,8 +21,9 @@ from thresher.folders.locate import locate
 from thresher.folders.tokenizer import in_words, open_tokenizer
 from thresher.folders.tokenizer_steps import check_steps
 from thresher.heads import head_of
-from thresher.inputs.excerpt import Excerpts
-from thresher.inputs.rows import BESIDE
+from thresher.inputs.context import ContextEncoder, at_lines
+from thresher.inputs.excerpt import Excerpts, longest_first
+from thresher.inputs.rows import BESIDE, ROW
 from thresher.inputs.words import WordEncoder
 
 log = logging.getLogger(__name__)
@@ -109,17 +110,6 @@ def _check_ends(tokenizer: Any, family: Family, path: str | Path) -> None:
         )
 
 
-def longest_first(counts: Sequence[int], room: int) -> tuple[int, ...]:
-    """How many tokens are kept of one text or two, as transformers cuts them: the shorter one stays while
-    it fills no more than half, and a half that is not even has one more for the longer, or the second."""
-    if sum(counts) <= room:
-        return tuple(counts)
-    if len(counts) == 1:
-        return (room,)
-    short = min(*counts, room // 2)
-    return (room - short, short) if counts[0] > counts[1] else (short, room - short)
-
-
 class TextEncoder:
     """Tokenises texts or text pairs as one model wants them.
 
@@ -130,6 +120,8 @@ class TextEncoder:
         Texts of more tokens are truncated and counted.
     apart : bool
         Whether the two texts of a pair are two inputs.
+    within : bool
+        Whether the answer to the first text of a pair is found in the second, which then is not truncated.
 
     Attributes
     ----------
@@ -137,8 +129,8 @@ class TextEncoder:
         Texts cut so far, and texts encoded so far.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, apart: bool = False):
-        self.tokenizer, self.apart = tokenizer, apart
+    def __init__(self, tokenizer: Any, max_length: int, apart: bool = False, within: bool = False):
+        self.tokenizer, self.apart, self.within = tokenizer, apart, within
         self.max_length = max_length
         if max_length <= (own := tokenizer.num_special_tokens_to_add(pair=True)):
             raise UserError(
@@ -158,6 +150,8 @@ class TextEncoder:
         The tokenizer sees a long text as far as the tokens that are kept can hang on it (`Excerpts`), and
         no more than `SIGHT` characters at a time: it takes 200 to 500 bytes for each.
         """
+        if self.within:
+            return self.encode_contexts(texts, pairs)
         if self.apart and pairs is not None:
             both = [text for pair in zip(texts, pairs, strict=True) for text in pair]
             return self.encode(both) | {"row": [i // 2 for i in range(len(both))]}
@@ -243,12 +237,14 @@ class TextEncoder:
             return longest_first([room + self.excerpts.longer(*texts), room], room)
         return shares if last else None
 
-    def encode_columns(self, examples: datasets.Dataset) -> dict[str, list[list[int]]]:
-        """As `encode`, of the columns ``text`` (and ``text_pair``), or as `encode_words`, of ``words``."""
+    def encode_columns(self, examples: datasets.Dataset, source: str = "") -> dict[str, list[Any]]:
+        """As `encode`, of the columns ``text`` (and ``text_pair``), or as `encode_words`, of ``words``. The
+        `source` of the texts is for messages."""
         if "words" in examples.column_names:
             return self.encode_words(examples["words"][:])
         pairs = examples["text_pair"][:] if "text_pair" in examples.column_names else None
-        return self.encode(examples["text"][:], pairs)
+        with at_lines(source, examples["line"][:] if self.within else ()):
+            return self.encode(examples["text"][:], pairs)
 
     def encode_words(self, texts: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
         """As of `WordEncoder`: a long text has several windows, each a row."""
@@ -258,25 +254,38 @@ class TextEncoder:
         self.seen += len(texts)
         return columns
 
+    def encode_contexts(self, texts: Sequence[str], pairs: Sequence[str] | None) -> dict[str, list[Any]]:
+        """As of `ContextEncoder`: a long context has several windows, each a row."""
+        self.seen += len(texts)
+        return self.contexts(texts, pairs)
+
+    @cached_property
+    def contexts(self) -> ContextEncoder:
+        """For questions with the contexts that their answers stand in."""
+        return ContextEncoder(self.tokenizer, self.max_length, self.stand_in)
+
     @cached_property
     def words(self) -> WordEncoder:
         """For texts that come in words."""
         return WordEncoder(self.tokenizer, self.max_length)
 
-    def encode_examples(self, examples: datasets.Dataset) -> datasets.Dataset:
-        """Columns ``text`` (and ``text_pair``), or ``words``, become token ids; other columns stay out."""
+    def encode_examples(self, examples: datasets.Dataset, source: str = "") -> datasets.Dataset:
+        """Columns ``text`` (and ``text_pair``), or ``words``, become token ids; other columns stay out. The
+        `source` of the texts is for messages."""
         if "words" in examples.column_names:
             before, seen = self.truncated, self.seen
             encoded = datasets.Dataset.from_dict(self.encode_words(examples["words"][:]))
             self.warn(self.truncated - before, self.seen - seen, "words")
             return encoded
 
-        def encode(batch: dict[str, list]) -> dict[str, list]:
-            return self.encode(batch["text"], batch.get("text_pair"))
+        def encode(batch: dict[str, list], places: list[int]) -> dict[str, list]:
+            with at_lines(source, batch["line"]):
+                columns = self.encode(batch["text"], batch.get("text_pair"))
+            return columns | ({ROW: [places[row] for row in columns[ROW]]} if ROW in columns else {})
 
         before, seen = self.truncated, self.seen
-        columns = examples.column_names
-        encoded = examples.map(encode, batched=True, remove_columns=columns, load_from_cache_file=False)
+        how: dict[str, Any] = {"remove_columns": examples.column_names, "load_from_cache_file": False}
+        encoded = examples.map(encode, batched=True, with_indices=True, **how)
         self.warn(self.truncated - before, self.seen - seen)
         return encoded
 

@@ -39,7 +39,7 @@ def finetune(job: Job, kind: str | None = None, stage: Stages = silent) -> Finet
     job : Job
         With labels. Its settings of pruning do not count: of the epochs ``hard_epochs`` alone.
     kind : str, optional
-        "single-label", "multi-label" or "regression". None: what the labels look like.
+        One of `thresher.tasks.TASKS`. None: what the labels look like.
     stage : Stages
         Shows what is done.
 
@@ -106,8 +106,11 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> Pruning:
     job = _with_columns(job)
     texts = load_texts(job, blank_labels=task.blank_is_none)
     task.check_texts(texts.train, job.data.train)
+    if job.data.label is not None:
+        task = task.taught(texts.train["label"][:])
     stage("loading the model")
     model, _ = load_base(job.model)
+    model.config.update(task.noted)
     tokenizer = load_tokenizer(job.model, family_of(model))
     pruning = pruning_of(model, tokenizer, pruning)
     pruned = PrunedModel(model, pruning, {"base": job.model, "text": job.data.text})
@@ -172,7 +175,7 @@ def _measured(
         pruning=pruned.pruning.to_dict(),
         ladder=ladder,
         history=history,
-        agreement=task.agreement(found.logits, examples.base),
+        agreement=examples.agreement(task, found.logits),
         drop=drop.points,
         drop_interval=drop.interval,
         max_drop=choice,
