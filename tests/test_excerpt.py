@@ -9,8 +9,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from transformers import PreTrainedTokenizerFast
 
 from thresher.inputs import excerpt
-from thresher.inputs.excerpt import SIGHT
-from thresher.inputs.text import TextEncoder, longest_first
+from thresher.inputs.excerpt import SIGHT, longest_first
+from thresher.inputs.text import TextEncoder
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = [*"abcdefgh0123'é好", "ab", "aa", "aba", "abc", "bb", "'s"]

@@ -154,3 +154,24 @@ def collection(
         (folder / "qrels" / f"{split}.tsv").write_text("\n".join(lines) + "\n")
     write_jsonl(folder / "queries.jsonl", asked)
     return folder
+
+
+def asked(count: int, seed: int = 0, longest: int = 20, impossible: float = 0.0) -> list[dict]:
+    """Questions for one of two kinds of telling words, nested as SQuAD has them, a paragraph a row. The
+    answer is two words; there is none in a share of the paragraphs."""
+    draw = random.Random(seed)
+    paragraphs = []
+    for number in range(count):
+        kinds = draw.sample(["neg", "pos"], 2)
+        told = {k: f"{draw.choice(TELLING[k])} {'scene' if k == 'neg' else 'actor'}" for k in kinds}
+        asked = kinds[0]
+        if none := draw.random() < impossible:
+            told.pop(asked)
+        words = draw.choices(FILLER[:8], k=4 + draw.randrange(longest - 3))
+        for phrase in told.values():
+            words.insert(draw.randint(0, len(words)), phrase)
+        context, question = " ".join(words), f"was the film {'dull' if asked == 'neg' else 'bright'}"
+        answers = [] if none else [{"text": told[asked], "start": context.index(told[asked])}]
+        qas = [{"id": f"q{number}", "question": question, "answers": answers, "impossible": none}]
+        paragraphs.append({"title": "films", "context": context, "qas": qas})
+    return paragraphs

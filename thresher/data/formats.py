@@ -14,9 +14,12 @@ from thresher.errors import UserError
 from thresher.files.atomic import is_device
 
 SUFFIX = re.compile(
-    r"\.((?P<text>tsv|csv|jsonl|ndjson|conll|iob2?|bio)(?P<gz>\.gz)?|parquet)$", re.IGNORECASE
+    r"\.((?P<text>tsv|csv|jsonl|ndjson|json|conll|iob2?|bio)(?P<gz>\.gz)?|parquet)$", re.IGNORECASE
 )
-SUFFIXES = ".tsv, .csv, .jsonl (or .ndjson), .conll (or .iob, .bio), each also with .gz, and .parquet"
+SUFFIXES = (
+    ".tsv, .csv, .jsonl (or .ndjson), .json (SQuAD's), .conll (or .iob, .bio), each also with .gz, "
+    "and .parquet"
+)
 OTHER_NAMES = {"ndjson": "jsonl", "iob": "conll", "iob2": "conll", "bio": "conll"}
 STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 ARROW_ERRORS = (pa.ArrowException, OverflowError)  # what a value that fits no Arrow type raises

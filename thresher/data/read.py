@@ -11,6 +11,7 @@ from thresher.data.jsonlines import open_jsonl
 from thresher.data.names import resolve
 from thresher.data.parquet import open_parquet
 from thresher.data.sniff import sniff
+from thresher.data.squad import open_json, open_questions
 from thresher.data.table import Row, Table
 from thresher.errors import UserError
 
@@ -21,9 +22,9 @@ def iter_rows(path: str | Path, columns: Sequence[str] = ()) -> Iterator[Row]:
     Parameters
     ----------
     path : str or Path
-        A `.tsv`, `.csv`, `.jsonl` or `.ndjson` file (perhaps with `.gz`), or a `.parquet` file. What the
-        bytes show counts more than the name: gzip, Parquet, UTF-8 or UTF-16, the line ends, and the
-        delimiter.
+        A `.tsv`, `.csv`, `.jsonl` or `.ndjson` file (perhaps with `.gz`), a `.parquet` file, or a `.json`
+        file in SQuAD's layout. What the bytes show counts more than the name: gzip, Parquet, UTF-8 or
+        UTF-16, the line ends, and the delimiter.
     columns : sequence of str
         Columns that every row must have, each found by `resolve`.
 
@@ -56,4 +57,6 @@ def open_table(path: str | Path, names: Sequence[str] = ()) -> Table:
         return open_parquet(path)
     if found.kind == "conll":
         return open_conll(found)
-    return open_jsonl(found) if found.kind == "jsonl" else open_delimited(found, names)
+    if found.kind == "json":
+        return open_json(found)
+    return open_questions(open_jsonl(found)) if found.kind == "jsonl" else open_delimited(found, names)

@@ -75,7 +75,7 @@ class Found:
     Attributes
     ----------
     path : Path
-    kind : {"tsv", "csv", "jsonl", "conll", "parquet"}
+    kind : {"tsv", "csv", "jsonl", "json", "conll", "parquet"}
     packed : bool
         Whether it is gzipped.
     encoding : str
@@ -129,7 +129,7 @@ def sniff(path: Path) -> Found:
     encoding = _encoding(head)
     text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
     _refuse(path, _TEXTUAL, text)
-    if kind != "jsonl" and _JSON_OBJECT.match(text):
+    if kind not in ("json", "jsonl") and _JSON_OBJECT.match(text):
         kind = "jsonl"
     if kind == "parquet" and text and "\0" not in text and "\ufffd" not in text:
         raise UserError(f"{path}: is text, not Parquet; name it .tsv, .csv or .jsonl, by what it holds")

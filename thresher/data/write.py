@@ -48,10 +48,10 @@ class RowWriter:
     Raises
     ------
     UserError
-        At construction: unknown suffix. On entering, in `write` and at the end of the block: the file cannot
-        be written, as of a full disk; if another exception ends the block, that is logged instead. In
-        `write`: a column that the first row lacks, or a value that does not fit the type of its Parquet
-        column.
+        At construction: unknown suffix, or one that is read alone. On entering, in `write` and at the end of
+        the block: the file cannot be written, as of a full disk; if another exception ends the block, that is
+        logged instead. In `write`: a column that the first row lacks, or a value that does not fit the type
+        of its Parquet column.
     BrokenPipeError
         If nobody reads the pipe any longer.
     """
@@ -61,6 +61,8 @@ class RowWriter:
         self._streams = is_stream(self.path)
         named = self.path if like is None or not self._streams or SUFFIX.search(self.path.name) else like
         self._kind, self._packed = format_of(Path(named))
+        if self._kind == "json":
+            raise UserError(f"{self.path}: rows are not written as one JSON document; name it .jsonl")
         self._place = self.path if self._streams else self.path.resolve()
         self._partial = self.path if self._streams else partial_of(self._place)
         self._columns: list[str] = []

@@ -99,7 +99,7 @@ def evaluate(
             eval=source,
             text=texts.columns,
             label=label,
-            texts=len(rows),
+            texts=len(texts.examples),
             max_length=encoder.max_length,
             trained_length=model.family.length_limit(model.metadata.get("max_length")),
             truncated=texts.truncated,
@@ -155,7 +155,7 @@ def _read(
     labelled = "label" in examples.column_names
     labels = task.reading(label_map).encode_all(examples, source) if labelled else None
     stage("tokenizing")
-    rows = encoder.encode_examples(examples)
+    rows = encoder.encode_examples(examples, source)
     return _Texts(task, columns, examples, rows, labels, encoder.truncated)
 
 

@@ -34,7 +34,7 @@ def open_model(
         asked = model.metadata.get("max_length") if max_length is None else max_length
         limit = model.family.length_limit(asked)
         task = task_on(model.config, source, remembered=model.metadata.get("metric"))
-        return model, TextEncoder(load_tokenizer(folder, model.family), limit, task.apart), task
+        return model, TextEncoder(load_tokenizer(folder, model.family), limit, task.apart, task.within), task
 
 
 def make_ready(

@@ -25,6 +25,7 @@ from thresher.inference.journal import Answers, Journal, Unkept, journal_of
 from thresher.inference.load import make_ready, open_model, text_columns, warn_if_other_number
 from thresher.inference.predict import NotFinite, check_finite, predict, warn_if_bare
 from thresher.inference.progress import Stages, silent
+from thresher.inputs.context import at_lines
 from thresher.inputs.rows import whole_texts
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
@@ -88,7 +89,7 @@ def predict_file(
         A saved pruned model.
     source, output : Path
         Any of the file formats. A pipe, or ``-`` for the standard output, is written as rows are answered:
-        without a suffix in the format of `source`, and in JSON Lines for Parquet.
+        without a suffix in the format of `source`, and in JSON Lines for Parquet and JSON.
     text : list of str
         Names of the text columns, found by `resolve`; empty for those the model was trained on.
     precision, engine : str
@@ -119,7 +120,7 @@ def predict_file(
     _check_output(output, source, streams and resume)
     check_engine(engine, precision)
     kind = format_of(source)[0]
-    writer = RowWriter(output, like=f"rows.{'jsonl' if kind == 'parquet' else kind}")
+    writer = RowWriter(output, like=f"rows.{'jsonl' if kind in ('json', 'parquet') else kind}")
     with ExitStack() as ends:
         if not streams:
             ends.enter_context(sole_writer(output))
@@ -129,14 +130,14 @@ def predict_file(
         stage("loading the model")
         model, encoder, task = open_model(folder, max_length, budget)
         stage("reading texts")
-        columns, rows = _rows(source, model, text, task.by_word)
+        columns, rows = _rows(source, model, text, task)
         chunks = _chunks(rows, output)
         journal.begin(lambda: _run(model, encoder, columns, precision, engine))
         if isinstance(journal, Journal) and journal.finished:
             stage("comparing the input with that of the finished run")
             journal.compare(chunk.digest for chunk in chunks)
         else:
-            answerer = Answerer(model, encoder, task, precision, engine)
+            answerer = Answerer(model, encoder, task, precision, engine, str(source))
             with writer, _discarded(writer):
                 _write(chunks, journal, writer, answerer, stage("rows"))
             journal.finish()
@@ -154,13 +155,14 @@ def _check_missing(journal: Unkept, output: Path) -> None:
 
 
 def _rows(
-    source: Path, model: PrunedModel, text: list[str], by_word: bool
+    source: Path, model: PrunedModel, text: list[str], task: Task
 ) -> tuple[list[str], Iterator[WithTexts]]:
     """The text columns, and all rows. A fault in the first row shows at once."""
     table = open_table(source, names := text_columns(model, text))
     columns = one_or_two(resolve(names, table.columns, table.where))
     warn_if_other_number(model, columns)
-    rows = _with_texts(table.rows(columns, others=True), columns, source, words_of if by_word else text_of)
+    read, written = words_of if task.by_word else text_of, set(task.written)
+    rows = _with_texts(table.rows(columns, others=True), columns, source, read, written)
     return columns, chain([next(rows)], rows)
 
 
@@ -236,11 +238,21 @@ class Answerer:
         As `open_model` gives them.
     precision, engine : str
         As of `PrunedModel.for_inference`.
+    source : str
+        Where the texts are from, for messages.
     """
 
-    def __init__(self, model: PrunedModel, encoder: TextEncoder, task: Task, precision: str, engine: str):
+    def __init__(
+        self,
+        model: PrunedModel,
+        encoder: TextEncoder,
+        task: Task,
+        precision: str,
+        engine: str,
+        source: str = "",
+    ):
         self.model, self.encoder, self.task = model, encoder, task
-        self.precision, self.engine = precision, engine
+        self.precision, self.engine, self.source = precision, engine, source
         self._first: Chunk | None = None
 
     def meet(self, chunk: Chunk) -> None:
@@ -261,21 +273,27 @@ class Answerer:
             warn_if_bare(self.model, found)
             if not any(np.isfinite(some).any() for some in found.logits):
                 check_finite(self.model, found.logits)
-        return [self.task.columns(logits) for logits in whole_texts(found.logits, encoded)]
+        both = zip(whole_texts(found.logits, encoded), chunk.texts, strict=True)
+        return [self.task.columns(logits, texts) for logits, texts in both]
 
     def _encoded(self, chunk: Chunk) -> dict[str, list[list[int]]]:
         if self.task.by_word:
             return self.encoder.encode_words([words for (words,) in chunk.texts])
-        return self.encoder.encode(*zip(*chunk.texts, strict=True))
+        with at_lines(self.source, [row.line for row in chunk.rows]):
+            return self.encoder.encode(*zip(*chunk.texts, strict=True))
 
 
 def _with_texts(
-    rows: Iterator[Row], columns: list[str], source: Path, read: Callable[[Any, str], Any]
+    rows: Iterator[Row],
+    columns: list[str],
+    source: Path,
+    read: Callable[[Any, str], Any],
+    written: set[str],
 ) -> Iterator[WithTexts]:
     """Rows with their texts, where they have no column that predictions would write over."""
     for row in rows:
         where = f"{source}:{row.line}"
-        if taken := sorted({"prediction", "score"} & row.values.keys()):
+        if taken := sorted(written & row.values.keys()):
             raise UserError(
                 f"{where} has a column '{taken[0]}' already, which predict would write; rename it."
             )

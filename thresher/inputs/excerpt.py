@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from thresher.folders.tokenizer_steps import SPACES, growth, parts
@@ -104,3 +104,14 @@ def _local(normalizer: dict[str, Any]) -> bool:
     if "String" in pattern:
         return re.search(r"^$|\s", pattern["String"]) is None
     return pattern["Regex"] in SPACES and content == " "
+
+
+def longest_first(counts: Sequence[int], room: int) -> tuple[int, ...]:
+    """How many tokens are kept of one text or two, as transformers cuts them: the shorter one stays while
+    it fills no more than half, and a half that is not even has one more for the longer, or the second."""
+    if sum(counts) <= room:
+        return tuple(counts)
+    if len(counts) == 1:
+        return (room,)
+    short = min(*counts, room // 2)
+    return (room - short, short) if counts[0] > counts[1] else (short, room - short)

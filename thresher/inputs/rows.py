@@ -10,7 +10,10 @@ import numpy as np
 KEYS = ("input_ids", "token_type_ids")  # what a model reads
 ROW = "row"  # column of the place of the text, where rows may be parts
 ANSWERS = "answers"  # column of places of the tokens that answer, where not all do
-BESIDE = (ROW, ANSWERS)
+PLACES = "places"  # column of the characters where each of these tokens begins and ends, one after the other
+COUNTS = "counts"  # of a batch: how many tokens answer in each row
+NOWHERE = -1.0  # place of a token that stands for no text: it begins a window
+BESIDE = (ROW, ANSWERS, PLACES)
 
 
 def has_parts(rows: Any) -> bool:
@@ -28,7 +31,7 @@ def rows_of(rows: Any, texts: Any) -> Any:
     if not has_parts(rows):
         return texts
     starts = first_rows(rows)
-    ends = [*starts[1:], len(rows)]
+    ends = [*starts[1:], len(rows[ROW])]
     return [row for text in texts for row in range(starts[text], ends[text])]
 
 
@@ -42,9 +45,12 @@ def ragged(array: np.ndarray, counts: Sequence[int]) -> np.ndarray:
 
 def whole_texts(values: Any, rows: Any) -> Any:
     """What was answered for rows, an object array or a list ``[rows]``, joined for each text, of which a row
-    may be a part. Where no row is, all stays as it is."""
+    may be a part. Where no row is, all stays as it is. Where rows tell the places of what answers, answers
+    ``[answers, names]`` get them as two more columns: ``[answers, names + 2]``."""
     if not has_parts(rows):
         return values
+    if PLACES in (rows if isinstance(rows, dict) else rows.column_names):
+        values = _with_places(values, rows[PLACES][:])
     starts = first_rows(rows)
     ends = [*starts[1:], len(values)]
     if isinstance(values, list):
@@ -53,3 +59,10 @@ def whole_texts(values: Any, rows: Any) -> Any:
     for i, (a, b) in enumerate(zip(starts, ends, strict=True)):
         joined[i] = np.concatenate(list(values[a:b])) if values.dtype == object else values[a:b]
     return joined
+
+
+def _with_places(values: Any, places: Sequence[Sequence[int]]) -> Any:
+    found = np.empty(len(values), dtype=object)
+    for row, (part, where) in enumerate(zip(values, places, strict=True)):
+        found[row] = np.hstack([part, np.asarray(where, part.dtype).reshape(-1, 2)])
+    return found

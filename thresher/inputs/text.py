@@ -21,7 +21,8 @@ from thresher.folders.locate import locate
 from thresher.folders.tokenizer import in_words, open_tokenizer
 from thresher.folders.tokenizer_steps import check_steps
 from thresher.heads import head_of
-from thresher.inputs.excerpt import Excerpts
+from thresher.inputs.context import ContextEncoder, at_lines
+from thresher.inputs.excerpt import Excerpts, longest_first
 from thresher.inputs.rows import BESIDE, ROW
 from thresher.inputs.words import WordEncoder
 
@@ -110,17 +111,6 @@ def _check_ends(tokenizer: Any, family: Family, path: str | Path) -> None:
         )
 
 
-def longest_first(counts: Sequence[int], room: int) -> tuple[int, ...]:
-    """How many tokens are kept of one text or two, as transformers cuts them: the shorter one stays while
-    it fills no more than half, and a half that is not even has one more for the longer, or the second."""
-    if sum(counts) <= room:
-        return tuple(counts)
-    if len(counts) == 1:
-        return (room,)
-    short = min(*counts, room // 2)
-    return (room - short, short) if counts[0] > counts[1] else (short, room - short)
-
-
 class TextEncoder:
     """Tokenises texts or text pairs as one model wants them.
 
@@ -131,6 +121,8 @@ class TextEncoder:
         Texts of more tokens are truncated and counted.
     apart : bool
         Whether the two texts of a pair are two inputs.
+    within : bool
+        Whether the answer to the first text of a pair is found in the second, which then is not truncated.
 
     Attributes
     ----------
@@ -138,8 +130,8 @@ class TextEncoder:
         Texts cut so far, and texts encoded so far.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, apart: bool = False):
-        self.tokenizer, self.apart = tokenizer, apart
+    def __init__(self, tokenizer: Any, max_length: int, apart: bool = False, within: bool = False):
+        self.tokenizer, self.apart, self.within = tokenizer, apart, within
         self.max_length = max_length
         if max_length <= (own := tokenizer.num_special_tokens_to_add(pair=True)):
             raise UserError(
@@ -159,6 +151,8 @@ class TextEncoder:
         The tokenizer sees a long text as far as the tokens that are kept can hang on it (`Excerpts`), and
         no more than `SIGHT` characters at a time: it takes 200 to 500 bytes for each.
         """
+        if self.within:
+            return self.encode_contexts(texts, pairs)
         if self.apart and pairs is not None:
             both = [text for pair in zip(texts, pairs, strict=True) for text in pair]
             return self.encode(both) | {"row": [i // 2 for i in range(len(both))]}
@@ -244,15 +238,16 @@ class TextEncoder:
             return longest_first([room + self.excerpts.longer(*texts), room], room)
         return shares if last else None
 
-    def encode_columns(self, examples: datasets.Dataset) -> dict[str, list[list[int]]]:
+    def encode_columns(self, examples: datasets.Dataset, source: str = "") -> dict[str, list[Any]]:
         """As `encode`, of the columns ``text`` (and ``text_pair``), or as `encode_words`, of ``words``, or as
-        `encode_candidates`, of ``passages``."""
+        `encode_candidates`, of ``passages``. The `source` of the texts is for messages."""
         if "words" in examples.column_names:
             return self.encode_words(examples["words"][:])
         if "passages" in examples.column_names:
             return self.encode_candidates(examples["text"][:], examples["passages"][:])
         pairs = examples["text_pair"][:] if "text_pair" in examples.column_names else None
-        return self.encode(examples["text"][:], pairs)
+        with at_lines(source, examples["line"][:] if self.within else ()):
+            return self.encode(examples["text"][:], pairs)
 
     def encode_candidates(
         self, queries: Sequence[str], passages: Sequence[Sequence[str]]
@@ -271,14 +266,24 @@ class TextEncoder:
         self.seen += len(texts)
         return columns
 
+    def encode_contexts(self, texts: Sequence[str], pairs: Sequence[str] | None) -> dict[str, list[Any]]:
+        """As of `ContextEncoder`: a long context has several windows, each a row."""
+        self.seen += len(texts)
+        return self.contexts(texts, pairs)
+
+    @cached_property
+    def contexts(self) -> ContextEncoder:
+        """For questions with the contexts that their answers stand in."""
+        return ContextEncoder(self.tokenizer, self.max_length, self.stand_in)
+
     @cached_property
     def words(self) -> WordEncoder:
         """For texts that come in words."""
         return WordEncoder(self.tokenizer, self.max_length)
 
-    def encode_examples(self, examples: datasets.Dataset) -> datasets.Dataset:
+    def encode_examples(self, examples: datasets.Dataset, source: str = "") -> datasets.Dataset:
         """Columns ``text`` (and ``text_pair`` or ``passages``), or ``words``, become token ids; other columns
-        stay out."""
+        stay out. The `source` of the texts is for messages."""
         if "words" in examples.column_names:
             before, seen = self.truncated, self.seen
             encoded = datasets.Dataset.from_dict(self.encode_words(examples["words"][:]))
@@ -288,7 +293,8 @@ class TextEncoder:
         def encode(batch: dict[str, list], places: list[int]) -> dict[str, list]:
             if "passages" in batch:
                 columns = self.encode_candidates(batch["text"], batch["passages"])
-            else:
+                return columns | {ROW: [places[row] for row in columns[ROW]]}
+            with at_lines(source, batch["line"]):
                 columns = self.encode(batch["text"], batch.get("text_pair"))
             return columns | ({ROW: [places[row] for row in columns[ROW]]} if ROW in columns else {})
 

@@ -29,12 +29,15 @@ class Batch:
         Hidden states of the base model, of the embeddings and after each layer, packed, of all tokens.
     weights : float64 tensor [batch]
         How much each text's FLOPs count.
+    counts : int64 tensor [rows], or None
+        How many answers each row has, where a row may have any number.
     """
 
     labels: Tensor | None
     base: Tensor | None
     base_states: tuple[Tensor, ...] | None
     weights: Tensor
+    counts: Tensor | None = None
 
 
 class Progress(Protocol):

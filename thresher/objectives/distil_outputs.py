@@ -27,4 +27,4 @@ class DistilOutputs(Objective):
 
     def __call__(self, batch: Batch, output: Any, trace: Trace, progress: Progress) -> Tensor:
         assert batch.base is not None
-        return self.weight * self.task.distance(output.logits, batch.base)
+        return self.weight * self.task.distance(output.logits, batch.base, batch.counts)

@@ -27,4 +27,4 @@ class Labels(Objective):
 
     def __call__(self, batch: Batch, output: Any, trace: Trace, progress: Progress) -> Tensor:
         assert batch.labels is not None
-        return self.weight * self.task.loss(output.logits, batch.labels)
+        return self.weight * self.task.loss(output.logits, batch.labels, batch.counts)

@@ -40,10 +40,14 @@ class Task(ABC):
         Whether texts come in words, each of which has an answer.
     apart : bool
         Whether the two texts of a pair are two inputs, with an answer each.
+    within : bool
+        Whether the answer to the first text of a pair is found in the second.
     teaches : bool
         Whether labels are learned from.
     decides : bool
         Whether an answer is a decision, or one of several: see `margins`.
+    written : tuple of str
+        Names of the columns that answers may have in a file.
     names : tuple of str
         Label names in the order of their ids, or the one name of a score.
     metric : str
@@ -67,8 +71,10 @@ class Task(ABC):
     blank_is_none: ClassVar[bool] = False
     by_word: ClassVar[bool] = False
     apart: ClassVar[bool] = False
+    within: ClassVar[bool] = False
     teaches: ClassVar[bool] = True
     decides: ClassVar[bool] = True
+    written: ClassVar[tuple[str, ...]] = ("prediction", "score")
 
     names: tuple[str, ...]
     metric: str = ""
@@ -119,6 +125,15 @@ class Task(ABC):
         """The same task with its names as a model has them, if they mean the same, so that a head keeps its
         meaning: the same names, or where labels are vectors as many."""
         return self
+
+    def taught(self, labels: Sequence[Any]) -> Self:
+        """The same task, with what raw training labels tell of it and a config may not."""
+        return self
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """What a config says of it that transformers does not ask for."""
+        return {}
 
     def config_kwargs(self) -> dict[str, Any]:
         """The keyword arguments that make `from_pretrained` build a model for this task."""
@@ -205,16 +220,24 @@ class Task(ABC):
     # Training --------------------------------------------------------------------------------
 
     @abstractmethod
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, counts: Tensor | None = None) -> Tensor:
         """Mean loss of logits ``[batch, names]`` on encoded labels.
 
         By the task: transformers' own goes by the problem type in the config, which may say another, or
         nothing, where there is one output.
+
+        Parameters
+        ----------
+        logits, labels : tensors [batch, names] and [batch, ...]
+        counts : int64 tensor [rows], optional
+            How many of the answers are of each row, where a row may have any number: for tasks in which the
+            answers of a row compete. None: all are of one.
         """
 
     @abstractmethod
-    def distance(self, logits: Tensor, base: Tensor) -> Tensor:
-        """How far logits ``[batch, names]`` are from those of the base model: least where they are equal."""
+    def distance(self, logits: Tensor, base: Tensor, counts: Tensor | None = None) -> Tensor:
+        """How far logits ``[batch, names]`` are from those of the base model: least where they are equal.
+        `counts` as of `loss`."""
 
     def divergence(self, logits: np.ndarray, base: np.ndarray) -> float:
         """`distance` of two arrays ``[n, names]``, less what it is where they are equal."""
@@ -254,6 +277,11 @@ class Task(ABC):
         """Percent in which the answers ``[n, names]`` of two models to the same texts agree; texts may count
         by `weights`."""
 
+    def agreements(self, logits: np.ndarray, base: np.ndarray) -> np.ndarray | None:
+        """The agreement of each text ``[texts]``, where `agreement` is the mean of these. None where it is
+        another figure, or as soon computed."""
+        return None
+
     @abstractmethod
     def doubt(self, change: float, texts: int) -> float:
         """Standard error of 1 less the agreement, as a share, measured on so many texts, if it is `change` in
@@ -267,13 +295,16 @@ class Task(ABC):
     # Answers ---------------------------------------------------------------------------------
 
     @abstractmethod
-    def answer(self, logits: np.ndarray) -> dict[str, float]:
-        """What one text's outputs ``[names]`` mean: label names with their probabilities, or the score."""
+    def answer(self, logits: np.ndarray, texts: Sequence[Any] = ()) -> dict[str, float]:
+        """What one text's outputs ``[names]`` mean: label names with their probabilities, or the score.
+
+        `texts` are the text itself, or both of a pair: of tasks whose answers are parts of them.
+        """
 
     @abstractmethod
-    def columns(self, logits: np.ndarray) -> dict[str, Any]:
-        """One text's outputs ``[names]`` as columns of a file: ``prediction``, and of classes ``score``. They
-        are None where an output is no finite number."""
+    def columns(self, logits: np.ndarray, texts: Sequence[Any] = ()) -> dict[str, Any]:
+        """One text's outputs ``[names]`` as columns of a file, `written`: ``prediction``, and of classes
+        ``score``. They are None where an output is no finite number. `texts` as of `answer`."""
 
 
 def read_aliases(label_map: Mapping[str, str] | None) -> dict[str, str]:

@@ -77,10 +77,10 @@ class Embedding(Task):
         of_first = dict(zip(first_rows(rows).tolist(), labels, strict=True))
         return [[of_first[row]] if row in of_first else [] for row in range(len(rows))]
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, counts: Tensor | None = None) -> Tensor:
         raise UserError("Embedders learn from the base model's vectors alone.")
 
-    def distance(self, logits: Tensor, base: Tensor) -> Tensor:
+    def distance(self, logits: Tensor, base: Tensor, counts: Tensor | None = None) -> Tensor:
         if logits.shape[-1] != base.shape[-1]:
             raise UserError(
                 f"The model's vectors have {logits.shape[-1]} numbers, and those of `teacher` have "
@@ -114,10 +114,10 @@ class Embedding(Task):
     def doubt(self, change: float, texts: int) -> float:
         return change / texts**0.5  # texts differ from each other by about as much as they do from the base
 
-    def answer(self, logits: np.ndarray) -> dict[str, float]:
+    def answer(self, logits: np.ndarray, texts: Sequence[Any] = ()) -> dict[str, float]:
         return {"norm": float(np.linalg.norm(logits))}
 
-    def columns(self, logits: np.ndarray) -> dict[str, Any]:
+    def columns(self, logits: np.ndarray, texts: Sequence[Any] = ()) -> dict[str, Any]:
         """``prediction``: the vector, or of a pair the cosine."""
         if not np.isfinite(logits).all():
             return {"prediction": None}

@@ -8,7 +8,7 @@ from typing import Any
 from thresher.data import is_collection
 from thresher.errors import UserError
 from thresher.folders.weights import head_named
-from thresher.heads import EmbeddingHead, TokenHead
+from thresher.heads import EmbeddingHead, SpanHead, TokenHead
 from thresher.tasks import labels as raw
 from thresher.tasks.base import Task, read_aliases
 from thresher.tasks.embedding import Embedding
@@ -17,11 +17,12 @@ from thresher.tasks.ranking import Ranking
 from thresher.tasks.regression import RELEVANCE, Regression
 from thresher.tasks.retrieval import Retrieval
 from thresher.tasks.single_label import SingleLabel
+from thresher.tasks.spans import ENDS, NONE, Spans
 from thresher.tasks.token_labels import TokenLabels
 
 TASKS: dict[str, type[Task]] = {
     task.kind: task
-    for task in (SingleLabel, MultiLabel, Regression, TokenLabels, Embedding, Ranking, Retrieval)
+    for task in (SingleLabel, MultiLabel, Regression, TokenLabels, Spans, Embedding, Ranking, Retrieval)
 }
 
 
@@ -41,8 +42,9 @@ def infer(
         Strings, numbers, bools, or lists of them. Lists of one length that hold nothing but 0 and 1 are
         vectors with an entry a class; their classes are called 0, 1, 2 and so on.
     kind : str, optional
-        One of `TASKS`. By default lists are multi-label, numbers that are not all whole are regression, and
-        all else is single-label. If "multi-label", strings hold names with commas between.
+        One of `TASKS`. By default lists are multi-label, numbers that are not all whole are regression, dicts
+        are answers that stand in a context, and all else is single-label. If "multi-label", strings hold
+        names with commas between.
     score_name : str
         Name of the score in regression.
     places : sequence of str, optional
@@ -96,6 +98,8 @@ def task_of(config: Any) -> Task:
     names = tuple(by_id.get(i, f"LABEL_{i}") for i in range(count))
     if head is TokenHead:
         return TokenLabels(names)
+    if head is SpanHead:
+        return Spans(ENDS, none=bool(getattr(config, NONE, False)))
     if head is EmbeddingHead:
         return Embedding(())
     if problem == MultiLabel.problem:
@@ -152,7 +156,10 @@ def kind_on(kind: str | None, source: str, metric: str | None) -> str | None:
 
 
 def _guess(labels: list[Any]) -> str:
-    """Lists are multi-label, as values or in cells; numbers that are not all whole are scores."""
+    """Lists are multi-label, as values or in cells; numbers that are not all whole are scores; dicts hold
+    answers and where they stand."""
+    if any(isinstance(label, dict) and {"text", "answer_start"} <= label.keys() for label in labels):
+        return Spans.kind
     cells = [label for label in labels if isinstance(label, str) and label.strip()]
     parsed = [raw.parse_list(cell) for cell in cells]
     written = any(found and any(isinstance(item, str) for item in found) for found in parsed)

@@ -28,10 +28,10 @@ class MultiLabel(OfClasses):
     blank_is_none = True
     many = True
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, counts: Tensor | None = None) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits, labels)
 
-    def distance(self, logits: Tensor, base: Tensor) -> Tensor:
+    def distance(self, logits: Tensor, base: Tensor, counts: Tensor | None = None) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits, base.sigmoid())
 
     def decided(self, logits: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ class MultiLabel(OfClasses):
     def margins(self, logits: np.ndarray, base: np.ndarray) -> np.ndarray:
         return np.where(base > 0, logits, -logits)
 
-    def answer(self, logits: np.ndarray) -> dict[str, float]:
+    def answer(self, logits: np.ndarray, texts: Sequence[Any] = ()) -> dict[str, float]:
         """All labels that apply, maybe none."""
         return {
             name: float(1 / (1 + np.exp(-logit)))
@@ -62,7 +62,7 @@ class MultiLabel(OfClasses):
             if logit > 0
         }
 
-    def columns(self, logits: np.ndarray) -> dict[str, Any]:
+    def columns(self, logits: np.ndarray, texts: Sequence[Any] = ()) -> dict[str, Any]:
         """``score`` is that of every label; where there is one label alone, the number itself."""
         if not np.isfinite(logits).all():
             return {"prediction": None, "score": None}

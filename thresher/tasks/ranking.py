@@ -86,7 +86,7 @@ class Ranking(OfQueries, Regression):
 
     # Training --------------------------------------------------------------------------------
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, counts: Tensor | None = None) -> Tensor:
         """Binary cross entropy, as of sentence-transformers' cross-encoders; grades above 1 are relevant."""
         return F.binary_cross_entropy_with_logits(logits.squeeze(-1), labels.clamp(0, 1))
 

@@ -43,10 +43,10 @@ class Regression(Task):
     def _encode(self, labels: list[Any], places: Sequence[str], source: str) -> list[Any]:
         return [score(label, where) for label, where in zip(labels, places, strict=True)]
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, counts: Tensor | None = None) -> Tensor:
         return F.mse_loss(logits.squeeze(-1), labels)
 
-    def distance(self, logits: Tensor, base: Tensor) -> Tensor:
+    def distance(self, logits: Tensor, base: Tensor, counts: Tensor | None = None) -> Tensor:
         return F.mse_loss(logits, base)
 
     def divergence(self, logits: np.ndarray, base: np.ndarray) -> float:
@@ -69,10 +69,10 @@ class Regression(Task):
     def doubt(self, change: float, texts: int) -> float:
         return 2 * change / texts**0.5  # of a correlation 1 - change: about (1 - r * r) / sqrt(n)
 
-    def answer(self, logits: np.ndarray) -> dict[str, float]:
+    def answer(self, logits: np.ndarray, texts: Sequence[Any] = ()) -> dict[str, float]:
         return {self.names[0]: float(logits[0])}
 
-    def columns(self, logits: np.ndarray) -> dict[str, Any]:
+    def columns(self, logits: np.ndarray, texts: Sequence[Any] = ()) -> dict[str, Any]:
         return {"prediction": float(logits[0]) if np.isfinite(logits).all() else None}
 
 

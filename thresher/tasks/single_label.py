@@ -29,10 +29,10 @@ class SingleLabel(OfClasses):
     label_dtype = torch.long
     many = False
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, counts: Tensor | None = None) -> Tensor:
         return F.cross_entropy(logits, labels)
 
-    def distance(self, logits: Tensor, base: Tensor) -> Tensor:
+    def distance(self, logits: Tensor, base: Tensor, counts: Tensor | None = None) -> Tensor:
         wanted = (base / TEMPERATURE).log_softmax(-1)
         given = (logits / TEMPERATURE).log_softmax(-1)
         return F.kl_div(given, wanted, reduction="batchmean", log_target=True) * TEMPERATURE**2
@@ -58,13 +58,13 @@ class SingleLabel(OfClasses):
         others = np.where(best, -np.inf, logits).max(axis=1, keepdims=True)
         return logits[best][:, None] - others
 
-    def answer(self, logits: np.ndarray) -> dict[str, float]:
+    def answer(self, logits: np.ndarray, texts: Sequence[Any] = ()) -> dict[str, float]:
         """The best label alone."""
         best = int(logits.argmax())
         shifted = np.exp(logits - logits.max())
         return {self.names[best]: float(shifted[best] / shifted.sum())}
 
-    def columns(self, logits: np.ndarray) -> dict[str, Any]:
+    def columns(self, logits: np.ndarray, texts: Sequence[Any] = ()) -> dict[str, Any]:
         if not np.isfinite(logits).all():
             return {"prediction": None, "score": None}
         ((name, value),) = self.answer(logits).items()

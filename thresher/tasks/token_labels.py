@@ -92,10 +92,10 @@ class TokenLabels(SingleLabel):
 
     # Training --------------------------------------------------------------------------------
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, counts: Tensor | None = None) -> Tensor:
         return super().loss(logits, labels) if len(labels) else logits.sum() * 0
 
-    def distance(self, logits: Tensor, base: Tensor) -> Tensor:
+    def distance(self, logits: Tensor, base: Tensor, counts: Tensor | None = None) -> Tensor:
         return super().distance(logits, base) if len(base) else logits.sum() * 0
 
     def divergence(self, logits: np.ndarray, base: np.ndarray) -> float:
@@ -149,7 +149,7 @@ class TokenLabels(SingleLabel):
 
     # Answers ---------------------------------------------------------------------------------
 
-    def answer(self, logits: np.ndarray) -> dict[str, float]:
+    def answer(self, logits: np.ndarray, texts: Sequence[Any] = ()) -> dict[str, float]:
         """Tags of the words, but for O, each with the probability of its surest word."""
         found: dict[str, float] = {}
         columns = self.columns(logits)
@@ -158,7 +158,7 @@ class TokenLabels(SingleLabel):
                 found[tag] = max(sure, found.get(tag, 0.0))
         return found
 
-    def columns(self, logits: np.ndarray) -> dict[str, Any]:
+    def columns(self, logits: np.ndarray, texts: Sequence[Any] = ()) -> dict[str, Any]:
         """``prediction``: a tag for each word; ``score``: their probabilities."""
         if not np.isfinite(logits).all():
             return {"prediction": None, "score": None}

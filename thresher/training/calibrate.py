@@ -21,7 +21,7 @@ from thresher.errors import UserError
 from thresher.families import family_for, family_of
 from thresher.inference.predict import kept_of, warn_if_bare
 from thresher.inference.progress import Stages, silent
-from thresher.inputs.rows import ANSWERS, KEYS
+from thresher.inputs.rows import ANSWERS, KEYS, PLACES, ROW, rows_of
 from thresher.inputs.text import TextEncoder, load_tokenizer
 from thresher.model import PrunedModel
 from thresher.reports import Calibration, CalibrationData, versions
@@ -168,7 +168,7 @@ def _open(job: Job, max_change: float, stage: Stages, pruning: PruningConfig) ->
     pruned = PrunedModel(dense, pruning, metadata).to(device())
     if not pruned.pruner.ladder:
         raise UserError(f"Pruner '{pruning.pruner}' has no threshold for each layer to calibrate.")
-    encoder = TextEncoder(tokenizer, pruned.family.length_limit(job.max_length), task.apart)
+    encoder = TextEncoder(tokenizer, pruned.family.length_limit(job.max_length), task.apart, task.within)
     stage("tokenizing")
     parts = _parts(job, examples, encoder, enough)
     return _Subject(pruned, tokenizer, encoder, task, text, job.settings.seed), parts
@@ -285,7 +285,9 @@ def _parts(job: Job, examples: Any, encoder: TextEncoder, enough: int) -> list[d
         fit = (len(examples) - search) // 2
     if fit < enough:
         raise _too_few(job, len(examples), enough)
-    columns = encoder.encode_columns(examples.select(order[: search + 2 * fit]))
+    columns = encoder.encode_columns(examples.select(order[: search + 2 * fit]), job.data.train)
     encoder.warn(encoder.truncated, encoder.seen)
     ends = (0, search, search + fit, search + 2 * fit)
-    return [{key: columns[key][a:b] for key in (*KEYS, ANSWERS) if key in columns} for a, b in pairwise(ends)]
+    parts = [rows_of(columns, range(a, b)) for a, b in pairwise(ends)]
+    known = [key for key in (*KEYS, ANSWERS, PLACES, ROW) if key in columns]
+    return [{key: [columns[key][row] for row in rows] for key in known} for rows in parts]

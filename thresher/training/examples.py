@@ -19,7 +19,7 @@ from torch import Tensor
 from thresher.errors import writing
 from thresher.files.atomic import partial_of, settle
 from thresher.inference.predict import Predictions, predict
-from thresher.inputs.rows import ANSWERS, KEYS, first_rows, has_parts, ragged, rows_of, whole_texts
+from thresher.inputs.rows import ANSWERS, COUNTS, KEYS, first_rows, has_parts, ragged, rows_of, whole_texts
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.tasks import Task
@@ -132,8 +132,12 @@ class Examples:
         """Quality of logits ``[n, labels]`` against the truths, or without labels against the base model."""
         if self.labels is not None:
             return task.quality(whole_texts(logits, self.rows), self._truths)
+        return {"agreement": self.agreement(task, logits)}
+
+    def agreement(self, task: Task, logits: np.ndarray) -> float:
+        """Percent in which answers agree with those of the base model."""
         assert self.base is not None
-        return {"agreement": task.agreement(*(whole_texts(x, self.rows) for x in (logits, self.base)))}
+        return task.agreement(*(whole_texts(some, self.rows) for some in (logits, self.base)))
 
     @property
     def _truths(self) -> Any:
@@ -169,10 +173,13 @@ class Examples:
 
     def grain(self, task: Task) -> float:
         """Points that one text may cost, about."""
-        return 100 / len(self) if self.labels is None else task.grain(self._truths)
+        return 100 / self.texts if self.labels is None else task.grain(self._truths)
 
     def _lost(self, task: Task, found: np.ndarray, base: np.ndarray) -> np.ndarray | None:
-        """Points that each text loses, as of `Task.values`."""
+        """Points that each text loses, where the drop is the mean of these."""
+        if self.labels is None:
+            agreements = task.agreements(found, base)
+            return None if agreements is None else 100.0 - agreements
         level, reached = (task.values(some, self._truths) for some in (base, found))
         return None if level is None or reached is None else level - reached
 
@@ -183,7 +190,7 @@ class Examples:
         weights = self._text_weights()
         labels = None if self.labels is None else as_array(self._truths)
         random, n = np.random.default_rng(0), len(found)
-        lost = None if labels is None else self._lost(task, found, base)
+        lost = self._lost(task, found, base)
         if lost is not None and (there := ~np.isnan(lost)).any():  # so that a draw is a mean
             lost, n = lost[there], int(there.sum())
             weights = None if weights is None else weights[there]
@@ -239,6 +246,7 @@ class Collator:
             starts = accumulate((len(row["input_ids"]) for row in rows), initial=0)
             places = [start + at for start, row in zip(starts, rows, strict=False) for at in row[ANSWERS]]
             extra[ANSWERS] = torch.tensor(places, dtype=torch.int64)
+            extra[COUNTS] = torch.tensor([len(row[ANSWERS]) for row in rows])
         tokens = {key: [row[key] for row in rows] for key in rows[0] if key in KEYS}
         return self.encoder.pad(tokens) | extra
 

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from thresher.inference.predict import Predictions, predict
+from thresher.inputs.rows import first_rows, has_parts, whole_texts
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.tasks import Task, answers_of
@@ -52,7 +53,7 @@ class Probe:
 
     def __init__(self, model: PrunedModel, encoder: TextEncoder, task: Task, rows: dict[str, list]):
         self.model, self.encoder, self.task, self.rows = model, encoder, task, rows
-        self.texts = len(rows["input_ids"])
+        self.texts = len(first_rows(rows)) if has_parts(rows) else len(rows["input_ids"])
         with model.dense():
             self.base = predict(model, encoder, rows).logits
         self.found: Predictions | None = None
@@ -61,10 +62,11 @@ class Probe:
         """Measure thresholds ``[layers]``."""
         set_dials(self.model, thresholds)
         self.found = predict(self.model, self.encoder, self.rows)
+        both = [whole_texts(logits, self.rows) for logits in (self.found.logits, self.base)]
         return Point(
             self.found.flops_ratio or 1.0,
-            self.task.divergence(self.found.logits, self.base),
-            1 - self.task.agreement(self.found.logits, self.base) / 100,
+            self.task.divergence(*both),
+            1 - self.task.agreement(*both) / 100,
         )
 
 

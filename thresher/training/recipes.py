@@ -39,8 +39,7 @@ def finetune(job: Job, kind: str | None = None, stage: Stages = silent) -> Finet
     job : Job
         With labels. Its settings of pruning do not count: of the epochs ``hard_epochs`` alone.
     kind : str, optional
-        "single-label", "multi-label", "regression" or "ranking". None: what the labels look like; ranking
-        of a folder in BEIR's layout, or by a metric of rankings.
+        One of `thresher.tasks.TASKS`. None: what the labels look like.
     stage : Stages
         Shows what is done.
 
@@ -110,8 +109,11 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> Pruning:
     job = _with_columns(job)
     texts = load_texts(job, task)
     task.check_texts(texts.train, job.data.train)
+    if job.data.label is not None:
+        task = task.taught(texts.train["label"][:])
     stage("loading the model")
     model, _ = load_base(job.model)
+    model.config.update(task.noted)
     tokenizer = load_tokenizer(job.model, family_of(model))
     pruning = pruning_of(model, tokenizer, pruning)
     columns = {"text": job.data.text} if job.data.text else {}
@@ -177,7 +179,7 @@ def _measured(
         pruning=pruned.pruning.to_dict(),
         ladder=ladder,
         history=history,
-        agreement=task.agreement(found.logits, examples.base),
+        agreement=examples.agreement(task, found.logits),
         drop=drop.points,
         drop_interval=drop.interval,
         max_drop=choice,

@@ -38,18 +38,21 @@ class Session:
     def __init__(self, job: Job, model: PrunedModel, task: Task, texts: Texts, tokenizer: Any, stage: Stages):
         self.job, self.task, self.stage = job, task, stage
         self.model = model.to(device())
-        self.encoder = TextEncoder(tokenizer, model.family.length_limit(job.max_length), task.apart)
+        self.encoder = TextEncoder(
+            tokenizer, model.family.length_limit(job.max_length), task.apart, task.within
+        )
         data = job.data
         stage("tokenizing")
         texts = texts.encoded(task, data)
         kept_apart, rest = split(job, texts, self.encoder.mean_length)
-        self.held_out, self.examples = self._examples(kept_apart), self._examples(rest)
+        self.held_out = self._examples(kept_apart, data.held_out or data.train)
+        self.examples = self._examples(rest, data.train)
         if not task.teaches:
             self.examples.labels = None
         self.eval, self.texts = self.held_out, kept_apart
         if texts.eval is not None:
             self.texts = texts.eval
-            self.eval = self._examples(self.texts)
+            self.eval = self._examples(self.texts, str(data.eval))
         self.wanted = self.eval.lengths() if data.eval or data.held_out else None
         if self.eval is not self.held_out:
             self.held_out = self.held_out.weigh(self.wanted)
@@ -61,9 +64,9 @@ class Session:
                 "Name more texts in `held_out`, or allow more to be lost."
             )
 
-    def _examples(self, examples: Any) -> Examples:
+    def _examples(self, examples: Any, source: str) -> Examples:
         labels = examples["label"][:] if "label" in examples.column_names else None
-        return Examples.of(self.task, self.encoder.encode_examples(examples), labels)
+        return Examples.of(self.task, self.encoder.encode_examples(examples, source), labels)
 
     @property
     def chosen_on(self) -> Examples:
@@ -151,9 +154,9 @@ class Session:
         job, settings = self.job, self.job.settings
         data = TrainingData(
             **asdict(job.data),
-            train_texts=len(self.examples),
-            held_out_texts=len(self.held_out),
-            eval_texts=len(self.eval),
+            train_texts=self.examples.texts,
+            held_out_texts=self.held_out.texts,
+            eval_texts=self.eval.texts,
             max_length=self.encoder.max_length,
             truncated=self.encoder.truncated,
         )

@@ -14,7 +14,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from thresher.errors import TrainingDiverged, UserError
 from thresher.files.atomic import replacing
 from thresher.inference.predict import NotFinite
-from thresher.inputs.rows import ANSWERS
+from thresher.inputs.rows import ANSWERS, COUNTS
 from thresher.objectives import Batch, Objective
 from thresher.training.budget import BudgetController
 from thresher.training.checkpoints import STATE, check_complete, keep_only, new_checkpoint, undamaged
@@ -124,7 +124,7 @@ class PruningTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
         labels, base = inputs.pop("labels", None), inputs.pop("base", None)
-        answers = inputs.pop(ANSWERS, None)
+        answers, counts = inputs.pop(ANSWERS, None), inputs.pop(COUNTS, None)
         terms = [term for term in self.objectives if self.controller.stage in term.stages]
         teacher = self.teacher if any("base states" in term.needs for term in terms) else None
         autocast = self.work.settings.autocast
@@ -136,7 +136,7 @@ class PruningTrainer(Trainer):
         trace = output.trace
         weights = torch.from_numpy(self.lengths(trace.start.lengths.cpu().numpy())).to(output.logits.device)
         states = None if teacher is None else teacher.states(inputs)
-        batch = Batch(labels, base, states, weights)
+        batch = Batch(labels, base, states, weights, counts)
         loss = sum((term(batch, output, trace, self.controller) for term in terms), start=0.0)
         loss = torch.as_tensor(loss)
         if not torch.isfinite(loss):
