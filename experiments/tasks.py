@@ -15,11 +15,13 @@ on the hub as named:
     movie_reviews/all.jsonl.gz (text, label, fold)                  nltk/nltk_data, movie_reviews, ten folds
     ner_bc5cdr/train.jsonl.gz, dev.jsonl.gz, test.jsonl.gz (tokens, tags)  BC5CDR, entities as BIO
     medquad/corpus.jsonl.gz, queries.jsonl.gz, qrels/*.tsv          MedQuAD in BEIR's layout
+    squad2/train_4.7k.jsonl.gz, dev.jsonl.gz (a paragraph a line)   SQuAD 2.0; dev has a column `part`, a or b
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import subprocess
@@ -83,6 +85,7 @@ class Task:
     metric: str | None = None
     bare: bool = False  # the encoder is the base itself: an embedder
     queries: dict[str, int] | None = None  # of each split, where `train` is a folder in BEIR's layout
+    paragraphs: bool = False  # of questions and answers; those of part a of `test` are learned from, too
 
 
 PAIR = ["sentence1", "sentence2"]
@@ -123,6 +126,20 @@ TASKS = {
         base_rate=1e-4,
         queries={"train": 1500, "dev": 150, "test": 500},
     ),
+    "squad2": Task(
+        "squad2/train_4.7k.jsonl.gz",
+        "squad2/dev.jsonl.gz",
+        ["question", "context"],
+        256,
+        2.0,
+        0.5,
+        "answers",
+        test_rows=280,
+        hard_epochs=1.5,
+        base_rate=1e-4,
+        rate=1e-4,
+        paragraphs=True,
+    ),
 }
 MAIN = list(TASKS)[:5]  # of which reductions are averaged
 
@@ -162,6 +179,9 @@ def data(name: str, work: Path) -> Data:
     if task.queries is not None:
         some = few_queries(folder / task.train, work / name, task.queries)
         return Data(f"{some}:train", task.text, None, None, f"{some}:dev")
+    if task.paragraphs:
+        train, test = paragraphs(task, folder, work / name)
+        return Data(train, task.text, test, task.label)
     train, test = (
         sample(task, folder / file, work / f"{name}-{part}.jsonl", rows, folds)
         for part, file, rows, folds in (
@@ -247,6 +267,26 @@ def few_queries(source: Path, folder: Path, counts: dict[str, int]) -> Path:
         with replacing(folder / "qrels" / f"{split}.tsv") as partial:
             partial.write_text("\n".join([header, *kept]) + "\n")
     return folder
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON Lines, as they stand."""
+    with gzip.open(file, "rt") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def paragraphs(task: Task, folder: Path, start: Path) -> tuple[str, str]:
+    """A file to learn from, all paragraphs of `train` and those of part a of `test`, and one to test on, some
+    of part b, drawn with a fixed seed."""
+    learned, rows = (read_lines(folder / file) for file in (task.train, task.test))
+    parts = {part: [row for row in rows if row["part"] == part] for part in "ab"}
+    chosen = np.random.default_rng(0).permutation(len(parts["b"]))[: task.test_rows]
+    made = []
+    for part, some in (("train", learned + parts["a"]), ("test", [parts["b"][i] for i in sorted(chosen)])):
+        made.append(str(file := start.with_name(f"{start.name}-{part}.jsonl")))
+        with replacing(file) as partial:
+            partial.write_text("".join(json.dumps(row) + "\n" for row in some))
+    return made[0], made[1]
 
 
 def write(file: Path, examples: Dataset, task: Task) -> None:
