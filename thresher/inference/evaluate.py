@@ -99,7 +99,7 @@ def evaluate(
             eval=source,
             text=texts.columns,
             label=label,
-            texts=len(rows),
+            texts=len(texts.examples),
             max_length=encoder.max_length,
             trained_length=model.family.length_limit(model.metadata.get("max_length")),
             truncated=texts.truncated,

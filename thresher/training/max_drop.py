@@ -79,7 +79,7 @@ def choose(
         kept=drop.points <= bound,
         clear=kept is not None,
         flops_ratio=ratio,
-        texts=len(held_out),
+        texts=held_out.texts,
         tried=[
             {"flops_ratio": p.flops_ratio or 1.0, "drop": d.points} for _, (d, p) in sorted(found.items())
         ],

@@ -151,9 +151,9 @@ class Session:
         job, settings = self.job, self.job.settings
         data = TrainingData(
             **asdict(job.data),
-            train_texts=len(self.examples),
-            held_out_texts=len(self.held_out),
-            eval_texts=len(self.eval),
+            train_texts=self.examples.texts,
+            held_out_texts=self.held_out.texts,
+            eval_texts=self.eval.texts,
             max_length=self.encoder.max_length,
             truncated=self.encoder.truncated,
         )
