@@ -372,6 +372,7 @@ def test_calibration_needs_no_columns(world):
 def test_pairs_are_timed_with_their_quality(world, monkeypatch):
     monkeypatch.setattr("thresher.bench.run.matmul_rate", lambda *args, **how: 1.0)
     monkeypatch.setattr("thresher.native.peak", lambda precision: None)
+    monkeypatch.setattr("thresher.bench.contenders.RIVALS", ("transformers",))
     found = bench(
         str(world / "pruned"),
         str(world / "test.tsv"),

@@ -176,12 +176,15 @@ class Examples:
         return 100 / self.texts if self.labels is None else task.grain(self._truths)
 
     def _lost(self, task: Task, found: np.ndarray, base: np.ndarray) -> np.ndarray | None:
-        """Points that each text loses, where the drop is the mean of these."""
+        """Points that each text loses, where the drop is the mean of these; NaN for a text that does not
+        count."""
         if self.labels is None:
             agreements = task.agreements(found, base)
             return None if agreements is None else 100.0 - agreements
         level, reached = (task.values(some, self._truths) for some in (base, found))
-        return None if level is None or reached is None else level - reached
+        if level is None or reached is None or np.isnan(level).all():
+            return None
+        return level - reached
 
     def estimate_drop(self, task: Task, logits: np.ndarray) -> Drop:
         """What `logits` lose, and how sure that is."""
@@ -190,8 +193,8 @@ class Examples:
         weights = self._text_weights()
         labels = None if self.labels is None else as_array(self._truths)
         random, n = np.random.default_rng(0), len(found)
-        lost = self._lost(task, found, base)
-        if lost is not None and (there := ~np.isnan(lost)).any():  # so that a draw is a mean
+        if (lost := self._lost(task, found, base)) is not None:  # so that a draw is a mean
+            there = ~np.isnan(lost)
             lost, n = lost[there], int(there.sum())
             weights = None if weights is None else weights[there]
 
