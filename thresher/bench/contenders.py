@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from thresher import engines
-from thresher.bench.rivals import Batch, Runner, Setup, on, quiet
+from thresher.bench.rivals import Batch, Runner, Setup, logits_of, on, quiet
 from thresher.inference.load import CALIBRATION, make_ready, open_model
+from thresher.inputs.rows import ANSWERS, KEYS, ROW, has_parts, whole_texts
 from thresher.inputs.text import TextEncoder
 
 RIVALS = ("transformers", "ctranslate2", "onnxruntime", "openvino")
@@ -82,16 +83,31 @@ class Texts:
 
     def __init__(self, encoder: TextEncoder, examples: Any, batch: int):
         self.columns = encoder.encode_columns(examples)
+        self.count = len(examples)
         self.lengths = np.array([len(ids) for ids in self.columns["input_ids"]])
         rows = len(self.lengths)
         self.sorted = list(encoder.batches(self.columns, tokens=batch * int(self.lengths.max()), rows=batch))
+        tokens = {key: values for key, values in self.columns.items() if key in KEYS}
         self.given = [
-            (index, encoder.pad({key: [values[i] for i in index] for key, values in self.columns.items()}))
+            (index, encoder.pad({key: [values[i] for i in index] for key, values in tokens.items()}))
             for index in (list(range(i, min(i + batch, rows))) for i in range(0, rows, batch))
         ]
 
     def batches(self, contender: Contender) -> list[tuple[list[int], Batch]]:
         return self.given if contender.kind == "padded" else self.sorted
+
+    def answers(self, logits: list[np.ndarray]) -> np.ndarray:
+        """Logits of rows, of their real tokens where every token has an answer, as those of whole texts."""
+        if ANSWERS not in self.columns:
+            return whole_texts(np.stack(logits), self.columns)
+        found = np.empty(len(logits), dtype=object)
+        for row, places in enumerate(self.columns[ANSWERS]):
+            found[row] = logits[row][places]
+        return whole_texts(found, self.columns)
+
+    def text_of(self, row: int) -> int:
+        """The place of the text that a row is of."""
+        return self.columns[ROW][row] if has_parts(self.columns) else row
 
     def run(self, contender: Contender, run: Runner) -> None:
         """Run all of them once."""
@@ -111,10 +127,10 @@ def load(contender: Contender, setup: Setup, encoder: TextEncoder) -> Runner:
         with model.dense() if contender.kind == "packed" else nullcontext():
             make_ready(model, encoder, setup.columns, contender.precision, contender.engine)
 
-    def run(batch: Batch) -> torch.Tensor:
-        return model(**on(setup.device, batch)).logits.cpu()
+    def run(batch: Batch) -> Any:
+        return logits_of(model(**on(setup.device, batch))).cpu()
 
-    def dense(batch: Batch) -> torch.Tensor:
+    def dense(batch: Batch) -> Any:
         with model.dense():
             return run(batch)
 

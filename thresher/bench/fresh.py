@@ -95,7 +95,7 @@ def _rival(task: dict[str, Any]) -> Runner:
 def _ours(task: dict[str, Any]) -> Runner:
     import torch
 
-    from thresher.bench.rivals import on
+    from thresher.bench.rivals import logits_of, on
     from thresher.model import PrunedModel
 
     torch.set_num_threads(task["threads"])
@@ -107,7 +107,7 @@ def _ours(task: dict[str, Any]) -> Runner:
 
     @torch.inference_mode()
     def run(batch: dict[str, Any]) -> Any:
-        return model(**on(device, batch), dense=dense).logits.cpu()
+        return logits_of(model(**on(device, batch), dense=dense)).cpu()
 
     model.engine.calibrate(lambda: run(_encoded(task)))
     return run

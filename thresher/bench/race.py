@@ -11,18 +11,19 @@ import numpy as np
 import torch
 
 from thresher.bench.contenders import Contender, Texts
-from thresher.bench.rivals import Runner
+from thresher.bench.rivals import Batch, Runner
 
 
 def race(
     runners: list[tuple[Contender, Runner]], work: Texts, repeats: int, advance: Callable[[int], None]
-) -> tuple[dict[Contender, np.ndarray], dict[Contender, np.ndarray]]:
-    """Seconds ``[rounds, batches]`` of every contender, in turn after one uncounted round, and logits.
+) -> tuple[dict[Contender, np.ndarray], dict[Contender, list[np.ndarray]]]:
+    """Seconds ``[rounds, batches]`` of every contender, in turn after one uncounted round, and the logits of
+    each row, of its real tokens where every token has an answer.
 
     Ctrl-C ends it after the last whole round, if there was one.
     """
     seconds: dict[Contender, list[list[float]]] = {contender: [] for contender, _ in runners}
-    logits: dict[Contender, np.ndarray] = {}
+    logits: dict[Contender, list[np.ndarray]] = {}
     try:
         for round_ in range(repeats + 1):
             for contender, run in runners:
@@ -33,11 +34,11 @@ def race(
                     out = run(rows)
                     took.append(time.perf_counter() - begin)
                     if not round_:
-                        found |= dict(zip(index, as_numpy(out), strict=True))
+                        found |= dict(zip(index, by_row(as_numpy(out), rows), strict=True))
                 if round_:
                     seconds[contender].append(took)
                 else:
-                    logits[contender] = np.stack([found[i] for i in range(len(found))])
+                    logits[contender] = [found[i] for i in range(len(found))]
                 advance(1)
     except KeyboardInterrupt:
         if not all(seconds.values()):
@@ -51,9 +52,17 @@ def as_numpy(logits: Any) -> Any:
     return logits.float().numpy() if isinstance(logits, torch.Tensor) else logits
 
 
+def by_row(logits: np.ndarray, batch: Batch) -> list[np.ndarray]:
+    """Logits of a padded batch ``[batch, ..., labels]``, without those of padding."""
+    if logits.ndim < 3:
+        return list(logits)
+    mask = np.asarray(batch["attention_mask"], dtype=bool)
+    return [row[real] for row, real in zip(logits, mask, strict=True)]
+
+
 def rates(seconds: np.ndarray, work: Texts) -> dict[str, Any]:
     """Rates over whole rounds, and latencies of single batches in milliseconds."""
-    rounds, n, tokens = seconds.sum(1), len(work.lengths), int(work.lengths.sum())
+    rounds, n, tokens = seconds.sum(1), work.count, int(work.lengths.sum())
     return {
         "texts_per_second": n / float(np.median(rounds)),
         "slowest": n / float(rounds.max()),

@@ -198,7 +198,7 @@ def _run(
     more: dict[Contender, dict[str, Any]] = {contender: {} for contender, _ in runners}
     if asked.labels is not None:
         for contender, found in more.items():
-            found["quality"] = asked.task.quality(logits[contender], asked.labels)
+            found["quality"] = asked.task.quality(work.answers(logits[contender]), asked.labels)
     try:
         if much.memory and not stopped:
             _run_afresh(more, setup, asked, work, stage("fresh processes", len(more)))
@@ -248,11 +248,13 @@ def _run_afresh(
     advance: Callable[[int], None],
 ) -> None:
     """Note what a fresh process tells of each contender, as far as it goes until Ctrl-C."""
-    middle = asked.examples[int(asked.chosen[np.argsort(work.lengths)[len(work.lengths) // 2]])]
+    middle = work.text_of(int(np.argsort(work.lengths)[len(work.lengths) // 2]))
+    first = asked.examples[int(asked.chosen[middle])]
     texts = {
         "columns": asked.columns,
         "chosen": asked.chosen.tolist(),
-        "first": [middle[name] for name in ("text", "text_pair") if name in middle],
+        "first": [first[name] for name in ("text", "text_pair") if name in first]
+        or [" ".join(first["words"])],
         "batch": asked.batch,
         "max_length": asked.encoder.max_length,
     }

@@ -10,12 +10,15 @@ import typer
 from thresher.cli import ends
 from thresher.cli.options import AtBudget, Folder
 from thresher.cli.values import argument
+from thresher.errors import UserError
 
 
 def show(
     folder: Folder,
     text: Annotated[str, typer.Argument(help="The text to look at.")],
-    pair: Annotated[str | None, typer.Option(help="Second text of a pair.")] = None,
+    pair: Annotated[
+        str | None, typer.Option(help="Second text of a pair; of a question, the context.")
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write the view to this file as well, for a browser.")
     ] = None,
@@ -30,7 +33,9 @@ def show(
         text, pair = argument(text), None if pair is None else argument(pair)
         stage("loading the model")
         model, encoder, _ = open_model(folder, budget=at_budget)
-        encoder.encode([text], None if pair is None or encoder.apart else [pair])
+        if encoder.within and pair is None:
+            raise UserError("The model answers a question from a context: give the context by --pair.")
+        encoder.encode([text], None if pair is None else [pair])
         encoder.warn(encoder.truncated, encoder.seen)
         view = render(survival(model, encoder.tokenizer, text, pair, encoder.max_length))
         if html is not None:

@@ -58,6 +58,22 @@ def with_labels(
     return stretches
 
 
+def with_answer(text: str, spans: Sequence[tuple[int, int, int]], start: int, end: int) -> Stretches:
+    """As `by_offsets`, with the answer from character `start` to `end` in square brackets.
+
+    Examples
+    --------
+    >>> with_answer("in Paris now", [(0, 2, 1), (3, 8, 2), (9, 12, 0)], 3, 8)
+    [('in', 1), (' [answer: ', None), ('Paris', 2), ('] ', None), ('now', 0)]
+    """
+    stretches: Stretches = []
+    for first, last, mark in ((0, start, " [answer: "), (start, end, "] "), (end, len(text), "")):
+        inside = [(a - first, b - first, fate) for a, b, fate in spans if first <= a and b <= last]
+        stretches += by_offsets(text[first:last], inside)
+        stretches += [(mark, None)] if mark else []
+    return stretches
+
+
 def by_tokens(tokens: Sequence[tuple[str, int]]) -> Stretches:
     """Put a text together from ``(token, layers got through)``."""
     marked = any(token.startswith(WORD_STARTS) for token, _ in tokens)

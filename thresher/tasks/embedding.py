@@ -115,7 +115,7 @@ class Embedding(Task):
         return change / texts**0.5  # texts differ from each other by about as much as they do from the base
 
     def answer(self, logits: np.ndarray, texts: Sequence[Any] = ()) -> dict[str, float]:
-        return {"norm": float(np.linalg.norm(logits))}
+        return {"cosine": cosine(*logits)} if logits.ndim == 2 else {"norm": float(np.linalg.norm(logits))}
 
     def columns(self, logits: np.ndarray, texts: Sequence[Any] = ()) -> dict[str, Any]:
         """``prediction``: the vector, or of a pair the cosine."""

@@ -1,10 +1,11 @@
 """Dense engines that a user could run instead of ours. One rival is one file.
 
 Each has a function ``load(setup, precision)`` that gives a callable from a padded batch to logits
-``[batch, labels]``, both on the CPU: so a clock that is read after a call has waited for the device. It is
-set up as well as its own documentation knows. ``NEEDS`` are its packages, ``EXTRA`` is the extra of ours that
-installs them, ``PRECISIONS`` is what it runs in. What it converts is left in the work folder, and opened from
-there another time: by a fresh process too, which then imports what the rival needs alone.
+``[batch, labels]``, or ``[batch, length, labels]`` where every token has an answer, on the CPU both: so a
+clock that is read after a call has waited for the device. It is set up as well as its own documentation
+knows. ``NEEDS`` are its packages, ``EXTRA`` is the extra of ours that installs them, ``PRECISIONS`` is what
+it runs in. What it converts is left in the work folder, and opened from there another time: by a fresh
+process too, which then imports what the rival needs alone.
 """
 
 from __future__ import annotations
@@ -66,6 +67,15 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             manager.disable = before
+
+
+def logits_of(output: Any) -> Any:
+    """The logits of what a model gives back; those of starts and ends side by side."""
+    if "start_logits" not in output:
+        return output.logits
+    import torch  # which not every rival needs
+
+    return torch.stack([output.start_logits, output.end_logits], -1)
 
 
 def on(device: str, batch: Batch) -> Batch:

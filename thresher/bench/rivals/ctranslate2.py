@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from thresher.bench.rivals import Batch, Runner, Setup, on
+from thresher.bench.rivals import Batch, Runner, Setup, logits_of, on
 from thresher.errors import UserError
 
 NEEDS = ("ctranslate2",)
@@ -38,7 +38,7 @@ def load(setup: Setup, precision: str) -> Runner:
 
     @torch.inference_mode()
     def run(batch: Batch) -> Any:
-        return model(**on("cpu", batch)).logits
+        return logits_of(model(**on("cpu", batch)))
 
     return run
 
@@ -77,7 +77,10 @@ def _convert(folder: str, place: Path, compute_type: str) -> None:
     class Converter(TransformersConverter):
         def load_model(self, model_class: type, *_: Any, **__: Any) -> Any:
             model.config.position_embedding_type = "absolute"  # asked for, though transformers has no other
-            return model if isinstance(model, model_class) else model.base_model
+            encoder: Any = model if isinstance(model, model_class) else model.base_model
+            if getattr(encoder, "pooler", encoder) is None:  # asked for, though an answer by token needs none
+                encoder.pooler = nn.ModuleDict({"dense": nn.Linear(*2 * [model.config.hidden_size])})
+            return encoder
 
         def load_tokenizer(self, *_: Any, **__: Any) -> Any:  # a stand-in: texts come as ids
             words = {str(i): i for i in range(model.config.vocab_size)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from thresher.bench.rivals import logits_of
+
 
 class Logits(nn.Module):
     """The model with tensors in and one tensor out. Arguments go by `names`."""
@@ -13,4 +15,5 @@ class Logits(nn.Module):
         self.model, self.names = model, names
 
     def forward(self, *values: Tensor) -> Tensor:
-        return self.model(**dict(zip(self.names, values, strict=True))).logits
+        logits: Tensor = logits_of(self.model(**dict(zip(self.names, values, strict=True))))
+        return logits

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from thresher.bench.rivals import Batch, Runner, Setup, on
+from thresher.bench.rivals import Batch, Runner, Setup, logits_of, on
 from thresher.store import dense_model
 
 NEEDS: tuple[str, ...] = ()
@@ -17,7 +19,7 @@ def load(setup: Setup, precision: str) -> Runner:
     torch.set_num_threads(setup.threads)
 
     @torch.inference_mode()
-    def run(batch: Batch) -> torch.Tensor:
-        return model(**on(setup.device, batch)).logits.cpu()
+    def run(batch: Batch) -> Any:
+        return logits_of(model(**on(setup.device, batch))).cpu()
 
     return run
