@@ -30,7 +30,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_an_example_is_short():
     found = sorted(EXAMPLES.glob("*.py"))
-    assert {file.stem for file in found} >= {"tagger", "embedder"}
+    assert {file.stem for file in found} == {"tagger", "embedder", "reranker"}
     assert all(len(file.read_text().splitlines()) <= 80 for file in found)
 
 
@@ -51,3 +51,11 @@ def test_the_embedder(run, tmp_path):
     said = run("embedder.py", "train.tsv", "dev.tsv", "encoder", "--epochs", "0.8", "--out", "out")
     assert "pruned │" in said
     assert "The train to Paris leaves at noon." in said
+
+
+def test_the_reranker(run, tmp_path):
+    pytest.importorskip("bm25s")
+    toy.collection(tmp_path / "folder", queries=(20, 6, 6), documents=60)
+    said = run("reranker.py", "folder", "encoder", "--epochs", "0.5", "--max-length", "32", "--out", "out")
+    assert "pruned │" in said
+    assert "Signs of measles" in said
