@@ -20,14 +20,15 @@ def finetune(
     model: Model,
     train: Train,
     text: Text,
-    label: Annotated[str, typer.Option(help="Label column.")],
+    label: Annotated[str, typer.Option(help="Label column: of labels, scores, tags or answers.")],
     out: Out,
     eval_: Eval = None,
     held_out: HeldOut = None,
     task: Annotated[
         str | None,
         typer.Option(
-            help="single-label, multi-label or regression. Default: multi-label for lists of labels, "
+            help="single-label, multi-label, regression, token-labels or spans. Default: token-labels for "
+            "texts in words, spans for answers with their starts, multi-label for lists of labels, "
             "regression for numbers that are not all whole, else single-label."
         ),
     ] = None,
@@ -39,7 +40,7 @@ def finetune(
     force: Force = False,
     resume: Resume = False,
 ) -> None:
-    """Train a classifier or scorer from an encoder: the base model for prune."""
+    """Train a classifier, scorer, tagger or answerer from an encoder: the base model for prune."""
     with working() as stage:
         from thresher.show.tables import training_table
         from thresher.training import Data, Job

@@ -17,7 +17,8 @@ Model = Annotated[
 Train = Annotated[
     str,
     typer.Option(
-        help="Training texts: .tsv, .csv, .jsonl (also .gz), .parquet, or a hub data set, NAME:SPLIT."
+        help="Training texts: .tsv, .csv, .jsonl, .json of SQuAD (also .gz), .parquet, or a hub data set, "
+        "NAME:SPLIT."
     ),
 ]
 Eval = Annotated[
@@ -40,7 +41,7 @@ Text = Annotated[
     list[str],
     typer.Option(
         help="Column with the text. For pairs of texts, give the option twice, or write both columns with a "
-        "comma between them."
+        "comma between them, a question before its context."
     ),
 ]
 LabelMap = Annotated[
