@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shlex
 from itertools import pairwise
@@ -59,6 +60,9 @@ def home(tmp_path, monkeypatch) -> Path:
     for name, count in (("train", 60), ("dev", 20)):
         toy.write_tags(tmp_path / f"{name}.conll", toy.tagged(count, seed=count))
     toy.collection(tmp_path / "medquad")
+    for name, count in (("train", 60), ("dev", 20)):
+        questions = toy.as_squad(toy.asked(count, seed=count, impossible=0.3))
+        (tmp_path / f"{name}-v2.0.json").write_text(json.dumps(questions))
     texts = [text for text, _ in toy.rows(120, seed=4)]
     pairs = [f"{a}\t{b}\t{i % 6}" for i, (a, b) in enumerate(pairwise(texts))]
     (tmp_path / "pairs.tsv").write_text("one\tother\tscore\n" + "\n".join(pairs) + "\n")

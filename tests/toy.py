@@ -175,3 +175,19 @@ def asked(count: int, seed: int = 0, longest: int = 20, impossible: float = 0.0)
         qas = [{"id": f"q{number}", "question": question, "answers": answers, "impossible": none}]
         paragraphs.append({"title": "films", "context": context, "qas": qas})
     return paragraphs
+
+
+def as_squad(paragraphs: list[dict]) -> dict:
+    """What `asked` gives, as the official JSON has it."""
+    official = [
+        {
+            "context": paragraph["context"],
+            "qas": [
+                {"id": asked["id"], "question": asked["question"], "is_impossible": asked["impossible"]}
+                | {"answers": [{"text": x["text"], "answer_start": x["start"]} for x in asked["answers"]]}
+                for asked in paragraph["qas"]
+            ],
+        }
+        for paragraph in paragraphs
+    ]
+    return {"version": "v2.0", "data": [{"title": "films", "paragraphs": official}]}

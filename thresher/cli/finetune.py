@@ -21,14 +21,17 @@ def finetune(
     train: Train,
     out: Out,
     text: Text = None,
-    label: Annotated[str | None, typer.Option(help="Label column.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Label column: of labels, scores, tags or answers.")
+    ] = None,
     eval_: Eval = None,
     held_out: HeldOut = None,
     task: Annotated[
         str | None,
         typer.Option(
-            help="single-label, multi-label, regression or ranking. Default: ranking for a folder in BEIR's "
-            "layout, multi-label for lists of labels, regression for numbers that are not all whole, else "
+            help="single-label, multi-label, regression, ranking, token-labels or spans. Default: ranking "
+            "for a folder in BEIR's layout, token-labels for texts in words, spans for answers with their "
+            "starts, multi-label for lists of labels, regression for numbers that are not all whole, else "
             "single-label."
         ),
     ] = None,
@@ -40,7 +43,7 @@ def finetune(
     force: Force = False,
     resume: Resume = False,
 ) -> None:
-    """Train a classifier, scorer or reranker from an encoder: the base model for prune."""
+    """Train a classifier, scorer, reranker, tagger or answerer from an encoder: the base model for prune."""
     with working() as stage:
         from thresher.show.tables import training_table
         from thresher.training import Data, Job

@@ -17,8 +17,8 @@ Model = Annotated[
 Train = Annotated[
     str,
     typer.Option(
-        help="Training texts: .tsv, .csv, .jsonl (also .gz), .parquet, a hub data set, NAME:SPLIT, or, for "
-        "rerankers and embedders, a folder in BEIR's layout, FOLDER:SPLIT."
+        help="Training texts: .tsv, .csv, .jsonl, .json of SQuAD (also .gz), .parquet, a hub data set, "
+        "NAME:SPLIT, or, for rerankers and embedders, a folder in BEIR's layout, FOLDER:SPLIT."
     ),
 ]
 Eval = Annotated[
@@ -40,8 +40,9 @@ HeldOut = Annotated[
 Text = Annotated[
     list[str] | None,
     typer.Option(
-        help="Column with the text. For pairs of texts (query and passage, to rank), give the option twice, "
-        "or write both columns with a comma between them. A folder in BEIR's layout needs none."
+        help="Column with the text. For pairs of texts, give the option twice, or write both columns with a "
+        "comma between them, a query before its passage, a question before its context. A folder in BEIR's "
+        "layout needs none."
     ),
 ]
 LabelMap = Annotated[

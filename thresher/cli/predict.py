@@ -27,7 +27,7 @@ def predict(
     force: Force = False,
     resume: Resume = False,
 ) -> None:
-    """Classify or score each row of a file of any size, in columns `prediction` and, for classes, `score`."""
+    """Answer each row of a file of any size, in columns `prediction` and, but for scores, `score`."""
     with working() as stage:
         from thresher.data.formats import is_stream
         from thresher.inference.stream import predict_file

@@ -145,12 +145,12 @@ def trimmed(context: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
     """int64 [2 * tokens]: first and end characters of tokens, without the spaces that some tokenizers count
     in."""
     found = np.array(offsets, dtype=np.int64).reshape(-1, 2)
-    for place, (first, end) in enumerate(offsets):
-        while first < end and context[first].isspace():
-            first += 1
-        while first < end and context[end - 1].isspace():
-            end -= 1
-        found[place] = first, end
+    first, end = found[:, 0], found[:, 1]
+    blank = np.array([*map(str.isspace, context), False])
+    while (ahead := (first < end) & blank[first]).any():
+        first[ahead] += 1
+    while (behind := (first < end) & blank[end - 1]).any():
+        end[behind] -= 1
     return found.ravel()
 
 
