@@ -53,7 +53,7 @@ def main() -> None:
     with stages() as stage:
         job = Job(str(dense), data, pruned, pruning, given.max_length)
         report = prune(job.go_on(), PruningConfig(), stage)
-    print(training_table(report))
+    print(training_table(report))  # of the 20 best of BM25; `thresher evaluate` measures on the 100 best
 
     # Only what Thresher wrote is run by trust_remote_code; without it, the same folder opens dense.
     model = CrossEncoder(str(pruned), trust_remote_code=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 
 from tests.cases import build
 from thresher.inference.predict import Predictions
@@ -140,3 +141,9 @@ def test_texts_may_count_for_others(held_out):
 def test_no_text_that_changes_does_not_say_that_none_can(held_out):
     """By the rule of three, three in 400 may."""
     assert held_out.estimate_drop(TASK, 0.5 * answers(20)).interval == pytest.approx((-0.75, 0.75))
+
+
+def test_a_text_weighs_what_its_rows_weigh_on_average():
+    rows = Dataset.from_dict({"input_ids": [[1]] * 5, "row": [0, 0, 1, 1, 1]})
+    examples = Examples(rows, weights=np.array([1.0, 2.0, 3.0, 3.0, 6.0]))
+    assert examples._text_weights().tolist() == [1.5, 4.0]

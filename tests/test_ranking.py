@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sentence_transformers import CrossEncoder
 from torch import nn
+from transformers import BertConfig
 
 from tests import toy
 from tests.cli.calling import call
@@ -22,7 +23,9 @@ from thresher.data.beir import is_collection, open_collection
 from thresher.data.candidates import Bm25, pairs_of, to_learn, to_rank
 from thresher.inputs.rows import whole_texts
 from thresher.inputs.text import TextEncoder
+from thresher.tasks import task_of
 from thresher.tasks.ranking import Ranking
+from thresher.tasks.regression import Regression
 from thresher.training.examples import Examples
 
 TASK = Ranking(("relevance",))
@@ -417,3 +420,23 @@ def test_what_is_not_said_is_asked_for(world, tmp_path):
         code, said = call("finetune", world / "encoder", *options, "--out", tmp_path / "out")
         assert code == 2
         assert message in said, said
+
+
+def test_a_score_called_relevance_does_not_rank_by_its_name():
+    """As of a regression on a column of that name."""
+    config = BertConfig(
+        num_labels=1, id2label={0: "relevance"}, architectures=["BertForSequenceClassification"]
+    )
+    assert type(task_of(config)) is Regression
+    config.update(TASK.noted)
+    assert task_of(config) == TASK
+
+
+def test_what_is_measured_tells_that_a_model_ranks(world, tmp_path):
+    """Where it learns from a table, and neither the task nor a metric is named."""
+    code, said = call(
+        *("finetune", world / "encoder", "--train", world / "test.tsv", *COLUMNS, "--label", "relevance"),
+        *("--eval", f"{world / 'beir'}:dev", "--epochs", 0.2, "--out", tmp_path / "out"),
+    )
+    assert code == 0, said
+    assert report(tmp_path / "out")["task"] == "ranking"

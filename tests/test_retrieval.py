@@ -123,3 +123,43 @@ def test_calibration_and_vectors_of_another_width(world, tmp_path):
 
     with pytest.raises(UserError, match="The model's vectors have 4 numbers, and those of `teacher` have 6"):
         Embedding(()).distance(torch.zeros(2, 4), torch.zeros(2, 6))
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Two files of pairs with scores, and one without."""
+    rows = [text for text, _ in toy.rows(120, seed=1)]
+    lines = [f"{a}\t{b}\t{i % 5}.5" for i, (a, b) in enumerate(zip(rows[::2], rows[1::2], strict=True))]
+    for name, some in (("train", lines[:40]), ("dev", lines[40:])):
+        (tmp_path / f"{name}.tsv").write_text("\n".join(["one\tother\tscore", *some]) + "\n")
+    bare = [line.rpartition("\t")[0] for line in lines[:40]]
+    (tmp_path / "bare.tsv").write_text("\n".join(["one\tother", *bare]) + "\n")
+    return tmp_path
+
+
+LITTLE = ("--text", "one,other", "--label", "score", "--soft-epochs", 0.5, "--hard-epochs", 0.5)
+
+
+def test_texts_to_learn_from_need_no_scores_where_others_are_measured(world, pairs):
+    files = ("--train", pairs / "bare.tsv", "--held-out", pairs / "dev.tsv")
+    code, said = call("prune", world / "encoder", *files, *LITTLE, "--out", pairs / "out")
+    assert code == 0, said
+    assert report(pairs / "out")["metric"] == "spearman"
+
+
+def test_scores_of_pairs_do_not_judge_a_search(world, pairs):
+    """Held-out texts are measured by agreement, and the report says so of the bound."""
+    files = (
+        "--train",
+        pairs / "train.tsv",
+        "--held-out",
+        pairs / "dev.tsv",
+        "--eval",
+        f"{world / 'beir'}:dev",
+    )
+    code, said = call("prune", world / "encoder", *files, *LITTLE, "--max-drop", "9%", "--out", pairs / "out")
+    assert code == 0, said
+    found = report(pairs / "out")
+    assert (found["metric"], found["max_drop"]["metric"]) == ("ndcg@10", "agreement")
+    assert "points of agreement" in said
+    assert "has 100.00 on the part" not in said

@@ -5,10 +5,12 @@ import re
 import string
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -24,7 +26,9 @@ from thresher.inputs.text import TextEncoder
 from thresher.tasks.best_span import LONGEST, best_span
 from thresher.tasks.spans import ENDS, Spans
 from thresher.tasks.squad import worth
+from thresher.training import Data, Job, TrainingSettings
 from thresher.training.examples import Examples
+from thresher.training.texts import Texts, split
 
 PAIR = ["question", "context"]
 
@@ -533,3 +537,15 @@ def test_a_benchmark_measures_the_same(world, monkeypatch):
     dense, pruned = (figures(world, "pruned")[name] for name in ("dense", "pruned"))
     for row in report["rows"]:
         assert row["quality"] == pytest.approx(pruned if row["kind"] == "pruned" else dense, abs=3)
+
+
+def test_questions_of_a_paragraph_are_held_out_together():
+    rows = [{"text": f"q{i}", "text_pair": f"c{i // 7}", "line": i} for i in range(140)]
+    texts = Texts(Dataset.from_list(rows), None, None)
+    job = Job("m", Data("t", ["question", "context"]), Path("out"), TrainingSettings())
+    apart, rest = split(job, texts, lambda some: 1.0, Spans.together)
+    assert {*apart["text_pair"]}.isdisjoint(rest["text_pair"])
+    assert len(apart) == 14
+    assert sorted([*apart["text"], *rest["text"]]) == sorted(row["text"] for row in rows)
+    one = Texts(Dataset.from_list([row | {"text_pair": "c"} for row in rows]), None, None)
+    assert [len(part) for part in split(job, one, lambda some: 1.0, Spans.together)] == [14, 126]

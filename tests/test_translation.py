@@ -104,6 +104,24 @@ def test_what_is_learned_is_saved_and_taken(tmp_path):
     assert torch.equal(found(**inputs).logits, pruned(**inputs).logits)
 
 
+def test_a_head_that_reads_no_dropped_token_is_refused():
+    with pytest.raises(UserError, match="for heads that read every token"):
+        made(head="sequence")
+
+
+@pytest.mark.parametrize("form", ["dense", "paper"])
+def test_it_takes_part_where_processes_train_together(form, monkeypatch):
+    """Where nothing is translated, gradients are 0 rather than none."""
+    monkeypatch.setattr("thresher.distributed.distributed.is_initialized", lambda: True)
+    pruned = made()
+    if form == "paper":
+        pruned = prune(pruned.model, PruningConfig(options={"gate": "paper"}, dropped="translate"))
+        soften(pruned, 0.5)
+    output = pruned.train()(**random_inputs(pruned.model, LENGTHS), dense=form == "dense")
+    output.logits.square().sum().backward()
+    assert (pruned.translator.weight.grad == 0).all()
+
+
 def test_a_folder_without_its_translator_is_refused(tmp_path):
     pruned = made()
     pruned.translator = None

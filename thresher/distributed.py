@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 
 
-def take_part(logits: Tensor, pruner: nn.Module, learning: bool) -> Tensor:
-    """Make the pruner's parameters part of the graph, so that DistributedDataParallel need not search for
-    parameters without a gradient.
+def take_part(
+    logits: Tensor, pruner: nn.Module, learning: bool, others: Iterable[nn.Parameter] = ()
+) -> Tensor:
+    """Make the pruner's parameters, and others that a step may leave out, part of the graph, so that
+    DistributedDataParallel need not search for parameters without a gradient.
 
     Parameters
     ----------
@@ -21,18 +24,26 @@ def take_part(logits: Tensor, pruner: nn.Module, learning: bool) -> Tensor:
         True in the soft stage. In the hard stage no optimiser may move what the budget holds, but a gradient
         of zero is enough for momentum and weight decay. So gradients are gone when backward has ended, and
         optimisers leave out parameters without one.
+    others : iterable of parameters
+        They learn in both stages.
 
     Returns
     -------
     tensor [batch, labels]
         Equal to `logits`; `logits` itself where there is nothing to do.
     """
-    parameters = [parameter for parameter in pruner.parameters() if parameter.requires_grad]
+    parameters, learned = (
+        [parameter for parameter in some if parameter.requires_grad] for some in (pruner.parameters(), others)
+    )
     together = distributed.is_available() and distributed.is_initialized()
     stale = not learning and any(parameter.grad is not None for parameter in parameters)
-    if not parameters or not (together or stale) or not (torch.is_grad_enabled() and logits.requires_grad):
+    if (
+        not (parameters or learned)
+        or not (together or stale)
+        or not (torch.is_grad_enabled() and logits.requires_grad)
+    ):
         return logits
-    return _TakePart.apply(logits, [] if learning else parameters, *parameters)
+    return _TakePart.apply(logits, [] if learning else parameters, *parameters, *learned)
 
 
 class _TakePart(torch.autograd.Function):

@@ -139,7 +139,8 @@ def _answer(parts: Parts, hidden: Tensor, packed: PackedBatch, weight: Tensor | 
     if parts.pruning.offset is not None and not plan.dense:
         output.logits = output.logits + output.logits.new_tensor(parts.pruning.offset)
     if plan.training:
-        output.logits = take_part(output.logits, parts.pruner, plan.soft is not None)
+        others = () if parts.translator is None else parts.translator.parameters()
+        output.logits = take_part(output.logits, parts.pruner, plan.soft is not None, others)
     return output
 
 

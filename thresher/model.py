@@ -96,6 +96,10 @@ class PrunedModel(Saving):
             raise UserError(
                 "prefix_only_at_end is for heads that read [CLS] alone; this model's head pools all tokens."
             )
+        if self.translator is not None and self.head.reads != "all":
+            raise UserError(
+                "dropped is 'translate', which is for heads that read every token; this model's does not."
+            )
         if (self.head.reads == "suffix" and not config.suffix) or (
             self.head.protects_last and config.suffix is None
         ):

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEST = 100  # documents of BM25 that are ranked again
-HARD, DRAWN = 2, 2  # documents that are not relevant, for training: the best of BM25, and some of the others
+FEW = 20  # such documents of queries that choose a checkpoint, which is often
+HARD, DRAWN = 4, 3  # documents that are not relevant, for training: the best of BM25, and some of the others
 K1, B = 0.9, 0.4  # of BM25, as in BEIR's own runs
 
 

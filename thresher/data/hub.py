@@ -18,7 +18,8 @@ def open_source(source: str, split: str, names: Sequence[str] = ()) -> Table:
     """Open a file, or a data set of the hub where no file can be meant; `names` are as of `open_table`."""
     if is_collection(source):
         raise UserError(
-            f"{source}: is a folder of documents and queries, which rerankers and embedders take; give a file"
+            f"{source}: is a folder of documents and queries, which rerankers and embedders take; give a "
+            "file, or set `kind` to ranking"
         )
     name, *parts = source.split(":")
     hub_like = re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name) and len(parts) <= 2 and all(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import datasets
@@ -123,7 +123,7 @@ def speeds(
 
 def _queries(examples: datasets.Dataset, pairs: int) -> list[datasets.Dataset]:
     """About so many pairs of whole queries, spread evenly over them: those of each query."""
-    each = len(examples[0]["passages"])
+    each = round(mean(len(passages) for passages in examples["passages"][:]))
     some = examples.select(spread(len(examples), max(1, pairs // max(1, each))))
     return [pairs_of(some.select([row])) for row in range(len(some))]
 

@@ -64,5 +64,6 @@ def whole_texts(values: Any, rows: Any) -> Any:
 def _with_places(values: Any, places: Sequence[Sequence[int]]) -> Any:
     found = np.empty(len(values), dtype=object)
     for row, (part, where) in enumerate(zip(values, places, strict=True)):
-        found[row] = np.hstack([part, np.asarray(where, part.dtype).reshape(-1, 2)])
+        exact = np.promote_types(part.dtype, np.float32)  # so that characters are whole numbers
+        found[row] = np.hstack([part, np.asarray(where, exact).reshape(-1, 2)])
     return found

@@ -104,6 +104,8 @@ class Choice:
         How many those are.
     tried : list of dict
         FLOPs ratio and drop of all points that were measured.
+    metric : str, optional
+        What the points are of; None in reports of before.
     """
 
     bound: float
@@ -115,6 +117,7 @@ class Choice:
     texts: int
     tried: list[dict[str, float]]
     error: float | None = None
+    metric: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ def training_table(report: Training) -> Table:
     sense, drop, interval = points(report.drop, report.drop_interval)
     lines = [f"Points {sense}: {drop}", f"95 %: {interval}"]
     if report.max_drop is not None:
-        lines.append(_promise(report.max_drop, metric, data.held_out))
+        lines.append(_promise(report.max_drop, report.max_drop.metric or metric, data.held_out))
     return _caption(table, lines)
 
 

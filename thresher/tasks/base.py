@@ -44,6 +44,10 @@ class Task(ABC):
         Whether the answer to the first text of a pair is found in the second.
     teaches : bool
         Whether labels are learned from.
+    held_out_alike : bool
+        Whether texts that are held out of those to learn from are measured as those of ``eval`` are.
+    together : str, optional
+        Column of what several texts share, which are held out together.
     decides : bool
         Whether an answer is a decision, or one of several: see `margins`.
     written : tuple of str
@@ -74,6 +78,8 @@ class Task(ABC):
     within: ClassVar[bool] = False
     teaches: ClassVar[bool] = True
     decides: ClassVar[bool] = True
+    held_out_alike: ClassVar[bool] = True
+    together: ClassVar[str | None] = None
     written: ClassVar[tuple[str, ...]] = ("prediction", "score")
 
     names: tuple[str, ...]

@@ -13,8 +13,8 @@ from thresher.tasks import labels as raw
 from thresher.tasks.base import Task, read_aliases
 from thresher.tasks.embedding import Embedding
 from thresher.tasks.multi_label import MultiLabel
-from thresher.tasks.ranking import Ranking
-from thresher.tasks.regression import RELEVANCE, Regression
+from thresher.tasks.ranking import RANKS, Ranking
+from thresher.tasks.regression import Regression
 from thresher.tasks.retrieval import Retrieval
 from thresher.tasks.single_label import SingleLabel
 from thresher.tasks.spans import ENDS, NONE, Spans
@@ -81,7 +81,7 @@ def infer(
 
 def task_of(config: Any) -> Task:
     """Read the task from a transformers config. One output is regression, unless its problem type says that
-    it is a yes or no, or its name that it ranks.
+    it is a yes or no, or a mark of ours that it ranks.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def task_of(config: Any) -> Task:
     if problem == MultiLabel.problem:
         return MultiLabel(names)
     if count == 1:
-        kind = Ranking if names == (RELEVANCE,) else Regression
+        kind = Ranking if getattr(config, RANKS, False) is True else Regression
         return kind(("score",) if names == ("LABEL_0",) else names)
     if problem == Regression.problem:
         raise UserError(f"the model predicts {count} scores; only regression with one is supported")
@@ -150,9 +150,10 @@ def task_on(
     return task.measured_by(metric or (remembered if remembered in task.metrics else None))
 
 
-def kind_on(kind: str | None, source: str, metric: str | None) -> str | None:
+def kind_on(kind: str | None, sources: Iterable[str | None], metric: str | None) -> str | None:
     """The kind of task to fine-tune for, where none is given and the data or the metric tell."""
-    return Ranking.kind if kind is None and (is_collection(source) or metric in Ranking.metrics) else kind
+    ranks = any(map(is_collection, sources)) or metric in Ranking.metrics
+    return Ranking.kind if kind is None and ranks else kind
 
 
 def _guess(labels: list[Any]) -> str:

@@ -11,14 +11,16 @@ from torch.nn import functional as F
 
 from thresher.data import is_collection
 from thresher.data.beir import open_collection
-from thresher.data.candidates import by_query, to_learn, to_rank
+from thresher.data.candidates import BEST, FEW, by_query, to_learn, to_rank
 from thresher.errors import UserError
 from thresher.inputs.rows import first_rows, has_parts
 from thresher.tasks import labels as raw
 from thresher.tasks import metrics
 from thresher.tasks.base import answers_of
 from thresher.tasks.of_queries import Judged, OfQueries
-from thresher.tasks.regression import RELEVANCE, Regression
+from thresher.tasks.regression import Regression
+
+RANKS = "ranks_passages"  # in a config: whether the score of a model ranks
 
 
 class Ranking(OfQueries, Regression):
@@ -37,6 +39,7 @@ class Ranking(OfQueries, Regression):
 
     kind = "ranking"
     metrics = ("ndcg@10", "mrr@10")
+    held_out_alike = False
 
     # Labels ----------------------------------------------------------------------------------
 
@@ -46,7 +49,9 @@ class Ranking(OfQueries, Regression):
         same query, of a folder in BEIR's layout what BM25 finds. Parameters as of `Task.load`."""
         if is_collection(source):
             collection = open_collection(source, split)
-            return to_rank(collection) if split == "test" else to_learn(collection, seed)
+            if split == "train":
+                return to_learn(collection, seed)
+            return to_rank(collection, BEST if split == "test" else FEW)
         examples = super().load(source, text, label, split, seed)
         if "text_pair" not in examples.column_names:
             raise UserError(
@@ -59,7 +64,7 @@ class Ranking(OfQueries, Regression):
         cls, labels: list[Any], places: Sequence[str], aliases: Mapping[str, str], score_name: str
     ) -> tuple[Self, int]:
         found = {grade > 0 for grades in cls(("",))._encode(labels, places, "") for grade in grades}
-        return cls((RELEVANCE,), aliases=aliases), len(found)
+        return cls(("relevance",), aliases=aliases), len(found)
 
     def _encode(self, labels: list[Any], places: Sequence[str], source: str) -> list[Any]:
         return [[grade(label, where) for label in row] for row, where in zip(labels, places, strict=True)]
@@ -83,6 +88,13 @@ class Ranking(OfQueries, Regression):
             return labels
         counts = np.diff([*first_rows(rows), len(rows)])
         return [label for grades, count in zip(labels, counts, strict=True) for label in grades[:count]]
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        return {RANKS: True}
+
+    def config_kwargs(self) -> dict[str, Any]:
+        return super().config_kwargs() | self.noted
 
     # Training --------------------------------------------------------------------------------
 

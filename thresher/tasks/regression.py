@@ -16,7 +16,6 @@ from thresher.tasks import metrics
 from thresher.tasks.base import Task
 
 TINY = 1e-12
-RELEVANCE = "relevance"  # what a score is called that ranks
 
 
 class Regression(Task):
@@ -32,8 +31,7 @@ class Regression(Task):
         cls, labels: list[Any], places: Sequence[str], aliases: Mapping[str, str], score_name: str
     ) -> tuple[Self, int]:
         found = {score(label, where) for label, where in zip(labels, places, strict=True)}
-        name = "score" if score_name == RELEVANCE else score_name  # which a ranking's score is called
-        return cls((name,), aliases=aliases), len(found)
+        return cls((score_name,), aliases=aliases), len(found)
 
     def in_order_of(self, config: Any) -> Self:
         theirs = tuple(str(name) for name in config.id2label.values())

@@ -27,12 +27,13 @@ class Retrieval(OfQueries, Embedding):
 
     kind = "retrieval"
     metrics = ("ndcg@10", "recall@100")
+    held_out_alike = False
 
     @classmethod
     def load(cls, source: str, text: Sequence[str], label: str | None, split: str, seed: int = 0) -> Any:
         if split == "test" and is_collection(source):
             return to_search(open_collection(source, split))
-        return super().load(source, text, label, split, seed)
+        return super().load(source, text, None, split, seed)
 
     def _encode(self, labels: list[Any], places: Sequence[str], source: str) -> list[Any]:
         return labels

@@ -58,6 +58,7 @@ class Spans(Task):
     label_dtype = torch.long
     decides = False  # on classes, that is: spans are too many, and too much alike, to have margins
     within = True
+    together = "text_pair"
     written: ClassVar[tuple[str, ...]] = ("prediction", "score", "start")
 
     none: bool = False

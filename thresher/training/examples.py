@@ -134,6 +134,10 @@ class Examples:
             return task.quality(whole_texts(logits, self.rows), self._truths)
         return {"agreement": self.agreement(task, logits)}
 
+    def figure(self, task: Task) -> str:
+        """The name of the main figure; without labels it is the agreement with the base model."""
+        return "agreement" if self.labels is None else task.metric
+
     def agreement(self, task: Task, logits: np.ndarray) -> float:
         """Percent in which answers agree with those of the base model."""
         assert self.base is not None
@@ -144,10 +148,11 @@ class Examples:
         return self.labels if self.truths is None else self.truths
 
     def _text_weights(self) -> np.ndarray | None:
-        """`weights` of whole texts: of their first rows."""
+        """`weights` of whole texts: the mean over the rows of each."""
         if self.weights is None or not has_parts(self.rows):
             return self.weights
-        return self.weights[first_rows(self.rows)]
+        starts = first_rows(self.rows)
+        return np.add.reduceat(self.weights, starts) / np.diff([*starts, len(self.rows)])
 
     def base_quality(self, task: Task) -> dict[str, float]:
         """Quality of the base model's outputs, which all agree where there are no labels."""

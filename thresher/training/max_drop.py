@@ -75,6 +75,7 @@ def choose(
         bound=bound,
         drop=drop.points,
         error=drop.error,
+        metric=held_out.figure(task),
         interval=drop.interval,
         kept=drop.points <= bound,
         clear=kept is not None,

@@ -52,7 +52,7 @@ def finetune(job: Job, kind: str | None = None, stage: Stages = silent) -> Finet
     job = replace(job, settings=_of_labels_alone(job.settings))
     if job.data.label is None and not is_collection(job.data.train):
         raise UserError("finetune needs labels: name the column of labels in `label`.")
-    kind = kind_on(kind, job.data.train, job.settings.metric)
+    kind = kind_on(kind, (job.data.train, job.data.held_out, job.data.eval), job.settings.metric)
     family_for(config := load_config(job.model))
     check_folder(job)
     set_seed(job.settings.seed)
@@ -109,7 +109,7 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> Pruning:
     job = _with_columns(job)
     texts = load_texts(job, task)
     task.check_texts(texts.train, job.data.train)
-    if job.data.label is not None:
+    if "label" in texts.train.column_names:
         task = task.taught(texts.train["label"][:])
     stage("loading the model")
     model, _ = load_base(job.model)
@@ -128,7 +128,8 @@ def prune(job: Job, pruning: PruningConfig, stage: Stages = silent) -> Pruning:
 
     def draw(folder: Path) -> None:
         level = session.chosen_on.base_level(task)
-        save(training_figure(history, level, f"{report.metric}, held out"), folder / "training.png")
+        figure = f"{session.held_out.figure(task)}, held out"
+        save(training_figure(history, level, figure), folder / "training.png")
         save(kept_figure(report.kept_share, report.thresholds), folder / "kept.png")
 
     session.finish(report, pruned, draw)

@@ -44,7 +44,7 @@ class Session:
         data = job.data
         stage("tokenizing")
         texts = texts.encoded(task, data)
-        kept_apart, rest = split(job, texts, self.encoder.mean_length)
+        kept_apart, rest = split(job, texts, self.encoder.mean_length, task.together)
         self.held_out = self._examples(kept_apart, data.held_out or data.train)
         self.examples = self._examples(rest, data.train)
         if not task.teaches:
@@ -101,6 +101,8 @@ class Session:
 
     def warn_if_seen(self, bound: float) -> None:
         """Texts that base was fine-tuned on make it look better than it is, and pruning worse."""
+        if not self.task.held_out_alike:
+            return
         apart, base = self.held_out.base_level(self.task), self.eval.base_level(self.task)
         if self.job.data.held_out is None and apart - base > bound:
             log.warning(
@@ -182,8 +184,8 @@ class Session:
 
     @property
     def metric(self) -> str:
-        """The main figure; without labels it is the agreement with the base model."""
-        return "agreement" if self.eval.labels is None else self.task.metric
+        """The main figure of eval."""
+        return self.eval.figure(self.task)
 
     def finish(
         self, report: Training, model: Any, draw: Callable[[Path], None] = lambda folder: None

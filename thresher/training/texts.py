@@ -122,11 +122,12 @@ def _check_count(job: Job, texts: Texts) -> None:
 
 
 def split(
-    job: Job, texts: Texts, mean_length: Callable[[datasets.Dataset], float]
+    job: Job, texts: Texts, mean_length: Callable[[datasets.Dataset], float], together: str | None = None
 ) -> tuple[datasets.Dataset, datasets.Dataset]:
     """Texts to choose on, and texts to learn from: two parts of train, where no file is named for the first.
 
-    `mean_length` looks at some texts, for how many tokens they have.
+    `mean_length` looks at some texts, for how many tokens they have. Texts that share a value of the column
+    `together` are held out together.
     """
     source, share = (texts.train, HELD_OUT_SHARE) if texts.held_out is None else (texts.held_out, 1.0)
     random = np.random.default_rng(job.settings.seed)
@@ -135,5 +136,19 @@ def split(
     if job.settings.max_drop is not None:
         most = max(MEASURED, round(MEASURED_TOKENS / mean_length(source.select(order))))
     cut = min(most, round(share * len(order)))
+    if together is not None and source is texts.train:
+        order, cut = _by_groups(order, source[together][:], cut)
     learned = order[cut:] if source is texts.train else random.permutation(len(texts.train))
     return source.select(order[:cut]), texts.train.select(learned)
+
+
+def _by_groups(order: np.ndarray, values: list[Any], cut: int) -> tuple[np.ndarray, int]:
+    """Rows in an order in which those with one value follow each other, and a cut near `cut` that is between
+    values, where there are several."""
+    groups: dict[Any, list[int]] = {}
+    for row in order.tolist():
+        groups.setdefault(values[row], []).append(row)
+    ends = np.cumsum([len(rows) for rows in groups.values()])
+    between = [int(end) for end in ends[:-1]]
+    near = min(between, key=lambda end: abs(end - cut), default=cut)
+    return np.concatenate(list(groups.values())), near
