@@ -372,6 +372,13 @@ def test_calibration_needs_no_columns(world):
     assert report(world / "calibrated")["task"] == "ranking"
 
 
+def test_what_is_timed_are_whole_queries():
+    queries = [f"q{i % 10}" for i in range(200)]
+    chosen = TASK.sample({"text": queries}, 45)
+    assert [queries[i] for i in chosen] == [name for _ in range(20) for name in ("q0", "q9")]
+    assert TASK.sample({"text": queries}, 500).tolist() == list(range(200))
+
+
 def test_pairs_are_timed_with_their_quality(world, monkeypatch):
     monkeypatch.setattr("thresher.bench.run.matmul_rate", lambda *args, **how: 1.0)
     monkeypatch.setattr("thresher.native.peak", lambda precision: None)

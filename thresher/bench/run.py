@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from thresher import native
-from thresher.batches import spread
 from thresher.bench.contenders import ANYWHERE, Contender, Texts, contenders, load, prepare
 from thresher.bench.device import check_device, device_name
 from thresher.bench.extent import Extent, extent
@@ -156,7 +155,7 @@ def _open(
     stage("reading texts")
     examples = load_examples(source, columns, label, split="test")
     labels = None if label is None else task.reading(label_map).encode_all(examples, source)
-    chosen = spread(len(examples), texts)
+    chosen = task.sample(examples, texts)
     labels = None if labels is None else [labels[i] for i in chosen]
     model.to(device)
     return _Asked(

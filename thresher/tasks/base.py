@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thresher.batches import spread
 from thresher.data import load_examples
 from thresher.errors import UserError
 from thresher.heads import Head, SequenceHead
@@ -178,6 +179,10 @@ class Task(ABC):
         """
         places = [f"{source}:{line}" for line in examples["line"][:]]
         return self._encode([raw.plain(label) for label in examples["label"][:]], places, source)
+
+    def sample(self, examples: Any, count: int) -> np.ndarray:
+        """Places of about so many texts, spread evenly over a table's, on which figures can be measured."""
+        return spread(len(examples), count)
 
     def row_labels(self, rows: Any, labels: list[Any]) -> list[Any]:
         """What encoded rows are taught, by the encoded labels of their texts: where a text has several rows,

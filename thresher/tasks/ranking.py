@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from thresher.batches import spread
 from thresher.data import is_collection
 from thresher.data.beir import open_collection
 from thresher.data.candidates import BEST, FEW, by_query, to_learn, to_rank
@@ -81,6 +82,15 @@ class Ranking(OfQueries, Regression):
         queries = [numbers.setdefault(query, len(numbers)) for query in examples["text"][:]]
         rows = zip(queries, examples["label"][:], examples["line"][:], strict=True)
         return [(query, grade(label, f"{source}:{line}")) for query, label, line in rows]
+
+    def sample(self, examples: Any, count: int) -> np.ndarray:
+        """Pairs of whole queries."""
+        places: dict[str, list[int]] = {}
+        for place, query in enumerate(texts := examples["text"][:]):
+            places.setdefault(query, []).append(place)
+        queries = list(places.values())
+        some = spread(len(queries), max(1, count * len(queries) // len(texts)))
+        return np.sort(np.concatenate([queries[query] for query in some]))
 
     def row_labels(self, rows: Any, labels: list[Any]) -> list[Any]:
         """The grade of each passage."""
