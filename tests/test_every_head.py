@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from thresher import PrunedModel, prune
+from thresher.families import family_of
+from thresher.heads import head_of
 from thresher.pruners import PRUNERS
 
 from .cases import LENGTHS, THRESHOLDS, clear_case, config, drops, maps_of, rows, soften
@@ -31,8 +33,9 @@ def exactly(name: str) -> dict[str, float]:
 
 
 def made(name: str, head: str, pruner: str = "threshold", dropped: str = "translate", **options):
-    """A pruned model with drawn translators, where its settings ask for them."""
-    pruned = prune(ARCHITECTURES[name](head=head, **options), config(pruner, dropped=dropped))
+    """A pruned model, with drawn translators where they are asked for and the head reads dropped tokens."""
+    reads = head_of(family_of(model := ARCHITECTURES[name](head=head, **options))).reads
+    pruned = prune(model, config(pruner, dropped=dropped if reads == "all" else None))
     if pruned.translator is not None:
         draw = torch.Generator().manual_seed(0)
         for parameter in pruned.translator.parameters():
