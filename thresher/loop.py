@@ -79,7 +79,7 @@ def run(
     if passed is not None:
         hidden, left, weight = passed.hidden, passed.packed, None
         steps = Unfolded(packed, passed.depths, passed.starts)
-        if carries and parts.translator is not None:
+        if parts.translator is not None:
             hidden = parts.translator.of_depths(hidden, passed.depths)
     else:
         carried = Carried(packed, parts.translator) if carries else None
@@ -89,7 +89,7 @@ def run(
         hidden = filled(hidden, weight, left, packed)
     if wants_all:
         left, weight = packed, None
-    trace = Trace(parts.family, packed, *parts.pruning.ends, steps, carries and parts.translator is not None)
+    trace = Trace(parts.family, packed, *parts.pruning.ends, steps, parts.translator is not None)
     return _answer(parts, hidden, left, weight, plan), trace
 
 

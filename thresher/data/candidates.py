@@ -48,9 +48,10 @@ class Bm25:
         self._tokens = lambda texts, **how: bm25s.tokenize(texts, show_progress=False, **how)
         self._index = bm25s.BM25(k1=K1, b=B)
         self.size = len(documents)
-        self._empty = not any(self._tokens(list(documents), return_ids=False))
+        words = self._tokens(list(documents))
+        self._empty = not any(words.ids)
         if not self._empty:
-            self._index.index(self._tokens(list(documents)), show_progress=False)
+            self._index.index(words, show_progress=False)
 
     def best(self, queries: Sequence[str], count: int) -> list[np.ndarray]:
         """The places of the best documents for each query, the best first, of equal ones the first in the

@@ -48,7 +48,7 @@ def open_json(found: Found) -> Table:
 
     def read(wanted: Sequence[str], others: bool) -> Rows:
         rows = _rows(document, str(found.path), "answers" in wanted)
-        return ((number, row) for number, (_, row) in enumerate(rows, 1))
+        return iter(enumerate(rows, 1))
 
     if next(_rows(document, str(found.path), False), None) is None:
         raise no_rows(found.path)
@@ -63,7 +63,7 @@ def open_questions(table: Table) -> Table:
 
     def read(wanted: Sequence[str], others: bool) -> Rows:
         for line, values in table.read(NESTS, True):
-            for _, row in _rows(values, f"{table.source}:{line}", "answers" in wanted):
+            for row in _rows(values, f"{table.source}:{line}", "answers" in wanted):
                 yield line, row
 
     return Table(table.source, COLUMNS, read, table.where)
@@ -79,8 +79,8 @@ def is_nested(value: Any) -> bool:
     return isinstance(inner, list) and bool(inner) and is_nested(inner[0])
 
 
-def _rows(value: Any, where: str, labelled: bool, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Questions with their rows. `place` says where in the nested value they are."""
+def _rows(value: Any, where: str, labelled: bool, place: str = "") -> Iterator[dict[str, Any]]:
+    """A row for each question. `place` says where in the nested value they are."""
     if not isinstance(value, dict):
         raise UserError(f"{where}{place}: expected an object, found {value!r:.60}; the layout is {LAYOUT}")
     for name in ("data", "paragraphs"):
@@ -95,7 +95,7 @@ def _rows(value: Any, where: str, labelled: bool, place: str = "") -> Iterator[t
         if not isinstance(asked, dict) or "question" not in asked:
             raise UserError(f"{where}{here}: there is no 'question'; the layout is {LAYOUT}")
         row = {"id": asked.get("id"), "question": asked["question"], "context": value["context"]}
-        yield here, row | {"answers": _answers(asked, f"{where}{here}") if labelled else _as_is(asked)}
+        yield row | {"answers": _answers(asked, f"{where}{here}") if labelled else _as_is(asked)}
 
 
 def _list(value: dict[str, Any], name: str, where: str, place: str) -> list[Any]:
