@@ -34,7 +34,12 @@ def open_model(
         asked = model.metadata.get("max_length") if max_length is None else max_length
         limit = model.family.length_limit(asked)
         task = task_on(model.config, source, remembered=model.metadata.get("metric"))
-        return model, TextEncoder(load_tokenizer(folder, model.family), limit, task.apart, task.within), task
+        return model, encoder_for(task, load_tokenizer(folder, model.family), limit), task
+
+
+def encoder_for(task: Task, tokenizer: Any, max_length: int) -> TextEncoder:
+    """What turns texts into token ids as a task wants them."""
+    return TextEncoder(tokenizer, max_length, task.apart, task.within)
 
 
 def make_ready(

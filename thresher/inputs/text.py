@@ -293,9 +293,9 @@ class TextEncoder:
         def encode(batch: dict[str, list], places: list[int]) -> dict[str, list]:
             if "passages" in batch:
                 columns = self.encode_candidates(batch["text"], batch["passages"])
-                return columns | {ROW: [places[row] for row in columns[ROW]]}
-            with at_lines(source, batch["line"]):
-                columns = self.encode(batch["text"], batch.get("text_pair"))
+            else:
+                with at_lines(source, batch["line"]):
+                    columns = self.encode(batch["text"], batch.get("text_pair"))
             return columns | ({ROW: [places[row] for row in columns[ROW]]} if ROW in columns else {})
 
         before, seen = self.truncated, self.seen

@@ -19,6 +19,7 @@ from thresher.data import is_collection, resolve_columns
 from thresher.data.candidates import pairs_of
 from thresher.errors import UserError
 from thresher.families import family_for, family_of
+from thresher.inference.load import encoder_for
 from thresher.inference.predict import kept_of, warn_if_bare
 from thresher.inference.progress import Stages, silent
 from thresher.inputs.rows import ANSWERS, KEYS, PLACES, ROW, rows_of
@@ -168,7 +169,7 @@ def _open(job: Job, max_change: float, stage: Stages, pruning: PruningConfig) ->
     pruned = PrunedModel(dense, pruning, metadata).to(device())
     if not pruned.pruner.ladder:
         raise UserError(f"Pruner '{pruning.pruner}' has no threshold for each layer to calibrate.")
-    encoder = TextEncoder(tokenizer, pruned.family.length_limit(job.max_length), task.apart, task.within)
+    encoder = encoder_for(task, tokenizer, pruned.family.length_limit(job.max_length))
     stage("tokenizing")
     parts = _parts(job, examples, encoder, enough)
     return _Subject(pruned, tokenizer, encoder, task, text, job.settings.seed), parts

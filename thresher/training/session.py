@@ -13,10 +13,10 @@ import torch
 
 from thresher.errors import UserError
 from thresher.folders.fingerprint import fingerprint
+from thresher.inference.load import encoder_for
 from thresher.inference.predict import Predictions
 from thresher.inference.progress import Stages
 from thresher.inference.speed import speeds
-from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.pruners import unpruned
 from thresher.reports import Choice, Quality, Training, TrainingData, versions
@@ -38,9 +38,7 @@ class Session:
     def __init__(self, job: Job, model: PrunedModel, task: Task, texts: Texts, tokenizer: Any, stage: Stages):
         self.job, self.task, self.stage = job, task, stage
         self.model = model.to(device())
-        self.encoder = TextEncoder(
-            tokenizer, model.family.length_limit(job.max_length), task.apart, task.within
-        )
+        self.encoder = encoder_for(task, tokenizer, model.family.length_limit(job.max_length))
         data = job.data
         stage("tokenizing")
         texts = texts.encoded(task, data)
