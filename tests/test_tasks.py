@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 from transformers import PreTrainedConfig
 
 from thresher.errors import UserError
-from thresher.tasks import TASKS, Task, infer, task_of
+from thresher.tasks import TASKS, Task, infer, task_of, task_on
 from thresher.tasks.multi_label import MultiLabel
 from thresher.tasks.regression import Regression
 from thresher.tasks.single_label import SingleLabel
@@ -534,3 +534,21 @@ def test_agreement() -> None:
     assert SCORE.agreement(scores, 5 - scores) == pytest.approx(-100.0)
     assert SCORE.agreement(np.ones((2, 1)), np.ones((2, 1))) == 100.0
     assert SCORE.agreement(np.ones((2, 1)), np.array([[1.0], [2.0]])) == 0.0
+
+
+def test_a_figure_is_remembered_where_there_is_one() -> None:
+    scores, classes = PreTrainedConfig(num_labels=1), PreTrainedConfig(num_labels=3)
+    assert task_on(scores, remembered="spearman").metric == "spearman"
+    ranks = task_on(scores, remembered="mrr@10")
+    assert (ranks.kind, ranks.metric) == ("ranking", "mrr@10")
+    assert task_on(classes, metric="macro_f1", remembered="accuracy").metric == "macro_f1"
+    for config, name in ((scores, "accuracy"), (classes, "spearman"), (classes, "x")):
+        with pytest.raises(UserError, match=f"no metric '{name}'"):
+            task_on(config, remembered=name)
+
+
+def test_a_figure_of_other_data_is_forgotten(tmp_path) -> None:
+    (tmp_path / "corpus.jsonl").touch()
+    (tmp_path / "queries.jsonl").touch()
+    task = task_on(PreTrainedConfig(num_labels=1), str(tmp_path), remembered="spearman")
+    assert (task.kind, task.metric) == ("ranking", "ndcg@10")

@@ -132,7 +132,8 @@ def task_on(
     metric : str, optional
         The main figure that is asked for.
     remembered : str, optional
-        The main figure when the model was pruned, where that is one of the task's.
+        The main figure when the model was pruned. It is forgotten where this model has the figure on other
+        data alone.
 
     Raises
     ------
@@ -147,7 +148,13 @@ def task_on(
         task = (Ranking if ranks else Regression)(task.names)
     elif isinstance(task, Embedding) and collections[0]:
         task = Retrieval(task.names)
-    return task.measured_by(metric or (remembered if remembered in task.metrics else None))
+    elsewhere = {name for kind in _kin(task) for name in kind.metrics} - {*task.metrics}
+    return task.measured_by(metric or (None if remembered in elsewhere else remembered))
+
+
+def _kin(task: Task) -> list[type[Task]]:
+    """The kinds of task that models with the head of this one may have, each on data of its own."""
+    return [kind for kind in TASKS.values() if issubclass(kind, type(task)) or isinstance(task, kind)]
 
 
 def kind_on(kind: str | None, sources: Iterable[str | None], metric: str | None) -> str | None:
