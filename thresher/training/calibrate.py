@@ -33,10 +33,9 @@ from thresher.training.base import device, load_base, pruning_of
 from thresher.training.greedy import LEVELS, steps
 from thresher.training.job import Job, alone, check_folder, finished, forget
 from thresher.training.path import between
+from thresher.training.prepare import fit_to_base
 from thresher.training.probe import Doubtful, Point, Probe, set_dials
-from thresher.training.saliency import fit_scores
 from thresher.training.settings import TrainingSettings
-from thresher.training.translation import fit_translator
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ def calibrate(
 ) -> Calibration:
     """Prune a fine-tuned model without training it, and without labels.
 
-    The pruner's scores are fitted to a few texts, where they can be (`fit_scores`), and on these texts the
+    The pruner's scores are fitted to a few texts, where they can be (`fit_to_base`), and on these texts the
     order in which thresholds rise is found. How far the thresholds rise is chosen on more texts, so that the
     change stays clear of the bound. Other texts check the outcome. Where the check fails, thresholds go back
     until it holds, and the report says so.
@@ -178,14 +177,10 @@ def _open(job: Job, max_change: float, stage: Stages, pruning: PruningConfig) ->
 def _probes(subject: _Subject, parts: list[Rows], max_change: float, stage: Stages) -> tuple[Probe, Doubtful]:
     """Texts to search and to choose on, with what the base model answers, after the scores are fitted."""
     search, choose, _ = parts
-    autocast = TrainingSettings().autocast
-    if subject.pruned.translator is not None:
-        advance = stage("states of dropped tokens", len(search["input_ids"]))
-        fit_translator(subject.pruned, subject.encoder, search, autocast, advance)
-    if subject.pruned.pruner.fits:
-        advance = stage("scores", len(search["input_ids"]))
-        fit_scores(subject.pruned, subject.encoder, search, subject.seed, autocast, advance)
-    fast = subject.runner("bf16" if autocast else "fp32")  # rounding is on both sides of the comparison
+    settings = TrainingSettings(seed=subject.seed)
+    fit_to_base(subject.pruned, subject.encoder, search, settings, stage)
+    precision = "bf16" if settings.autocast else "fp32"  # rounding is on both sides of the comparison
+    fast = subject.runner(precision)
     advance = stage("the base model's outputs", 2)
     few = Probe(fast, subject.encoder, subject.task, search)
     advance(1)

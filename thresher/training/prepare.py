@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from thresher.inference.progress import Stages
+from thresher.inputs.text import TextEncoder
+from thresher.model import PrunedModel
 from thresher.training.checkpoints import last_checkpoint
 from thresher.training.fit import check_reachable, fit_budgets
 from thresher.training.max_drop import keep_reachable
 from thresher.training.saliency import enough, fit_scores
+from thresher.training.settings import TrainingSettings
 from thresher.training.translation import fit_translator
 from thresher.training.work import Prepared, Work, objectives_of
 
@@ -49,17 +53,28 @@ def prepare(work: Work) -> Prepared:
     return prepared
 
 
+def fit_to_base(
+    model: PrunedModel,
+    encoder: TextEncoder,
+    texts: dict[str, list],
+    settings: TrainingSettings,
+    stage: Stages,
+    scores: bool = True,
+) -> None:
+    """Start what begins from the base model's states and gradients on a few texts: the translators of dropped
+    tokens, and the scores, where the model has them."""
+    count = len(texts["input_ids"])
+    if model.translator is not None:
+        fit_translator(model, encoder, texts, settings.autocast, stage("states of dropped tokens", count))
+    if scores and model.pruner.fits:
+        fit_scores(model, encoder, texts, settings.seed, settings.autocast, stage("scores", count))
+
+
 def _start(work: Work, prepared: Prepared, ratio: Callable[[], float]) -> None:
     """Start translators and scores from data, and thresholds where the budget is met."""
     model, settings = work.model, work.settings
-    if model.translator is not None:
-        texts = enough(work.examples.rows)
-        advance = work.stage("states of dropped tokens", len(texts["input_ids"]))
-        fit_translator(model, work.encoder, texts, settings.autocast, advance)
-    if settings.saliency and prepared.soft_epochs and model.pruner.fits:
-        texts = enough(work.examples.rows)
-        advance = work.stage("scores", len(texts["input_ids"]))
-        fit_scores(model, work.encoder, texts, settings.seed, settings.autocast, advance)
+    scores = settings.saliency and prepared.soft_epochs > 0
+    fit_to_base(model, work.encoder, enough(work.examples.rows), settings, work.stage, scores)
     if not prepared.soft_epochs:
         fit_budgets(model, ratio, prepared.budgets, work.stage)
     elif prepared.budgets:
