@@ -5,12 +5,16 @@ import json
 import math
 import random
 import re
+import signal
 import sys
 
+import datasets
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 from torch import nn
 from transformers import BertConfig
@@ -21,12 +25,13 @@ from thresher import UserError
 from thresher.bench.run import bench
 from thresher.data.beir import is_collection, open_collection
 from thresher.data.candidates import Bm25, pairs_of, to_learn, to_rank
-from thresher.inputs.rows import whole_texts
+from thresher.inputs.rows import first_rows, whole_texts
 from thresher.inputs.text import TextEncoder
 from thresher.tasks import task_of
 from thresher.tasks.ranking import Ranking
 from thresher.tasks.regression import Regression
-from thresher.training.examples import Examples
+from thresher.training.examples import Collator, Examples
+from thresher.training.sampler import TextSampler
 
 TASK = Ranking(("relevance",))
 
@@ -200,11 +205,19 @@ def test_training_has_what_is_relevant_and_a_few_others(tmp_path):
     found = open_collection(str(toy.collection(tmp_path / "beir")), "train")
     one, again, other = (to_learn(found, seed) for seed in (0, 0, 1))
     assert one["passages"][:] == again["passages"][:] != other["passages"][:]
+    texts, far = list(found.documents.values()), set()
     for key, passages, label in zip(found.queries, one["passages"], one["label"], strict=True):
         relevant = [found.documents[doc] for doc in found.judged[key]]
         assert passages[: len(relevant)] == relevant
         assert label == [*found.judged[key].values(), *[0.0] * 7]
-        assert len(passages) == len(label)
+        assert len(passages) == len({*passages}) == len(label)
+        hits = [texts[place] for place in Bm25(texts).best([found.queries[key]], 100)[0]]
+        near = [text for text in hits if text not in relevant]
+        hard, rest = passages[len(relevant) :][:2], passages[len(relevant) + 2 :][:2]
+        assert {*hard} <= {*near[:4]}
+        assert {*rest} <= {*near[4:]}
+        far |= {*passages} - {*hits}
+    assert far  # documents without a word of the query, too
 
 
 def test_without_bm25s_the_extra_is_named(monkeypatch):
@@ -237,8 +250,6 @@ def test_parts_of_the_data_keep_queries_whole():
     texts = [" ".join(draw.choices(toy.FILLER, k=3)) for _ in range(50)]
     passages = [[" ".join(draw.choices(toy.FILLER, k=9)) for _ in range(draw.randint(1, 4))] for _ in texts]
     labels = [[float(draw.random() < 0.4) for _ in some] for some in passages]
-    import datasets
-
     data = datasets.Dataset.from_dict({"text": texts, "passages": passages})
     encoder = TextEncoder(toy.tokenizer(), 64)
     examples = Examples.of(TASK, encoder.encode_examples(data), labels)
@@ -249,6 +260,43 @@ def test_parts_of_the_data_keep_queries_whole():
     ids = encoder.encode([texts[27]] * len(passages[27]), passages[27])["input_ids"]
     assert some.rows["input_ids"][len(passages[7]) :][: len(ids)] == ids
     assert len(whole_texts(np.zeros((len(some), 1)), some.rows)) == 3
+
+
+@pytest.mark.parametrize("batch", [1, 5, 32, 1000])
+def test_batches_keep_the_passages_of_a_query_together(batch):
+    passages = [[f"{letter} good"] * (1 + i % 4) for i, letter in enumerate("abcdefghij" * 5)]
+    labels = [[float(i)] * len(some) for i, some in enumerate(passages)]
+    data = datasets.Dataset.from_dict({"text": ["film"] * 50, "passages": passages})
+    encoder = TextEncoder(toy.tokenizer(), 64)
+    examples = Examples.of(TASK, encoder.encode_examples(data), labels)
+    rows, collate, orders = examples.table(), Collator(encoder, TASK), []
+    sampler = TextSampler(first_rows(rows), len(rows), seed=3)
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        orders.append(order := list(sampler))
+        assert order == list(sampler)
+        assert sorted(order) == list(range(len(rows))) == list(range(len(sampler)))
+        for start in range(0, len(order), batch):
+            found = collate([rows[i] for i in order[start : start + batch]])
+            assert len(found["counts"]) == len({*found["labels"].tolist()})
+            parts = found["labels"].split(found["counts"].tolist())
+            assert all(len({*part.tolist()}) == 1 for part in parts)
+    assert orders[0] != orders[1] != list(TextSampler(first_rows(rows), len(rows), seed=4))
+
+
+@given(st.lists(query, min_size=1, max_size=5))
+def test_the_loss_is_that_of_pairs_and_that_of_lists(queries):
+    scores, grades = (np.array([pair[i] for some in queries for pair in some], float) for i in (0, 1))
+    pairs = np.log1p(np.exp(np.where(grades > 0, -scores, scores)))
+    lists = []
+    for some in queries:
+        gains, all_of = [max(0, grade) for _, grade in some], sum(math.exp(score) for score, _ in some)
+        if len(some) > 1 and sum(gains) > 0:
+            parts = [gain * math.log(math.exp(some[i][0]) / all_of) for i, gain in enumerate(gains)]
+            lists.append(-sum(parts) / sum(gains))
+    counts = torch.tensor([len(some) for some in queries])
+    found = TASK.loss(torch.tensor(scores)[:, None], torch.tensor(grades), counts)
+    assert float(found) == pytest.approx(pairs.mean() + (np.mean(lists) if lists else 0.0), abs=1e-9)
 
 
 # From files to a pruned reranker ---------------------------------------------------------------------------
@@ -296,6 +344,28 @@ def test_it_learns_to_rank_without_a_word_on_columns(world):
     low, high = pruned["drop_interval"]
     assert low <= pruned["drop"] <= high
     assert 50 < pruned["agreement"] <= 100
+
+
+def test_a_run_that_is_gone_on_with_has_the_same_order(world, monkeypatch):
+    asked = ["finetune", world / "encoder", "--train", f"{world / 'beir'}:train", "--epochs", 2, "--out"]
+    code, said = call(*asked, whole := world / "whole")
+    assert code == 0, said
+    original, steps = Ranking.loss, []
+
+    def interrupted(*args):
+        steps.append(1)
+        if len(steps) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return original(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ranking, "loss", interrupted)
+        code, said = call(*asked, stopped := world / "stopped")
+    assert code == 130, said
+    code, said = call(*asked, stopped, "--resume")
+    assert code == 0, said
+    one, other = (load_file(folder / "model.safetensors") for folder in (whole, stopped))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def test_a_folder_and_its_table_give_the_same_figures(world):

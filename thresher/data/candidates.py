@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 BEST = 100  # documents of BM25 that are ranked again
 FEW = 20  # such documents of queries that choose a checkpoint, which is often
-HARD, DRAWN = 4, 3  # documents that are not relevant, for training: the best of BM25, and some of the others
+HARD, NEAR, FAR = 2, 2, 3  # documents that are not relevant, for training: from near ones alone, a model that
+# has not learned anything yet learns nothing
 K1, B = 0.9, 0.4  # of BM25, as in BEIR's own runs
 
 
@@ -97,27 +98,31 @@ def to_rank(collection: Collection, count: int = BEST) -> datasets.Dataset:
 
 
 def to_learn(collection: Collection, seed: int) -> datasets.Dataset:
-    """Each judged query with its relevant documents and a few others, to learn from: `HARD` that BM25 ranks
-    first, and `DRAWN` from the rest of its `BEST`, or where there are too few from the whole corpus.
+    """Each judged query with its relevant documents and a few others, to learn from: `HARD` of those that
+    BM25 ranks first, `NEAR` of the rest of its `BEST`, and `FAR` of the whole corpus, or more where there are
+    too few.
 
     Returns as of `to_rank`; queries without a relevant document are left out.
     """
     keys = list(collection.documents)
     found = Bm25(list(collection.documents.values())).best(list(collection.queries.values()), BEST)
     random, chosen = np.random.default_rng(seed), {}
+
+    def some(of: list[str], count: int) -> list[str]:
+        return [of[i] for i in sorted(random.permutation(len(of))[:count])]
+
     for query, places in zip(collection.queries, found, strict=True):
         grades = collection.judged[query]
         relevant = [key for key, grade in grades.items() if grade > 0]
         if not relevant:
             continue
         hits = [key for key in map(keys.__getitem__, places) if grades.get(key, 0) <= 0 and key != query]
-        others, rest = hits[:HARD], hits[HARD:]
-        others += [rest[i] for i in sorted(random.permutation(len(rest))[:DRAWN])]
+        others = some(hits[: 2 * HARD], HARD) + some(hits[2 * HARD :], NEAR)
         known = {*relevant, *others, query}
-        for i in random.integers(len(keys), size=2 * (HARD + DRAWN)) if len(others) < HARD + DRAWN else ():
-            if len(others) < HARD + DRAWN and keys[i] not in known:
-                others.append(keys[i])
-                known.add(keys[i])
+        for key in map(keys.__getitem__, random.integers(len(keys), size=2 * FEW)):
+            if len(others) < HARD + NEAR + FAR and key not in known:
+                others.append(key)
+                known.add(key)
         chosen[query] = relevant + others
     return _examples(collection, chosen)
 

@@ -30,7 +30,8 @@ class Batch:
     weights : float64 tensor [batch]
         How much each text's FLOPs count.
     counts : int64 tensor [rows], or None
-        How many answers each row has, where a row may have any number.
+        How many answers each row has, where a row may have any number; or each text, where the task compares
+        its rows.
     """
 
     labels: Tensor | None

@@ -45,6 +45,8 @@ class Task(ABC):
         Whether the answer to the first text of a pair is found in the second.
     teaches : bool
         Whether labels are learned from.
+    compares : bool
+        Whether the loss compares the answers to all rows of a text, which batches keep together.
     held_out_alike : bool
         Whether texts that are held out of those to learn from are measured as those of ``eval`` are.
     together : str, optional
@@ -78,6 +80,7 @@ class Task(ABC):
     apart: ClassVar[bool] = False
     within: ClassVar[bool] = False
     teaches: ClassVar[bool] = True
+    compares: ClassVar[bool] = False
     decides: ClassVar[bool] = True
     held_out_alike: ClassVar[bool] = True
     together: ClassVar[str | None] = None
@@ -241,8 +244,8 @@ class Task(ABC):
         ----------
         logits, labels : tensors [batch, names] and [batch, ...]
         counts : int64 tensor [rows], optional
-            How many of the answers are of each row, where a row may have any number: for tasks in which the
-            answers of a row compete. None: all are of one.
+            How many of the answers are of each row, where a row may have any number, or of each text, where
+            a task `compares` its rows: for tasks in which these answers compete. None: all are of one.
         """
 
     @abstractmethod

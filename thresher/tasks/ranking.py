@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,6 +42,7 @@ class Ranking(OfQueries, Regression):
     kind = "ranking"
     metrics = ("ndcg@10", "mrr@10")
     held_out_alike = False
+    compares = True
 
     # Labels ----------------------------------------------------------------------------------
 
@@ -109,8 +111,18 @@ class Ranking(OfQueries, Regression):
     # Training --------------------------------------------------------------------------------
 
     def loss(self, logits: Tensor, labels: Tensor, counts: Tensor | None = None) -> Tensor:
-        """Binary cross entropy, as of sentence-transformers' cross-encoders; grades above 1 are relevant."""
-        return F.binary_cross_entropy_with_logits(logits.squeeze(-1), labels.clamp(0, 1))
+        """Binary cross entropy, as of sentence-transformers' cross-encoders, so that a score means the same
+        for all queries; and the cross entropy between a query's scores and its grades, after ListNet (Cao et
+        al., 2007), which learns the order several times as fast. Grades above 1 are relevant."""
+        scores, grades = logits.squeeze(-1), labels.clamp(min=0)
+        pairs = F.binary_cross_entropy_with_logits(scores, grades.clamp(max=1))
+        parts = [len(scores)] if counts is None else counts.tolist()
+        lists = [
+            -(true / true.sum() * some.log_softmax(0)).sum()
+            for some, true in zip(scores.split(parts), grades.split(parts), strict=True)
+            if len(true) > 1 and true.sum() > 0
+        ]
+        return pairs + torch.stack(lists).mean() if lists else pairs
 
     # Figures ---------------------------------------------------------------------------------
 

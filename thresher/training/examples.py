@@ -7,7 +7,7 @@ import json
 import os
 import zlib
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,17 @@ from torch import Tensor
 from thresher.errors import writing
 from thresher.files.atomic import partial_of, settle
 from thresher.inference.predict import Predictions, predict
-from thresher.inputs.rows import ANSWERS, COUNTS, KEYS, first_rows, has_parts, ragged, rows_of, whole_texts
+from thresher.inputs.rows import (
+    ANSWERS,
+    COUNTS,
+    KEYS,
+    ROW,
+    first_rows,
+    has_parts,
+    ragged,
+    rows_of,
+    whole_texts,
+)
 from thresher.inputs.text import TextEncoder
 from thresher.model import PrunedModel
 from thresher.tasks import Task
@@ -120,8 +130,12 @@ class Examples:
         return replace(predict(model, encoder, self.rows, **how), weights=self.weights)
 
     def table(self) -> datasets.Dataset:
-        """All of it as one data set, for Trainer."""
+        """All of it as one data set, for Trainer, in which no two texts have the same place."""
         table = self.rows
+        if has_parts(table):
+            starts = np.zeros(len(table), dtype=np.int64)
+            starts[first_rows(table)] = 1
+            table = table.remove_columns(ROW).add_column(ROW, starts.cumsum())
         if self.labels is not None:
             table = table.add_column("labels", self.labels)
         if self.base is not None:
@@ -242,7 +256,7 @@ class Collator:
 
     def __init__(self, encoder: TextEncoder, task: Task):
         self.encoder = encoder
-        self.label_type = task.label_dtype
+        self.label_type, self.compares = task.label_dtype, task.compares
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         extra = {}
@@ -255,6 +269,8 @@ class Collator:
             places = [start + at for start, row in zip(starts, rows, strict=False) for at in row[ANSWERS]]
             extra[ANSWERS] = torch.tensor(places, dtype=torch.int64)
             extra[COUNTS] = torch.tensor([len(row[ANSWERS]) for row in rows])
+        elif self.compares and ROW in rows[0]:
+            extra[COUNTS] = torch.tensor([len([*some]) for _, some in groupby(row[ROW] for row in rows)])
         tokens = {key: [row[key] for row in rows] for key in rows[0] if key in KEYS}
         return self.encoder.pad(tokens) | extra
 

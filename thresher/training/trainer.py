@@ -14,12 +14,13 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from thresher.errors import TrainingDiverged, UserError
 from thresher.files.atomic import replacing
 from thresher.inference.predict import NotFinite
-from thresher.inputs.rows import ANSWERS, COUNTS
+from thresher.inputs.rows import ANSWERS, COUNTS, first_rows, has_parts
 from thresher.objectives import Batch, Objective
 from thresher.training.budget import BudgetController
 from thresher.training.checkpoints import STATE, check_complete, keep_only, new_checkpoint, undamaged
 from thresher.training.examples import Examples
 from thresher.training.lengths import LengthWeights
+from thresher.training.sampler import TextSampler
 from thresher.training.teacher import Teacher
 from thresher.training.work import Work
 
@@ -67,6 +68,12 @@ class PruningTrainer(Trainer):
                     return self._load_best_model()
             check_complete(checkpoint)
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        if self.work.task.compares and has_parts(rows):
+            return TextSampler(first_rows(rows), len(rows), self.args.seed)
+        return super()._get_train_sampler(train_dataset)
 
     @property
     def controller(self) -> BudgetController:
