@@ -2,10 +2,10 @@
 
     python experiments/tables.py
 
-Markdown: quality by task, method and budget, and how far other methods are from ours; what --max-drop and
-calibrate came to; the shift of lengths; operations. It is printed, and goes between the two marks of the
-README beside the folder of results, where a figure is written, too. Runs with settings that were changed by
---set are left out, or with --all printed in rows of their own.
+Markdown: quality by task, method and budget, and how far other methods are from ours; searches; what
+--max-drop and calibrate came to; the shift of lengths; operations. It is printed, and goes between the two
+marks of the README beside the folder of results, where a figure is written, too. Runs with settings that were
+changed by --set are left out, or with --all printed in rows of their own.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def at_budgets(reports: dict[str, dict[str, Any]]) -> Runs:
     found: Runs = defaultdict(list)
     for model, values in reports.items():
         what = values.get("experiment")
-        if what is None or what["budget"] is None:
-            continue
+        if what is None or what["budget"] is None or TASKS[what["task"]].queries is not None:
+            continue  # of queries, the test split is searched by search.py
         report = Pruning.from_json(values)
         base = report.quality["base"][report.metric]
         others = reports.get(f"second_file-{what['task']}", {"models": {}})["models"].get(model, {})
@@ -269,6 +269,25 @@ def operations_table(reports: dict[str, dict[str, Any]]) -> str:
     return markdown("Pruning and precision", columns, table) if table else ""
 
 
+def search_table(reports: dict[str, dict[str, Any]]) -> str:
+    """Rerankers and embedders on their test queries."""
+    rows = []
+    for name, report in reports.items():
+        if not name.startswith("search-"):
+            continue
+        metric = next(iter(report["quality"]["base"]))
+        base, pruned = (report["quality"][model][metric] for model in ("base", "pruned"))
+        low, high = report["interval"]
+        times = report["seconds"]["base"] / report["seconds"]["pruned"]
+        numbers = [f"{report['flops_ratio']:.3f}", f"{base:.2f}", f"{pruned:.2f}"]
+        numbers += [f"{report['lost']:.2f} ({low:.2f} to {high:.2f})", f"{times:.1f} x"]
+        counts = [str(report["texts"]), str(report["rows"]), f"{report['mean_tokens']:.0f}"]
+        rows.append([report["run"], metric, *numbers, *counts, report["precision"]])
+    columns = "run | metric | FLOPs ratio | base | pruned | lost (95 %) | speed | texts | rows | "
+    columns += "tokens | precision"
+    return markdown("Rankings and retrieval", columns, rows) if rows else ""
+
+
 def figure(runs: Runs, file: Path) -> None:
     """Points of quality lost against the FLOPs ratio, a panel for each task and a line for each method."""
     tasks = ordered(runs)
@@ -315,7 +334,10 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit("There are no results yet: run experiments/quality_at_budget.py first.")
     tables = [headline_table(runs, reports), beside_table(runs)]
     tables += [quality_table(task, runs) for task in ordered(runs)]
-    tables += [make(reports) for make in (drop_table, calibration_table, length_table, operations_table)]
+    tables += [
+        make(reports)
+        for make in (search_table, drop_table, calibration_table, length_table, operations_table)
+    ]
     print(text := "\n".join(filter(None, tables)))
     if (readme := results.parent / "README.md").exists() and not given.all:
         before, begin, rest = readme.read_text().partition(MARKS[0])

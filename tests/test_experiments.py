@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def scripts():
         import length_shift
         import operations
         import quality_at_budget
+        import search
         import second_file
         import tables
         import tasks
@@ -41,6 +43,7 @@ def scripts():
                 length_shift,
                 operations,
                 quality_at_budget,
+                search,
                 second_file,
                 tables,
                 tasks,
@@ -261,6 +264,39 @@ def test_whether_a_promise_was_kept(scripts, lost, low, kept, clear, verdict):
     table = scripts["tables"].drop_table({"rte-ours-drop1.0-seed0": report})
     assert f"| rte | ours | 1 | 0 | 0.70 (0.10 to 1.30) | 99 | 90.00 | {lost:.2f} " in table
     assert f"| {verdict} |" in table
+
+
+@pytest.mark.parametrize(
+    ("task", "metrics"), [("medquad", ["ndcg@10", "mrr@10"]), ("medquad_vectors", ["ndcg@10", "recall@100"])]
+)
+def test_test_queries_are_searched(task, metrics, scripts, world, monkeypatch, capsys):
+    if not (world / "data" / "medquad").exists():
+        toy.collection(world / "data" / "medquad")
+        toy.save_encoder(world / "bare", layers=2)
+    monkeypatch.setenv("THRESHER_DATA", str(world / "data"))
+    counts = {"train": 20, "dev": 5, "test": 7}
+    settings = {"queries": counts, "base_epochs": 0.5, "epochs": 0.2, "hard_epochs": 0.2, "max_length": 48}
+    monkeypatch.setitem(scripts["tasks"].TASKS, task, replace(scripts["tasks"].TASKS[task], **settings))
+    places = ["--results", str(world / "searched"), "--work", str(world / "work")]
+    places += ["--encoder", str(world / "bare")]
+    scripts["quality_at_budget"].main([task, "--budget", "0.7", "--seeds", "0", *places])
+    run = f"{task}-ours-0.7-seed0"
+    for _ in range(2):  # the second time nothing is run again
+        scripts["search"].main([task, "--run", run, "--precision", "fp32", *places])
+    assert capsys.readouterr().out.count(f"search-{run} ") == 1
+    found = results.get(world / "searched", f"search-{run}")
+    assert list(found["quality"]["pruned"]) == list(found["quality"]["base"]) == metrics
+    assert found["lost"] == pytest.approx(
+        found["quality"]["base"]["ndcg@10"] - found["quality"]["pruned"]["ndcg@10"]
+    )
+    assert found["interval"][0] <= found["lost"] <= found["interval"][1]
+    assert 0.5 < found["flops_ratio"] < 0.85
+    table = scripts["tables"].search_table({f"search-{run}": found})
+    assert (
+        f"| {run} | ndcg@10 | {found['flops_ratio']:.3f} | {found['quality']['base']['ndcg@10']:.2f} |"
+        in table
+    )
+    assert scripts["tables"].at_budgets(results.load(world / "searched")) == {}
 
 
 def test_what_is_pruned_is_surveyed(run, world, capsys):
