@@ -14,7 +14,7 @@ import time
 import torch
 
 from thresher import PrunedModel, native
-from thresher.bench.memory import resident
+from thresher.memory import resident
 
 
 def main() -> None:

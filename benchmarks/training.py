@@ -24,10 +24,10 @@ from rich.table import Table
 
 from thresher import PrunedModel, PruningConfig, native
 from thresher.batches import token_batches
-from thresher.bench.memory import peak_above
 from thresher.data import load_examples
 from thresher.inference.speed import side_by_side
 from thresher.inputs.text import TextEncoder, load_tokenizer
+from thresher.memory import peak_above
 from thresher.plan import Soft
 from thresher.training.base import load_base
 from thresher.training.settings import TrainingSettings

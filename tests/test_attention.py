@@ -24,7 +24,7 @@ from thresher.attention.flex import Flex
 from thresher.attention.logsumexp import LogSumExp
 from thresher.attention.matrix import Matrix
 from thresher.attention.native import Native
-from thresher.bench.memory import peak_above
+from thresher.memory import peak_above
 from thresher.packed import PackedBatch
 
 # One bucket for all, the product's own choice, and a bucket for every sequence.

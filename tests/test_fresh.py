@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ import torch
 from tests.test_bench import make_world
 from thresher.bench.contenders import Contender
 from thresher.bench.fresh import _encoded, in_fresh_process
-from thresher.bench.memory import peak_above
 from thresher.bench.rivals import Setup
 from thresher.data import load_examples
 from thresher.inference.load import open_model
+from thresher.memory import peak_above, resident, trim
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,16 @@ def test_what_a_fresh_process_could_not_measure_is_left_out(world, monkeypatch, 
         found = in_fresh_process(Contender("torch", "fp32", "pruned"), setup, "a.tsv", {})
     assert found == {"cold_seconds": 2.5}
     assert "Killed" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted by Linux")
+def test_free_memory_goes_back_though_there_is_some_in_use_beside_it():
+    kept = [bytearray(b"x") * 60_000 for _ in range(4000)]
+    del kept[::2]
+    before = resident()
+    trim()
+    assert resident() < before - 80  # of 120 MB
+    assert len(kept) == 2000
 
 
 def test_the_first_text_is_cut_as_the_encoder_cuts_it(world):

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "thresher"
 FLOORS = (
     # 0: ground
-    {"errors", "version", "config", "packed", "plan", "batches", "native", "files", "data"},
+    {"errors", "version", "config", "packed", "plan", "batches", "memory", "native", "files", "data"},
     # 1: the model
     {
         "attention",

@@ -14,9 +14,9 @@ from tests.test_attention import SCALE, biased, by_hand, ragged, table_of
 from thresher import PruningConfig, native, prune
 from thresher.attention import Asked, TokenBias, attend
 from thresher.attention.native import Native, one_pass
-from thresher.bench.memory import peak_above
 from thresher.engines.layers.int8 import finish_, quantise
 from thresher.errors import UserError
+from thresher.memory import peak_above
 from thresher.packed import PackedBatch
 from thresher.pruners.score import fair_scores
 

@@ -11,7 +11,7 @@ from tests.test_native import CLOSE, inputs, log_weights, run, slopes
 from thresher import native
 from thresher.attention import Asked, attend
 from thresher.attention.native import Native
-from thresher.bench.memory import peak_above
+from thresher.memory import peak_above
 
 pytestmark = pytest.mark.skipif(native.library is None, reason="native attention is not built")
 

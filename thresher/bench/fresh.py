@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.bench.memory import peak_above, resident
+from thresher.memory import peak_above, resident
 
 if TYPE_CHECKING:
     from thresher.bench.contenders import Contender

@@ -15,6 +15,7 @@ from thresher.errors import TrainingDiverged, UserError
 from thresher.files.atomic import replacing
 from thresher.inference.predict import NotFinite
 from thresher.inputs.rows import ANSWERS, COUNTS, first_rows, has_parts
+from thresher.memory import trim
 from thresher.objectives import Batch, Objective
 from thresher.training.budget import BudgetController
 from thresher.training.checkpoints import STATE, check_complete, keep_only, new_checkpoint, undamaged
@@ -195,6 +196,7 @@ class PruningTrainer(Trainer):
         if "loss" in logs:  # Trainer's own begins anew where a run is gone on with
             logs = logs | {"loss": sum(losses) / len(losses)}
             losses.clear()
+            trim()
             if pruner.adjustable:
                 logs |= self.controller.log()
         super().log(logs, *args, **kwargs)

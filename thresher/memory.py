@@ -1,9 +1,10 @@
-"""How much memory this process holds and takes, by the kernel's count. Needs Linux, nothing installed."""
+"""How much memory this process holds and takes, by the kernel's count on Linux."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,12 +20,18 @@ def peak_above(run: Callable[[], object], device: str = "cpu") -> float:
         before = cuda.memory_allocated(device)
         run()
         return (cuda.max_memory_allocated(device) - before) / (1 << 20)
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)  # freed memory that is kept for later would hide what is taken now
+    trim()  # freed memory that is kept for later would hide what is taken now
     standing = resident()
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     run()
     return resident("VmHWM") - standing
+
+
+def trim() -> None:
+    """Give memory that is free back to the system: glibc keeps it, in ever more holes where sizes differ.
+    Where there is no glibc, nothing is done."""
+    if sys.platform == "linux" and (give_back := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        give_back(0)
 
 
 def resident(name: str = "VmRSS") -> float:
