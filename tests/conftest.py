@@ -4,6 +4,7 @@ import gc
 import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of commands, too, which run in processes of their own
 
 import pytest
 import torch

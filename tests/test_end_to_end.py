@@ -28,11 +28,11 @@ def encoder() -> str:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, str]:
-    """Docstrings of four packages, 400 to train and 200 to measure."""
+    """Docstrings of four packages, 240 to train and 80 to measure."""
     folder, corpus = tmp_path_factory.mktemp("docstrings"), docstrings(packages=4)
     order = np.random.default_rng(0).permutation(len(corpus))
     found = {}
-    for name, part in (("train", order[:400]), ("eval", order[400:600])):
+    for name, part in (("train", order[:240]), ("eval", order[240:320])):
         found[name] = str(folder / f"{name}.jsonl")
         with RowWriter(found[name]) as writer:
             for row in corpus.select(part):

@@ -106,9 +106,19 @@ def in_float64(kind, logits, labels):
     if kind in ("single-label", "token-labels"):
         sums = np.log(np.exp(logits).sum(1))
         return (sums - logits[np.arange(len(labels)), labels]).mean()
+    lists = 0.0
     if kind == "ranking":
-        logits, labels = logits[:, 0], np.clip(labels, 0, 1)
-    return (np.log1p(np.exp(logits)) - np.array(labels) * logits).mean()
+        logits, cuts = logits[:, 0], np.cumsum(ANSWERS[kind])[:-1]
+        parts = zip(np.split(logits, cuts), np.split(np.array(labels), cuts), strict=True)
+        lists = np.mean(
+            [
+                np.log(np.exp(some).sum()) - (some * true).sum() / true.sum()
+                for some, true in parts
+                if len(some) > 1 and true.any()
+            ]
+        )
+        labels = np.clip(labels, 0, 1)
+    return (np.log1p(np.exp(logits)) - np.array(labels) * logits).mean() + lists
 
 
 @every_taught

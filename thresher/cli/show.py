@@ -26,11 +26,12 @@ def show(
 ) -> None:
     """Show which tokens of a text survive to which layer."""
     with ends.working() as stage:
+        text, pair = argument(text), None if pair is None else argument(pair)
+
         from thresher.inference.load import open_model
         from thresher.show.html import write_html
         from thresher.show.view import render, survival
 
-        text, pair = argument(text), None if pair is None else argument(pair)
         stage("loading the model")
         model, encoder, _ = open_model(folder, budget=at_budget)
         if encoder.within and pair is None:
