@@ -12,8 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bases import base, portable
 from results import get, put
-from tasks import TASKS, arguments, base, data, parts, portable, script
+from samples import data, parts
+from tasks import TASKS, arguments, script
 from thresher.config import PruningConfig
 from thresher.data import load_examples
 from thresher.inference.load import open_model

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from bases import base, beside_base, done, portable
 from quality_at_budget import METHODS, training
 from results import get, put
-from tasks import TASKS, arguments, base, beside_base, data, done, portable, script, write
+from samples import data, write
+from tasks import TASKS, arguments, script
 from thresher.data import load_examples
 from thresher.inputs.text import TextEncoder, load_tokenizer
 from thresher.show.progress import stages

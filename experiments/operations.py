@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from results import get, put
-from tasks import arguments, data, script
+from samples import data
+from tasks import arguments, script
 from thresher.data import load_examples
 from thresher.engines import TorchEngine
 from thresher.inference.load import CALIBRATION, make_ready, open_model

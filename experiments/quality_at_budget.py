@@ -17,8 +17,10 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from bases import base, done, portable
 from results import get, put
-from tasks import TASKS, Task, arguments, base, data, done, parts, portable, script
+from samples import data, parts
+from tasks import TASKS, Task, arguments, script
 from thresher.config import PruningConfig
 from thresher.pruners import PRUNERS
 from thresher.show.progress import stages

@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 
+from bases import COMMIT, base
 from results import get, put
-from tasks import COMMIT, TASKS, arguments, base, data, script
+from samples import data
+from tasks import TASKS, arguments, script
 from thresher.inference.load import make_ready, open_model
 from thresher.inference.predict import predict
 from thresher.model import PrunedModel

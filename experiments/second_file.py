@@ -13,8 +13,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bases import beside_base
 from results import get, load, put
-from tasks import TASKS, Task, arguments, beside_base, data_folder, script
+from tasks import TASKS, Task, arguments, data_folder, script
 
 
 def measure(folder: Path, start: Path, file: str, task: Task) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from matplotlib import pyplot
 from scipy.stats import spearmanr
 
 from results import get, put
-from tasks import arguments, data, script
+from samples import data
+from tasks import arguments, script
 from thresher.batches import spread
 from thresher.data import load_examples
 from thresher.inference.load import open_model

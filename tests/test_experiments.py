@@ -30,6 +30,7 @@ def scripts():
         import length_shift
         import operations
         import quality_at_budget
+        import samples
         import search
         import second_file
         import tables
@@ -43,6 +44,7 @@ def scripts():
                 length_shift,
                 operations,
                 quality_at_budget,
+                samples,
                 search,
                 second_file,
                 tables,
@@ -148,9 +150,9 @@ def test_bad_data_is_no_traceback(run, scripts, tmp_path, monkeypatch, capsys):
 
 
 def test_phrases_are_kept_apart_with_their_sentences(scripts, tmp_path, monkeypatch):
-    tasks = scripts["tasks"]
+    samples = scripts["samples"]
     texts = ["a film", "a film of wit", "wit", "of", "no wit at all , of course", "at all", "film wit", "wit"]
-    assert tasks.sentences(texts).tolist() == [1, 1, 4, 4, 4, 4, 6, 4]
+    assert samples.sentences(texts).tolist() == [1, 1, 4, 4, 4, 4, 6, 4]
     (tmp_path / "sst2").mkdir()
     monkeypatch.setenv("THRESHER_DATA", str(tmp_path))
     words = [[f"w{sentence}x{word}" for word in range(6)] for sentence in range(50)]
@@ -158,7 +160,7 @@ def test_phrases_are_kept_apart_with_their_sentences(scripts, tmp_path, monkeypa
     (tmp_path / "sst2" / "train.tsv").write_text(
         "sentence\tlabel\n" + "".join(f"{row}\tyes\n" for row in rows)
     )
-    files = tasks.parts("sst2", tmp_path)
+    files = samples.parts("sst2", tmp_path)
     seen, unseen = (
         [json.loads(line)["sentence"] for line in Path(file).read_text().splitlines()] for file in files
     )
