@@ -36,19 +36,22 @@ def main() -> None:
     parser.add_argument("encoder", nargs="?", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--out", type=Path, default=Path("runs/reranker"))
     parser.add_argument("--budget", type=float, default=0.35, help="share of the FLOPs to keep")
-    parser.add_argument("--epochs", type=float, default=2.0, help="of fine-tuning, and again of pruning")
-    parser.add_argument("--max-length", type=int, default=192, help="most tokens of a question and an answer")
+    parser.add_argument("--epochs", type=float, default=1.0, help="of fine-tuning, and again of pruning")
+    parser.add_argument("--max-length", type=int, default=128, help="most tokens of a question and an answer")
     given = parser.parse_args()
 
     data = Data(f"{given.folder}:train", [], held_out=f"{given.folder}:dev")
     dense, pruned = given.out / "dense", given.out / "pruned"
 
-    tuning = TrainingSettings(hard_epochs=given.epochs, learning_rate=1e-4)
+    tuning = TrainingSettings(hard_epochs=given.epochs, learning_rate=2e-4)
     with stages() as stage:
         finetune(Job(given.encoder, data, dense, tuning, given.max_length).go_on(), stage=stage)
 
     pruning = TrainingSettings(
-        budget=given.budget, soft_epochs=given.epochs / 4, hard_epochs=given.epochs * 3 / 4
+        budget=given.budget,
+        soft_epochs=given.epochs / 4,
+        hard_epochs=given.epochs * 3 / 4,
+        learning_rate=1e-4,
     )
     with stages() as stage:
         job = Job(str(dense), data, pruned, pruning, given.max_length)

@@ -29,6 +29,7 @@ from thresher.reports import Calibration, Pruning
 MOST_LOST, MOST_COUNTED = 1.0, 5.0  # points; and the reduction beyond which more does not count in the mean
 FREE = 0.88  # FLOPs ratio of `last-layer`
 PRECISIONS = ("fp32", "bf16", "int8")  # that pruned models run in; transformers beside them in fp32
+SEARCHED = {name for name, task in TASKS.items() if task.queries is not None}  # by search.py, on test queries
 MARKS = "<!-- from tables.py -->", "<!-- until here -->"
 Runs = dict[tuple[str, str, float], list[dict[str, Any]]]
 
@@ -38,8 +39,8 @@ def at_budgets(reports: dict[str, dict[str, Any]]) -> Runs:
     found: Runs = defaultdict(list)
     for model, values in reports.items():
         what = values.get("experiment")
-        if what is None or what["budget"] is None or TASKS[what["task"]].queries is not None:
-            continue  # of queries, the test split is searched by search.py
+        if what is None or what["budget"] is None or what["task"] in SEARCHED:
+            continue
         report = Pruning.from_json(values)
         base = report.quality["base"][report.metric]
         others = reports.get(f"second_file-{what['task']}", {"models": {}})["models"].get(model, {})
@@ -278,12 +279,11 @@ def search_table(reports: dict[str, dict[str, Any]]) -> str:
         metric = next(iter(report["quality"]["base"]))
         base, pruned = (report["quality"][model][metric] for model in ("base", "pruned"))
         low, high = report["interval"]
-        times = report["seconds"]["base"] / report["seconds"]["pruned"]
         numbers = [f"{report['flops_ratio']:.3f}", f"{base:.2f}", f"{pruned:.2f}"]
-        numbers += [f"{report['lost']:.2f} ({low:.2f} to {high:.2f})", f"{times:.1f} x"]
+        numbers += [f"{report['lost']:.2f} ({low:.2f} to {high:.2f})"]
         counts = [str(report["texts"]), str(report["rows"]), f"{report['mean_tokens']:.0f}"]
         rows.append([report["run"], metric, *numbers, *counts, report["precision"]])
-    columns = "run | metric | FLOPs ratio | base | pruned | lost (95 %) | speed | texts | rows | "
+    columns = "run | metric | FLOPs ratio | base | pruned | lost (95 %) | texts | rows | "
     columns += "tokens | precision"
     return markdown("Rankings and retrieval", columns, rows) if rows else ""
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tests.test_bench import make_world
 from thresher.bench.contenders import Contender
@@ -16,30 +14,11 @@ from thresher.bench.fresh import _encoded, in_fresh_process
 from thresher.bench.rivals import Setup
 from thresher.data import load_examples
 from thresher.inference.load import open_model
-from thresher.memory import peak_above, resident, trim
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
     return make_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell peak memory")
-def test_peak_is_above_what_stands():
-    standing = np.ones(20_000_000)  # 160 MB that do not count
-    assert 70 < peak_above(lambda: np.ones(10_000_000).sum()) < 100
-    assert peak_above(lambda: None) < 10
-    assert len(standing)
-
-
-def test_peak_on_a_gpu_is_by_its_counters(monkeypatch):
-    allocated = iter([3 << 20, 10 << 20])
-    told = []
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", told.append)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: next(allocated))
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: next(allocated))
-    assert peak_above(lambda: told.append("ran"), "cuda:1") == 7
-    assert told == ["cuda:1", "ran"]
 
 
 @pytest.mark.parametrize("engine", ["transformers", "torch"])
@@ -63,16 +42,6 @@ def test_what_a_fresh_process_could_not_measure_is_left_out(world, monkeypatch, 
         found = in_fresh_process(Contender("torch", "fp32", "pruned"), setup, "a.tsv", {})
     assert found == {"cold_seconds": 2.5}
     assert "Killed" in caplog.text
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted by Linux")
-def test_free_memory_goes_back_though_there_is_some_in_use_beside_it():
-    kept = [bytearray(b"x") * 60_000 for _ in range(4000)]
-    del kept[::2]
-    before = resident()
-    trim()
-    assert resident() < before - 80  # of 120 MB
-    assert len(kept) == 2000
 
 
 def test_the_first_text_is_cut_as_the_encoder_cuts_it(world):

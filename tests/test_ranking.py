@@ -7,6 +7,7 @@ import random
 import re
 import signal
 import sys
+from itertools import groupby
 
 import datasets
 import numpy as np
@@ -24,14 +25,16 @@ from tests.cli.calling import call
 from thresher import UserError
 from thresher.bench.run import bench
 from thresher.data.beir import is_collection, open_collection
-from thresher.data.candidates import Bm25, pairs_of, to_learn, to_rank
+from thresher.data.candidates import FEW, Bm25, pairs_of, to_learn, to_rank
 from thresher.inputs.rows import first_rows, whole_texts
 from thresher.inputs.text import TextEncoder
 from thresher.tasks import task_of
 from thresher.tasks.ranking import Ranking
 from thresher.tasks.regression import Regression
+from thresher.training import Data, Job, TrainingSettings, trainer
 from thresher.training.examples import Collator, Examples
 from thresher.training.sampler import TextSampler
+from thresher.training.texts import load_texts, split
 
 TASK = Ranking(("relevance",))
 
@@ -205,7 +208,7 @@ def test_training_has_what_is_relevant_and_a_few_others(tmp_path):
     found = open_collection(str(toy.collection(tmp_path / "beir")), "train")
     one, again, other = (to_learn(found, seed) for seed in (0, 0, 1))
     assert one["passages"][:] == again["passages"][:] != other["passages"][:]
-    texts, far = list(found.documents.values()), set()
+    texts, far = list(found.documents.values()), 0
     for key, passages, label in zip(found.queries, one["passages"], one["label"], strict=True):
         relevant = [found.documents[doc] for doc in found.judged[key]]
         assert passages[: len(relevant)] == relevant
@@ -216,8 +219,8 @@ def test_training_has_what_is_relevant_and_a_few_others(tmp_path):
         hard, rest = passages[len(relevant) :][:2], passages[len(relevant) + 2 :][:2]
         assert {*hard} <= {*near[:4]}
         assert {*rest} <= {*near[4:]}
-        far |= {*passages} - {*hits}
-    assert far  # documents without a word of the query, too
+        far += len({*passages} - {*hits}) > 0
+    assert far > len(found.queries) / 2  # documents without a word of the query, too
 
 
 def test_without_bm25s_the_extra_is_named(monkeypatch):
@@ -263,25 +266,39 @@ def test_parts_of_the_data_keep_queries_whole():
 
 
 @pytest.mark.parametrize("batch", [1, 5, 32, 1000])
-def test_batches_keep_the_passages_of_a_query_together(batch):
+def test_batches_tell_which_passages_are_of_one_query(batch):
     passages = [[f"{letter} good"] * (1 + i % 4) for i, letter in enumerate("abcdefghij" * 5)]
     labels = [[float(i)] * len(some) for i, some in enumerate(passages)]
     data = datasets.Dataset.from_dict({"text": ["film"] * 50, "passages": passages})
     encoder = TextEncoder(toy.tokenizer(), 64)
     examples = Examples.of(TASK, encoder.encode_examples(data), labels)
-    rows, collate, orders = examples.table(), Collator(encoder, TASK), []
-    sampler = TextSampler(first_rows(rows), len(rows), seed=3)
+    rows, collate = examples.table(), Collator(encoder, TASK)
+    order = list(TextSampler(first_rows(rows), len(rows), seed=3))
+    for start in range(0, len(order), batch):
+        found = collate([rows[i] for i in order[start : start + batch]])
+        assert len(found["counts"]) == len({*found["labels"].tolist()})
+        parts = found["labels"].split(found["counts"].tolist())
+        assert all(len({*part.tolist()}) == 1 for part in parts)
+
+
+def test_the_passages_of_a_query_follow_each_other_in_an_order_of_each_epoch():
+    sizes = np.array([8] * 40 + [1, 17, 100])
+    starts, rows = np.cumsum(sizes) - sizes, int(sizes.sum())
+    query_of, sampler = np.repeat(np.arange(len(sizes)), sizes), TextSampler(starts, rows, seed=3)
+    orders = []
     for epoch in (0, 1):
         sampler.set_epoch(epoch)
         orders.append(order := list(sampler))
         assert order == list(sampler)
-        assert sorted(order) == list(range(len(rows))) == list(range(len(sampler)))
-        for start in range(0, len(order), batch):
-            found = collate([rows[i] for i in order[start : start + batch]])
-            assert len(found["counts"]) == len({*found["labels"].tolist()})
-            parts = found["labels"].split(found["counts"].tolist())
-            assert all(len({*part.tolist()}) == 1 for part in parts)
-    assert orders[0] != orders[1] != list(TextSampler(first_rows(rows), len(rows), seed=4))
+        assert sorted(order) == list(range(rows)) == list(range(len(sampler)))
+        queries, lengths = zip(*((key, len([*some])) for key, some in groupby(query_of[order])), strict=True)
+        whole = [key for key, length in zip(queries, lengths, strict=True) if length == 8 and key < 40]
+        assert sorted(whole) == list(range(40))
+        assert len(queries) > 43  # the longest are parted
+        assert [*queries] != sorted(queries)
+        firsts = {order.index(start) - min(order.index(start + i) for i in range(8)) for start in starts[:40]}
+        assert len(firsts) > 4  # what comes first in the data does not in a batch
+    assert orders[0] != orders[1] != list(TextSampler(starts, rows, seed=4))
 
 
 @given(st.lists(query, min_size=1, max_size=5))
@@ -293,10 +310,10 @@ def test_the_loss_is_that_of_pairs_and_that_of_lists(queries):
         gains, all_of = [max(0, grade) for _, grade in some], sum(math.exp(score) for score, _ in some)
         if len(some) > 1 and sum(gains) > 0:
             parts = [gain * math.log(math.exp(some[i][0]) / all_of) for i, gain in enumerate(gains)]
-            lists.append(-sum(parts) / sum(gains))
+            lists.append(-sum(parts) / sum(gains) * len(some))
     counts = torch.tensor([len(some) for some in queries])
     found = TASK.loss(torch.tensor(scores)[:, None], torch.tensor(grades), counts)
-    assert float(found) == pytest.approx(pairs.mean() + (np.mean(lists) if lists else 0.0), abs=1e-9)
+    assert float(found) == pytest.approx(pairs.mean() + sum(lists) / len(scores), abs=1e-9)
 
 
 # From files to a pruned reranker ---------------------------------------------------------------------------
@@ -348,15 +365,19 @@ def test_it_learns_to_rank_without_a_word_on_columns(world):
 
 def test_a_run_that_is_gone_on_with_has_the_same_order(world, monkeypatch):
     asked = ["finetune", world / "encoder", "--train", f"{world / 'beir'}:train", "--epochs", 2, "--out"]
+    trimmed = []
+    monkeypatch.setattr(trainer, "trim", lambda: trimmed.append(1))
     code, said = call(*asked, whole := world / "whole")
     assert code == 0, said
+    assert trimmed  # while at it, freed memory goes back
     original, steps = Ranking.loss, []
 
-    def interrupted(*args):
+    def interrupted(task, logits, labels, counts):
         steps.append(1)
-        if len(steps) == 3:
+        assert len(counts) <= max(3, len(logits) / 4)  # most passages are compared with others
+        if len(steps) == 15:  # in the second epoch
             signal.raise_signal(signal.SIGINT)
-        return original(*args)
+        return original(task, logits, labels, counts)
 
     with monkeypatch.context() as patch:
         patch.setattr(Ranking, "loss", interrupted)
@@ -440,6 +461,22 @@ def test_calibration_needs_no_columns(world):
     )
     assert code == 0, said
     assert report(world / "calibrated")["task"] == "ranking"
+
+
+def test_what_is_held_out_of_train_is_measured_as_what_is_ranked(world):
+    """Not as what is learned from, whose far passages are easy."""
+    source = f"{world / 'beir'}:train"
+    job = Job("", Data(source, []), world / "job", TrainingSettings())
+    texts = load_texts(job, TASK)
+    kept_apart, learned = split(job, texts, len)
+    assert {*kept_apart["text"]}.isdisjoint(learned["text"])
+    assert {*kept_apart["text"]} | {*learned["text"]} == {*texts.train["text"]}
+    ranked = to_rank(open_collection(source, "train"), FEW)
+    wanted = dict(zip(ranked["text"], ranked["passages"], strict=True))
+    assert len(kept_apart) > 2
+    assert all(wanted[row["text"]] == row["passages"] for row in kept_apart)
+    named = Job("", Data(source, [], held_out=f"{world / 'beir'}:dev"), world / "job", TrainingSettings())
+    assert load_texts(named, TASK).apart is None
 
 
 def test_what_is_timed_are_whole_queries():

@@ -28,7 +28,7 @@ def peak_above(run: Callable[[], object], device: str = "cpu") -> float:
 
 
 def trim() -> None:
-    """Give memory that is free back to the system: glibc keeps it, in ever more holes where sizes differ.
+    """Give freed memory back to the system: glibc keeps it, and batches of many sizes leave it in pieces.
     Where there is no glibc, nothing is done."""
     if sys.platform == "linux" and (give_back := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         give_back(0)

@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 BEST = 100  # documents of BM25 that are ranked again
 FEW = 20  # such documents of queries that choose a checkpoint, which is often
-HARD, NEAR, FAR = 2, 2, 3  # documents that are not relevant, for training: from near ones alone, a model that
-# has not learned anything yet learns nothing
+HARD, NEAR, FAR = 2, 2, 3  # documents that are not relevant, for training
+DRAWS = 40  # to find those that are far
 K1, B = 0.9, 0.4  # of BM25, as in BEIR's own runs
 
 
@@ -98,9 +98,9 @@ def to_rank(collection: Collection, count: int = BEST) -> datasets.Dataset:
 
 
 def to_learn(collection: Collection, seed: int) -> datasets.Dataset:
-    """Each judged query with its relevant documents and a few others, to learn from: `HARD` of those that
-    BM25 ranks first, `NEAR` of the rest of its `BEST`, and `FAR` of the whole corpus, or more where there are
-    too few.
+    """Each judged query with its relevant documents and a few others, to learn from: `HARD` of the twice as
+    many that BM25 ranks first, `NEAR` of the rest of its `BEST`, and `FAR` of the whole corpus, from which
+    what BM25 does not find is drawn, too.
 
     Returns as of `to_rank`; queries without a relevant document are left out.
     """
@@ -119,7 +119,7 @@ def to_learn(collection: Collection, seed: int) -> datasets.Dataset:
         hits = [key for key in map(keys.__getitem__, places) if grades.get(key, 0) <= 0 and key != query]
         others = some(hits[: 2 * HARD], HARD) + some(hits[2 * HARD :], NEAR)
         known = {*relevant, *others, query}
-        for key in map(keys.__getitem__, random.integers(len(keys), size=2 * FEW)):
+        for key in map(keys.__getitem__, random.integers(len(keys), size=DRAWS)):
             if len(others) < HARD + NEAR + FAR and key not in known:
                 others.append(key)
                 known.add(key)

@@ -11,7 +11,7 @@ KEYS = ("input_ids", "token_type_ids")  # what a model reads
 ROW = "row"  # column of the place of the text, where rows may be parts
 ANSWERS = "answers"  # column of places of the tokens that answer, where not all do
 PLACES = "places"  # column of the characters where each of these tokens begins and ends, one after the other
-COUNTS = "counts"  # of a batch: how many tokens answer in each row, or how many rows are of each text
+COUNTS = "counts"  # of a batch: how many tokens answer in each row, or rows in each text
 NOWHERE = -1.0  # place of a token that stands for no text: it begins a window
 BESIDE = (ROW, ANSWERS, PLACES)
 

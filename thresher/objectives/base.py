@@ -29,7 +29,7 @@ class Batch:
         Hidden states of the base model, of the embeddings and after each layer, packed, of all tokens.
     weights : float64 tensor [batch]
         How much each text's FLOPs count.
-    counts : int64 tensor [rows], or None
+    counts : int64 tensor [rows or texts], or None
         How many answers each row has, where a row may have any number; or each text, where the task compares
         its rows.
     """

@@ -46,7 +46,7 @@ class Task(ABC):
     teaches : bool
         Whether labels are learned from.
     compares : bool
-        Whether the loss compares the answers to all rows of a text, which batches keep together.
+        Whether the loss compares the answers to the rows of a text, which batches have side by side.
     held_out_alike : bool
         Whether texts that are held out of those to learn from are measured as those of ``eval`` are.
     together : str, optional
@@ -116,6 +116,12 @@ class Task(ABC):
             Of what is drawn, where something is.
         """
         return load_examples(source, text, label, split, blank_labels=cls.blank_is_none)
+
+    @classmethod
+    def load_apart(cls, source: str) -> Any:
+        """The texts that are learned from `source` as they are measured, with the same ``line`` each; None
+        where that is how they are learned from."""
+        return None
 
     def measured_by(self, metric: str | None) -> Self:
         """The same task with another main figure; None: with the default."""
@@ -243,7 +249,7 @@ class Task(ABC):
         Parameters
         ----------
         logits, labels : tensors [batch, names] and [batch, ...]
-        counts : int64 tensor [rows], optional
+        counts : int64 tensor [rows or texts], optional
             How many of the answers are of each row, where a row may have any number, or of each text, where
             a task `compares` its rows: for tasks in which these answers compete. None: all are of one.
         """

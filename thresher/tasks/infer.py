@@ -132,8 +132,8 @@ def task_on(
     metric : str, optional
         The main figure that is asked for.
     remembered : str, optional
-        The main figure when the model was pruned. It is forgotten where this model has the figure on other
-        data alone.
+        The main figure when the model was pruned. Left aside where it is one of other data, as nDCG is on a
+        table of scores.
 
     Raises
     ------
@@ -153,7 +153,8 @@ def task_on(
 
 
 def _kin(task: Task) -> list[type[Task]]:
-    """The kinds of task that models with the head of this one may have, each on data of its own."""
+    """The kinds of task that a model of this one may have on other data: what it is made of, or what is made
+    of it."""
     return [kind for kind in TASKS.values() if issubclass(kind, type(task)) or isinstance(task, kind)]
 
 

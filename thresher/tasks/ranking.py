@@ -63,6 +63,11 @@ class Ranking(OfQueries, Regression):
         return by_query(examples, source, grade)
 
     @classmethod
+    def load_apart(cls, source: str) -> Any:
+        """Of a folder in BEIR's layout what BM25 finds, which is harder than what is learned from."""
+        return to_rank(open_collection(source, "train"), FEW) if is_collection(source) else None
+
+    @classmethod
     def inferred(
         cls, labels: list[Any], places: Sequence[str], aliases: Mapping[str, str], score_name: str
     ) -> tuple[Self, int]:
@@ -112,17 +117,18 @@ class Ranking(OfQueries, Regression):
 
     def loss(self, logits: Tensor, labels: Tensor, counts: Tensor | None = None) -> Tensor:
         """Binary cross entropy, as of sentence-transformers' cross-encoders, so that a score means the same
-        for all queries; and the cross entropy between a query's scores and its grades, after ListNet (Cao et
-        al., 2007), which learns the order several times as fast. Grades above 1 are relevant."""
+        for all queries; and the cross entropy between the softmax of a query's scores and the shares of its
+        grades, after ListNet (Cao et al., 2007), by which the order is learned sooner. A query counts by how
+        many passages it has in the batch. Grades above 1 are relevant."""
         scores, grades = logits.squeeze(-1), labels.clamp(min=0)
         pairs = F.binary_cross_entropy_with_logits(scores, grades.clamp(max=1))
         parts = [len(scores)] if counts is None else counts.tolist()
         lists = [
-            -(true / true.sum() * some.log_softmax(0)).sum()
+            -len(true) * (true / true.sum() * some.log_softmax(0)).sum()
             for some, true in zip(scores.split(parts), grades.split(parts), strict=True)
             if len(true) > 1 and true.sum() > 0
         ]
-        return pairs + torch.stack(lists).mean() if lists else pairs
+        return pairs + torch.stack(lists).sum() / len(scores) if lists else pairs
 
     # Figures ---------------------------------------------------------------------------------
 

@@ -158,7 +158,9 @@ def _open(job: Job, max_change: float, stage: Stages, pruning: PruningConfig) ->
     if not (job.data.text or is_collection(source)):
         raise UserError(f"{source}: name the column of texts in `text`.")
     text = resolve_columns(source, job.data.text)
-    examples = pairs_of(task.load(source, text, None, "train", job.settings.seed))
+    if (examples := task.load_apart(source)) is None:
+        examples = task.load(source, text, None, "train", job.settings.seed)
+    examples = pairs_of(examples)
     enough = _enough(job, task, max_change, len(examples))
     stage("loading the model")
     dense, _ = load_base(job.model)

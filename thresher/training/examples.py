@@ -130,12 +130,8 @@ class Examples:
         return replace(predict(model, encoder, self.rows, **how), weights=self.weights)
 
     def table(self) -> datasets.Dataset:
-        """All of it as one data set, for Trainer, in which no two texts have the same place."""
+        """All of it as one data set, for Trainer."""
         table = self.rows
-        if has_parts(table):
-            starts = np.zeros(len(table), dtype=np.int64)
-            starts[first_rows(table)] = 1
-            table = table.remove_columns(ROW).add_column(ROW, starts.cumsum())
         if self.labels is not None:
             table = table.add_column("labels", self.labels)
         if self.base is not None:

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+MOST = 16  # rows of a text that stand together, so that a batch has several texts
+
 
 class TextSampler(Sampler[int]):
-    """Texts in an order drawn anew for each epoch, all rows of one after the other.
+    """Rows in an order drawn anew for each epoch, in which those of a text follow each other. A text with
+    more rows than `MOST` is parted, and so is one that stands where a batch ends.
 
     Parameters
     ----------
@@ -21,15 +24,18 @@ class TextSampler(Sampler[int]):
     """
 
     def __init__(self, starts: np.ndarray, rows: int, seed: int):
-        self.bounds, self.seed, self.epoch = [*starts.tolist(), rows], seed, 0
+        self.starts, self.rows, self.seed, self.epoch = starts, rows, seed, 0
 
     def __len__(self) -> int:
-        return self.bounds[-1]
+        return self.rows
 
     def set_epoch(self, epoch: int) -> None:
         """Trainer tells the epoch, so that a run that is gone on with has the same order."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        for text in np.random.default_rng((self.seed, self.epoch)).permutation(len(self.bounds) - 1):
-            yield from range(self.bounds[text], self.bounds[text + 1])
+        random, parts = np.random.default_rng((self.seed, self.epoch)), []
+        for text in np.split(np.arange(self.rows), self.starts[1:]):
+            parts += np.array_split(random.permutation(text), -(-len(text) // MOST))
+        for part in random.permutation(len(parts)):
+            yield from parts[part].tolist()

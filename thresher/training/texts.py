@@ -35,11 +35,14 @@ class Texts:
         To learn from, and where no file is named for it to choose on.
     held_out, eval : datasets.Dataset, or None
         To choose on, and to report on, where files are named for them.
+    apart : datasets.Dataset, or None
+        Train as a part of it is measured, where that is not how it is learned from (`Task.load_apart`).
     """
 
     train: datasets.Dataset
     held_out: datasets.Dataset | None
     eval: datasets.Dataset | None
+    apart: datasets.Dataset | None = None
 
     def encoded(self, task: Task, data: Data) -> Texts:
         """The same, with labels as `task` encodes them: file by file, because what lists mean shows in all
@@ -55,6 +58,7 @@ class Texts:
             encode(self.train, data.train),
             encode(self.held_out, data.held_out),
             encode(self.eval, data.eval),
+            encode(self.apart, data.train),
         )
 
 
@@ -90,6 +94,7 @@ def load_texts(job: Job, task: Task | type[Task]) -> Texts:
         load(data.train, "train", None if measured_elsewhere else data.label),
         load(data.held_out, "validation"),
         load(data.eval, "test"),
+        task.load_apart(data.train) if data.held_out is None else None,
     )
     _check_count(job, texts)
     return texts
@@ -139,7 +144,11 @@ def split(
     if together is not None and source is texts.train:
         order, cut = _by_groups(order, source[together][:], cut)
     learned = order[cut:] if source is texts.train else random.permutation(len(texts.train))
-    return source.select(order[:cut]), texts.train.select(learned)
+    kept_apart = source.select(order[:cut])
+    if source is texts.train and texts.apart is not None:
+        places = {line: place for place, line in enumerate(texts.apart["line"])}
+        kept_apart = texts.apart.select([places[line] for line in kept_apart["line"]])
+    return kept_apart, texts.train.select(learned)
 
 
 def _by_groups(order: np.ndarray, values: list[Any], cut: int) -> tuple[np.ndarray, int]:

@@ -72,7 +72,8 @@ class PruningTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        if self.work.task.compares and has_parts(rows):
+        labelled = any("labels" in term.needs for term in self.objectives)
+        if labelled and self.work.task.compares and has_parts(rows):
             return TextSampler(first_rows(rows), len(rows), self.args.seed)
         return super()._get_train_sampler(train_dataset)
 
